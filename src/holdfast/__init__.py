@@ -1,0 +1,1 @@
+"""holdfast: a blob store that begins as an import and becomes a server with one command."""

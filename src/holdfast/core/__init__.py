@@ -1,0 +1,1 @@
+"""Values and contracts that every other floor shares; standard library only."""

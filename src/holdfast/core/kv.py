@@ -1,0 +1,159 @@
+"""The contract of metadata: one ordered space of keys, changed by compare-and-commit.
+
+Every commit has a revision, one higher than the commit before it, and every key knows the revision
+that last changed it. The ordered stream of commits is the event log: `watch` replays it. Values
+here are plain tuples because thousands are made a second.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import NamedTuple, Protocol
+
+
+class Versioned(NamedTuple):
+    """A value and the revision that wrote it."""
+
+    value: bytes
+    revision: int
+
+
+class Item(NamedTuple):
+    """A key with its value and the revision that wrote it."""
+
+    key: bytes
+    value: bytes
+    revision: int
+
+
+class Unchanged(NamedTuple):
+    """Holds while `key` was last changed at `revision`; 0 means that it does not exist."""
+
+    key: bytes
+    revision: int
+
+
+class Empty(NamedTuple):
+    """Holds while no key k with start <= k < end exists."""
+
+    start: bytes
+    end: bytes
+
+
+class Put(NamedTuple):
+    """Set a key."""
+
+    key: bytes
+    value: bytes
+
+
+class Delete(NamedTuple):
+    """Remove a key; a missing one is no error."""
+
+    key: bytes
+
+
+class Add(NamedTuple):
+    """Add to a key's `counters`, which begin at zero; it commutes, so it never conflicts."""
+
+    key: bytes
+    deltas: tuple[int, ...]
+
+
+Compare = Unchanged | Empty
+Write = Put | Delete | Add
+
+
+class Committed(NamedTuple):
+    """Every compare held; all writes are durable at `revision`."""
+
+    revision: int
+
+
+class Conflict(NamedTuple):
+    """A compare did not hold; nothing was written. `position` is that of the first."""
+
+    position: int
+
+
+class Change(NamedTuple):
+    """One key changed by the commit of `revision`; None means deleted."""
+
+    revision: int
+    key: bytes
+    value: bytes | None
+
+
+class KV(Protocol):
+    """Ordered bytes to bytes; safe from any thread; blocking.
+
+    Keys have 1 to `limits.KV_KEY_BYTES_MAX` bytes and order as bytes; values have up to
+    `limits.KV_VALUE_BYTES_MAX`. Breaking a bound is a wrong program (AssertionError).
+    """
+
+    @property
+    def log_id(self) -> str:
+        """Name of the log that holds the commits, compared with `Traits.log_id`; may be empty."""
+
+    def get(self, key: bytes) -> Versioned | None:
+        """Read one key; sees every commit whose future has ended."""
+
+    def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Item]:
+        """Read up to `limit` keys k with start <= k < end, in order, at one revision."""
+
+    def commit(
+        self, compares: Sequence[Compare], writes: Sequence[Write]
+    ) -> "Future[Committed | Conflict]":
+        """Write all of `writes` if all of `compares` hold, else nothing, at one revision.
+
+        At most one write a key. The future ends when the commit is durable and visible. An error
+        in it means that nothing was written, but for UnavailableError after a lost connection.
+        """
+
+    def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:
+        """Yield the changes under `prefix` since `from_revision`, in order, each once.
+
+        Ends when none came for `wait_s`: call again with the last revision plus one.
+
+        Raises:
+            CompactedError: `from_revision` is older than the history that is kept.
+        """
+
+    def revision(self) -> int:
+        """The newest revision; 0 before the first commit."""
+
+    def close(self) -> None:
+        """Finish what was committed and let go; a second call does nothing."""
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    r"""The smallest key behind every key that begins with `prefix`.
+
+    >>> prefix_end(b"ab"), prefix_end(b"a\xff")
+    (b'ac', b'b')
+    """
+    trimmed = prefix.rstrip(b"\xff")
+    assert trimmed
+    return trimmed[:-1] + bytes((trimmed[-1] + 1,))
+
+
+def counters(value: bytes | None) -> tuple[int, ...]:
+    """Read what `Add` keeps: signed 64-bit integers, least significant byte first.
+
+    >>> counters(add_counters(None, (1, -2)))
+    (1, -2)
+    """
+    if value is None:
+        return ()
+    return tuple(
+        int.from_bytes(value[at : at + 8], "little", signed=True) for at in range(0, len(value), 8)
+    )
+
+
+def add_counters(value: bytes | None, deltas: tuple[int, ...]) -> bytes:
+    """Apply an `Add` to the value that it meets; missing counters begin at zero."""
+    old = counters(value)
+    width = max(len(old), len(deltas))
+    padded = zip(
+        old + (0,) * (width - len(old)), deltas + (0,) * (width - len(deltas)), strict=True
+    )
+    return b"".join((a + b).to_bytes(8, "little", signed=True) for a, b in padded)

@@ -1,0 +1,51 @@
+"""Every bound in one place. Each is a fact that the docs name and a test holds.
+
+Sizes are bytes and times are seconds unless the name says otherwise. What a user may want to
+change is a setting (config.py) whose default stands here.
+"""
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# Names
+KEY_BYTES_MAX = 1024  # UTF-8 bytes of an entry's key
+BUCKET_BYTES_MAX = 63
+METADATA_BYTES_MAX = 8 * KIB  # names and values of one entry together
+METADATA_ITEMS_MAX = 64
+TYPE_BYTES_MAX = 255  # a content type
+
+# Calls
+BATCH_REFS_MAX = 1000  # refs in one stat or remove
+LIST_LIMIT_MAX = 1000  # entries in one page
+LIST_LIMIT_DEFAULT = 100
+COMPARES_MAX = 64  # of one commit
+WRITES_MAX = 64
+KV_KEY_BYTES_MAX = 4 * KIB
+KV_VALUE_BYTES_MAX = 256 * KIB
+CONFLICT_TRIES_MAX = 100  # of one unconditional put against a contended key
+SNIFF_BYTES = 512  # looked at to guess a content type
+RANGES_MAX = 64  # in one Range header; more are ignored and the whole blob is sent
+
+# The log
+SMALL_BLOB_BYTES_MAX = 256 * KIB  # larger blobs become files of their own
+SEGMENT_BYTES_MAX = 256 * MIB
+SEGMENT_ALLOCATE_BYTES = 16 * MIB  # reserved ahead, so that a sync writes no file size
+BATCH_BYTES_MAX = 8 * MIB  # appended by one group commit
+BATCH_JOBS_MAX = 1024
+QUEUE_JOBS_MAX = 8192  # waiting for the log; more answer 503
+INDEX_MAP_BYTES = 1 << 40  # address space of the index, not memory and not disk
+CHUNK_BYTES = MIB  # one checksum of a large blob; one step of every stream
+VERIFY_AGAIN_S = 3600  # a chunk served by sendfile is verified again after this
+OPEN_FILES_MAX = 512  # descriptors kept by one store
+
+# HTTP
+HEAD_BYTES_MAX = 32 * KIB
+BODY_BYTES_MAX = 30 * MIB  # keyed face's default, a setting; 0 means no limit
+CONTENT_BODY_BYTES_MAX = 10_000_000  # content face's default, a setting
+HEAD_WAIT_S = 10
+BODY_WAIT_S = 30  # without a byte
+IDLE_WAIT_S = 60
+STOP_WAIT_S = 30
+UPLOAD_QUEUE_CHUNKS = 4  # 1 MiB chunks between socket and disk
+CONNECTIONS_MAX = 10_000

@@ -1,0 +1,181 @@
+"""The contract of a place for bytes: immutable blobs named by their digest, in seven verbs.
+
+Engines and wrappers are the same type, so they compose. A store blocks and is safe from any
+thread. Nobody ever sees a partly written blob: it is there whole, under the digest of its bytes,
+or it is not there. What differs between stores is said as data in `Traits`, never by type tests,
+and the suite in holdfast.testing.store_suite asserts both sides of every trait.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.errors import UnsatisfiableError
+from holdfast.core.seams import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a store can and cannot do."""
+
+    durable: bool
+    """A finished commit survives a power cut."""
+    native_file: bool
+    """Sources may hand out a descriptor for sendfile."""
+    log_id: str = ""
+    """Names the log that holds the bytes; a commit made later to a KV with the same `log_id`
+    never survives without them, so nobody needs to wait between the two."""
+
+
+class Span(NamedTuple):
+    """A part of a blob: `size_bytes` from `offset`; both at least zero."""
+
+    offset: int
+    size_bytes: int
+
+
+class NativeFile(NamedTuple):
+    """Where bytes lie in an open file; valid until their Source is closed."""
+
+    descriptor: int
+    offset: int
+    size_bytes: int
+
+
+class Source(Protocol):
+    """Bytes of one blob, open for reading by one thread at a time.
+
+    Stays readable until closed, whatever is removed meanwhile.
+    """
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the opened span; of the whole blob when none was asked."""
+
+    def read(self, size_bytes: int) -> Buffer:
+        """Read the next verified bytes: at least one, at most `size_bytes`; empty at the end.
+
+        Raises:
+            CorruptError: stored bytes are not what was promised; nothing wrong was returned.
+        """
+
+    def file(self) -> NativeFile | None:
+        """Say where the whole span lies, for sendfile; None where traits.native_file is False.
+
+        The bytes of a window may be sent only after `verify` of that window returned.
+        """
+
+    def verify(self, window: Span, *, wait: bool = True) -> bool:
+        """Check the stored bytes of `window` (within the span) against their checksums.
+
+        With `wait=False` it answers False instead of touching a disk: call again from a thread.
+
+        Raises:
+            CorruptError: they do not match.
+        """
+
+    def close(self) -> None:
+        """Let go; a second call does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Sink(Protocol):
+    """One blob on its way in, written by one thread at a time; closing it uncommitted discards."""
+
+    def write(self, chunk: Buffer) -> None:
+        """Take the next bytes; they are copied or written when this returns.
+
+        Raises:
+            FullError: no space; close the sink.
+            UnavailableError: the medium refused; close the sink.
+        """
+
+    def commit(self, ref: BlobRef) -> "Future[None]":
+        """Make the blob appear under `ref`, whose digest the caller computed from these bytes.
+
+        The future ends when the blob is as durable as the traits say and can be opened. Its size
+        must be that of the bytes written (a wrong program otherwise). Committing a blob that is
+        there already succeeds. A lost answer may be retried with a new sink.
+        """
+
+    def close(self) -> None:
+        """Discard unless committed; a second call does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Store(Protocol):
+    """Immutable blobs named by digest; safe from any thread; blocking."""
+
+    @property
+    def traits(self) -> Traits:
+        """What this store can do; never changes."""
+
+    def sink(self) -> Sink:
+        """Open a way in for one blob."""
+
+    def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
+        """Open a blob, or the part of it that `span` clamps to.
+
+        With `wait=False` it answers None instead of waiting for a disk: call again from a thread.
+
+        Raises:
+            NotFoundError: no such blob.
+            CorruptError: its stored bytes or their description are damaged.
+            UnsatisfiableError: `span` begins behind the end of the blob.
+        """
+
+    def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
+        """Size in bytes of those that exist; at most `limits.BATCH_REFS_MAX` at once."""
+
+    def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
+        """Yield every blob in digest order, from the first behind `after`.
+
+        Blobs that come or go during the scan may or may not appear; all others appear once.
+        """
+
+    def remove(self, digests: Collection[Digest]) -> None:
+        """Forget blobs; a missing one is no error, so a lost answer may be retried.
+
+        At most `limits.BATCH_REFS_MAX` at once. When it returns, no new `open` succeeds, also
+        after a power cut; open Sources stay readable.
+
+        Raises:
+            UnavailableError: the medium refused; some may be gone.
+        """
+
+    def close(self) -> None:
+        """Finish what was committed and let go of the medium; a second call does nothing."""
+
+
+def clamp(span: Span | None, size_bytes: int) -> Span:
+    """Cut `span` to a blob of `size_bytes`; None is the whole.
+
+    Raises:
+        UnsatisfiableError: it begins behind the end (beginning at the end gives an empty span).
+    """
+    if span is None:
+        return Span(0, size_bytes)
+    assert span.offset >= 0
+    assert span.size_bytes >= 0
+    if span.offset > size_bytes:
+        raise UnsatisfiableError(size_bytes)
+    return Span(span.offset, min(span.size_bytes, size_bytes - span.offset))
