@@ -1,0 +1,149 @@
+"""The verbs of a program: one bucket, in this process (Depot) or behind a URL (Client).
+
+`holdfast.open` returns one or the other, and a program cannot tell which. All verbs block and are
+safe from any thread.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Protocol, Self
+
+from holdfast.core.digest import Digest
+from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.limits import LIST_LIMIT_DEFAULT
+from holdfast.core.preconditions import NO_CONDITIONS, Conditions
+from holdfast.core.seams import Buffer
+from holdfast.core.store import Span
+
+Data = Buffer | BinaryIO | Path | Iterable[Buffer]
+"""What can be stored: bytes, an open binary file, a path, or chunks of bytes."""
+
+CREATE_ONLY = Conditions(if_none_match="*")
+
+
+class Description(NamedTuple):
+    """What a writer says of the bytes; all of it may be left out."""
+
+    content_type: str | None = None
+    metadata: Mapping[str, str] | None = None
+    digest: Digest | None = None
+    """Refuse the bytes unless this is their digest."""
+
+
+NO_DESCRIPTION = Description()
+
+
+def matches(etag: str) -> Conditions:
+    """Only while the entry still has this `Entry.etag`."""
+    return Conditions(if_match=etag)
+
+
+class Content(Protocol):
+    """Blobs by their digest, over all buckets: the content face."""
+
+    def put(self, data: Data, *, digest: Digest | None = None) -> Digest:
+        """Store `data` and keep it until `delete`; storing it again is no error.
+
+        Raises:
+            DigestMismatchError: `digest` was given and is not that of `data`.
+            TooLargeError: over the limit of the face.
+        """
+
+    def get(self, digest: Digest, span: Span | None = None) -> bytes:
+        """Read a blob, or a part, into memory."""
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob as a seekable file."""
+
+    def stat(self, digest: Digest) -> int:
+        """Size in bytes; NotFoundError when nothing holds the blob."""
+
+    def list(self, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT) -> HashPage:
+        """List digests of all blobs that anything holds."""
+
+    def delete(self, digest: Digest) -> None:
+        """Let go; entries that hold the same bytes keep them."""
+
+
+class Bucket(Protocol):
+    """Names for blobs, and the verbs on them."""
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+
+    @property
+    def content(self) -> Content:
+        """The same blobs by digest."""
+
+    def bucket(self, name: str) -> "Bucket":
+        """Look at another bucket of the same store; it exists with its first entry."""
+
+    def put(
+        self,
+        key: str,
+        data: Data,
+        *,
+        about: Description = NO_DESCRIPTION,
+        when: Conditions = NO_CONDITIONS,
+    ) -> Entry:
+        """Store `data` under `key`, replacing what was there; durable when it returns.
+
+        Raises:
+            InvalidError: a malformed key, metadata or content type.
+            DigestMismatchError: the bytes are not `about.digest`.
+            PreconditionError: `when` does not hold.
+            TooLargeError: over the size limit.
+            FullError, UnavailableError: nothing changed.
+        """
+
+    def get(self, key: str, span: Span | None = None) -> bytes:
+        """Read a blob, or a part, into memory; use `open` for large ones."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a blob as a seekable file that stays readable until closed."""
+
+    def head(self, key: str) -> Entry:
+        """Describe an entry; NotFoundError when there is none."""
+
+    def list(
+        self,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        cursor: str | None = None,
+        limit: int = LIST_LIMIT_DEFAULT,
+    ) -> Page:
+        """List up to `limit` entries and prefixes; the page is full unless it is the last."""
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield all entries under `prefix`, page by page."""
+
+    def delete(self, key: str, *, when: Conditions = NO_CONDITIONS) -> bool:
+        """Remove a name; False when it was not there, which is no error."""
+
+    def copy(
+        self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
+    ) -> Entry:
+        """Give the same bytes a second name, without moving bytes; `when` speaks of the target."""
+
+    def move(
+        self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
+    ) -> Entry:
+        """Rename in one commit: no reader ever sees both or neither."""
+
+    def stats(self) -> Stats:
+        """How much is stored, over all buckets."""
+
+    def close(self) -> None:
+        """Finish and let go; a second call does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

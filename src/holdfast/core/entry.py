@@ -1,0 +1,69 @@
+"""What a name points to, as every face shows it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from holdfast.core.digest import Digest
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name and the blob that it points to; times are microseconds since 1970 UTC."""
+
+    bucket: str
+    key: str
+    digest: Digest
+    size_bytes: int
+    content_type: str
+    created_us: int
+    modified_us: int
+    version: int = 0
+    """Counts replacements of this name, from 0."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def etag(self) -> str:
+        """The strong entity tag: the digest's hex in quotes."""
+        return f'"{self.digest.hex()}"'
+
+    @property
+    def created_at(self) -> datetime:
+        """When the name first appeared."""
+        return EPOCH + timedelta(microseconds=self.created_us)
+
+    @property
+    def modified_at(self) -> datetime:
+        """When the name last changed what it points to."""
+        return EPOCH + timedelta(microseconds=self.modified_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing, in byte order of the keys."""
+
+    entries: list[Entry]
+    prefixes: list[str]
+    """Common beginnings up to and with the delimiter; each stands for the keys behind it."""
+    next: str | None
+    """The cursor of the next page; None at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class HashPage:
+    """A part of the list of all digests, in digest order."""
+
+    digests: list[Digest]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How much is stored, over all buckets."""
+
+    entries: int
+    entry_bytes: int
+    """What the entries would need if no bytes were shared."""
+    revision: int
