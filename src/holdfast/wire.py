@@ -26,7 +26,7 @@ VALUE_SAFE = "!#$&'()*+-./:;<=>?@[]^_`{|}~"  # printable, and never cut or joine
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
-class EntryDoc(msgspec.Struct, omit_defaults=False):
+class EntryDoc(msgspec.Struct, kw_only=True):
     """An entry as JSON; unknown members of a newer server are ignored."""
 
     key: str
@@ -34,12 +34,13 @@ class EntryDoc(msgspec.Struct, omit_defaults=False):
     size_bytes: int
     digest: str
     content_type: str
+    metadata: Mapping[str, str] = {}
     created_at: datetime
     updated_at: datetime
-    metadata: Mapping[str, str] = {}
     version: int = 0
     expires_at: datetime | None = None
     size: int | None = None
+    """`size_bytes` again, under the name that clients of Blobnom read."""
 
 
 class PageDoc(msgspec.Struct):
@@ -98,7 +99,7 @@ def encode_error(error: BlobError) -> ErrorDoc:
         "message": error.message,
         "retryable": error.retryable,
     }
-    return ErrorDoc({name: _clean(fact) for name, fact in {**error.facts, **own}.items()})
+    return ErrorDoc({name: _clean(fact) for name, fact in {**own, **error.facts, **own}.items()})
 
 
 def _clean(fact: Fact) -> Fact:

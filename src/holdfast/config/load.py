@@ -1,0 +1,175 @@
+"""Reading settings: defaults, then the TOML file, then HOLDFAST_* variables, then flags.
+
+Later ones win. Every value remembers where it came from, so that an error can say it:
+
+    port (holdfast.toml:3): a whole number from 0 to 65,535; got 99999
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from holdfast.config.settings import RETIRED, RULES, Settings, is_loopback
+from holdfast.core.errors import InvalidError
+
+ENVIRONMENT_PREFIX = "HOLDFAST_"
+OTHER_VARIABLES = frozenset({"HOLDFAST_CONFIG", "HOLDFAST_STORE", "HOLDFAST_BUCKET"})
+FILE_BYTES_MAX = 1024 * 1024
+LINE = re.compile(r"line (\d+)")
+
+
+class Given(NamedTuple):
+    """One value as it came and where it came from."""
+
+    name: str
+    raw: object
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Checked settings, and for each where it came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def check_folders(self) -> None:
+        """Make sure that the data folder can be used; it need not exist yet.
+
+        Raises:
+            InvalidError: it is no folder, or this user may not write there.
+        """
+        _check_writable(self.settings.data, f"data ({self.origins['data']})")
+
+
+def load(
+    file: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Read and check all settings; `flags` maps names to text, `environment` is the process's.
+
+    Raises:
+        InvalidError: an unknown key, or a value that is not allowed; it names the origin.
+    """
+    variables = os.environ if environment is None else environment
+    values: dict[str, object] = {}
+    origins = {one.name: "default" for one in fields(Settings)}
+    for given in (*_from_file(file), *_from_environment(variables), *_from_flags(flags or {})):
+        values[given.name] = _value(given)
+        origins[given.name] = given.origin
+    loaded = Loaded(Settings(**values), origins)  # type: ignore[arg-type]  # RULES checked them
+    _check_together(loaded)
+    return loaded
+
+
+def _value(given: Given) -> object:
+    if given.name not in RULES:
+        raise _unknown(given)
+    kind = RULES[given.name].kind
+    try:
+        return kind.read(given.raw)
+    except ValueError:
+        shown = given.raw if isinstance(given.raw, str | int | float) else str(given.raw)
+        raise InvalidError(f"{given.name} ({given.origin})", shown, kind.allowed) from None
+
+
+def _unknown(given: Given) -> InvalidError:
+    what = f"{given.name} ({given.origin})"
+    shown = given.raw if isinstance(given.raw, str | int | float) else str(given.raw)
+    if given.name in RETIRED:
+        return InvalidError(what, shown, RETIRED[given.name])
+    near = difflib.get_close_matches(given.name, RULES, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`holdfast config show` lists all"
+    return InvalidError(what, shown, f"there is no such setting; {hint}")
+
+
+def _from_file(file: Path | None) -> Iterator[Given]:
+    if file is None:
+        return
+    text = _read(file)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = LINE.search(str(error))
+        place = f"{file}:{line[1]}" if line else str(file)
+        raise InvalidError(place, str(error), "a TOML file") from None
+    for name, raw in document.items():
+        yield Given(name, raw, f"{file}:{_line_of(name, text)}")
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(FILE_BYTES_MAX + 1)
+        if len(data) > FILE_BYTES_MAX:
+            raise InvalidError("config", str(file), "a TOML file of at most 1 MiB")
+        return data.decode()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidError("config", str(file), f"a readable file ({reason})") from None
+    except UnicodeDecodeError:
+        raise InvalidError("config", str(file), "a TOML file in UTF-8") from None
+
+
+def _line_of(name: str, text: str) -> int:
+    """Find the line that sets a top-level key or opens a table of that name; 1 if it hides."""
+    key = re.compile(rf"""\s*\[*\s*["']?{re.escape(name)}["']?\s*[=.\]]""")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if key.match(line)), 1)
+
+
+def _from_environment(variables: Mapping[str, str]) -> Iterator[Given]:
+    for variable in sorted(variables):
+        text = variables[variable]
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in OTHER_VARIABLES or not text:
+            continue
+        yield _given_text(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), text, variable)
+
+
+def _from_flags(flags: Mapping[str, str]) -> Iterator[Given]:
+    for name, text in flags.items():
+        yield _given_text(name, text, "--" + name.replace("_", "-"))
+
+
+def _given_text(name: str, text: str, origin: str) -> Given:
+    rule = RULES.get(name)
+    return Given(name, rule.kind.from_text(text) if rule else text, origin)
+
+
+def _check_together(loaded: Loaded) -> None:
+    settings, origins = loaded.settings, loaded.origins
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        lone = "tls_key" if settings.tls_certificate is None else "tls_certificate"
+        got = cast(Path, getattr(settings, lone))
+        raise InvalidError(
+            f"{lone} ({origins[lone]})", str(got), "tls_certificate and tls_key come together"
+        )
+    for name, file in (
+        ("tls_certificate", settings.tls_certificate),
+        ("tls_key", settings.tls_key),
+    ):
+        if file is not None and not os.access(file, os.R_OK):
+            raise InvalidError(f"{name} ({origins[name]})", str(file), "a readable PEM file")
+    if settings.auth == "none" and not is_loopback(settings.host) and not settings.insecure:
+        raise InvalidError(
+            f"host ({origins['host']})",
+            settings.host,
+            "other machines could read and write everything, because there is no authentication; "
+            "listen on 127.0.0.1, or say --insecure (HOLDFAST_INSECURE=true) if you mean it",
+        )
+
+
+def _check_writable(folder: Path, what: str) -> None:
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise InvalidError(what, str(folder), f"a folder, but {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InvalidError(what, str(folder), f"a writable folder, but {nearest} is not")

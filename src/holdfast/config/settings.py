@@ -1,0 +1,139 @@
+"""Every setting of a server: its type, default, what it allows and what it is for.
+
+One line here makes the key of the TOML file, the environment variable HOLDFAST_<NAME>, the row of
+`holdfast config show` and the row that tests look for in docs/config.md.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from holdfast.config.kinds import (
+    Choice,
+    Kind,
+    Location,
+    Origins,
+    Seconds,
+    Size,
+    Switch,
+    Text,
+    Whole,
+)
+from holdfast.core import limits
+
+T = TypeVar("T")
+
+HOST = Text(
+    "an address such as 127.0.0.1, ::1 or localhost", re.compile(r"[A-Za-z0-9.:%_-]{1,253}")
+)
+DAY_S = 86_400
+
+
+def setting(default: T, kind: Kind, about: str) -> T:
+    """Describe one setting; `about` is its row in the docs."""
+    return field(default=default, metadata={"rule": Rule(kind, about)})
+
+
+class Rule(NamedTuple):
+    """What a setting allows and what it is for."""
+
+    kind: Kind
+    about: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A server's settings, checked; times are seconds."""
+
+    data: Path = setting(  # noqa: RUF009 - a field, shared by no two instances
+        Path("data"), Location("a folder"), "Folder that holds the store."
+    )
+    host: str = setting("127.0.0.1", HOST, "Address to listen on.")
+    port: int = setting(3000, Whole(0, 65_535), "Port to listen on; 0 takes a free one.")
+    workers: int = setting(
+        1, Whole(1, 1, "this version serves with one process"), "Processes that serve."
+    )
+    auth: str = setting(
+        "none",
+        Choice(("none",), "API keys come with a later version"),
+        "How callers prove who they are.",
+    )
+    insecure: bool = setting(
+        False,  # noqa: FBT003 - the default of the setting
+        Switch(),
+        "Serve other machines without authentication or encryption all the same.",
+    )
+    max_body_bytes: int = setting(
+        limits.BODY_BYTES_MAX, Size(1 << 50, "no limit"), "Largest upload of the keyed face."
+    )
+    content_max_body_bytes: int = setting(
+        limits.CONTENT_BODY_BYTES_MAX,
+        Size(1 << 50, "no limit"),
+        "Largest upload of the content face.",
+    )
+    small_blob_bytes_max: int = setting(
+        limits.SMALL_BLOB_BYTES_MAX,
+        Size(limits.BATCH_BYTES_MAX, "every blob is a file"),
+        "Blobs up to this size live in the log, larger ones in files of their own.",
+    )
+    head_wait_s: float = setting(
+        limits.HEAD_WAIT_S, Seconds(0.1, DAY_S), "Longest wait for the whole head of a request."
+    )
+    body_wait_s: float = setting(
+        limits.BODY_WAIT_S, Seconds(0.1, DAY_S), "Longest wait for the next bytes of a body."
+    )
+    idle_wait_s: float = setting(
+        limits.IDLE_WAIT_S, Seconds(0.1, DAY_S), "Longest time that an idle connection stays open."
+    )
+    stop_wait_s: float = setting(
+        limits.STOP_WAIT_S, Seconds(0, DAY_S), "Longest time that a stop waits for open requests."
+    )
+    max_connections: int = setting(
+        limits.CONNECTIONS_MAX, Whole(1, 1_000_000), "Open connections; more are answered 503."
+    )
+    cors_origins: tuple[str, ...] = setting(
+        (), Origins(), "Web origins whose pages may read answers; none switches CORS off."
+    )
+    tls_certificate: Path | None = setting(  # noqa: RUF009
+        None, Location("a PEM file"), "Certificate chain; with `tls_key` it switches TLS on."
+    )
+    tls_key: Path | None = setting(  # noqa: RUF009
+        None, Location("a PEM file"), "Private key of the certificate."
+    )
+    log_level: str = setting(
+        "info", Choice(("debug", "info", "warning", "error")), "Least important events to log."
+    )
+    log_format: str = setting("text", Choice(("text", "json")), "Log for people or for machines.")
+    hot_path: bool = setting(
+        True,  # noqa: FBT003 - the default of the setting
+        Switch(),
+        "Answer blob routes in the lean protocol; off sends all through the ASGI app.",
+    )
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {one.name: one.metadata["rule"] for one in fields(Settings)}
+)
+
+RETIRED: Mapping[str, str] = MappingProxyType(
+    {
+        "num_shards": "at least 1, and no setting of this version, which keeps all keys in "
+        "one log: remove the line",
+        "data_dir": "it is spelled `data` here",
+    }
+)
+"""Keys of other systems that people bring along, and what to do with them."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

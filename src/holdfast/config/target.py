@@ -1,0 +1,49 @@
+"""The composition root: from the name of a store to the store."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from holdfast.core.bucket import Bucket
+from holdfast.core.errors import InvalidError
+
+TARGETS = "a folder, file:///folder, http://host:port or https://host:port"
+
+
+def open_bucket(target: str | Path) -> Bucket:
+    """Open the store that `target` names: a folder in this process, or a server behind a URL.
+
+    A folder is made when it is missing, and is locked while it is open: one process at a time.
+
+    Raises:
+        InvalidError: `target` has another scheme.
+        UnavailableError: the folder cannot be used. A server is asked at the first verb only.
+    """
+    text = str(target)
+    if isinstance(target, Path) or "://" not in text:
+        return _open_folder(Path(target))
+    scheme = urlsplit(text).scheme
+    if scheme in {"http", "https"}:
+        from holdfast.client import Client  # noqa: PLC0415 - httpx is an extra
+
+        return Client(text)
+    return _open_folder(folder_of(text))
+
+
+def folder_of(url: str) -> Path:
+    """Read the folder from file:///folder or holdfast:///folder.
+
+    >>> folder_of("file:///srv/my%20blobs").as_posix()
+    '/srv/my blobs'
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"file", "holdfast"} or parts.netloc not in {"", "localhost"}:
+        raise InvalidError("store", url, TARGETS)
+    if not parts.path or parts.query or parts.fragment:
+        raise InvalidError("store", url, TARGETS)
+    return Path(unquote(parts.path))
+
+
+def _open_folder(folder: Path) -> Bucket:
+    from holdfast.depot.depot import open_depot  # noqa: PLC0415 - a client needs no engine
+
+    return open_depot(folder)

@@ -1,0 +1,185 @@
+"""Settings: what is read from where, and what a user is told when it does not fit."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from holdfast.config import Settings, load, open_bucket
+from holdfast.config.kinds import parse_size
+from holdfast.config.load import ENVIRONMENT_PREFIX
+from holdfast.config.settings import RULES, is_loopback
+from holdfast.config.target import folder_of
+from holdfast.core.errors import InvalidError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "holdfast.toml"
+
+
+def read(
+    file: Path | None = None, text: str = "", *, env: dict[str, str] | None = None, **flags: str
+) -> Settings:
+    if file is not None:
+        file.write_text(text)
+    return load(file, environment=env or {}, flags=flags).settings
+
+
+def refusal(
+    file: Path | None = None, text: str = "", *, env: dict[str, str] | None = None, **flags: str
+) -> str:
+    with pytest.raises(InvalidError) as caught:
+        read(file, text, env=env, **flags)
+    return str(caught.value)
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert read() == Settings()
+    assert Settings().port == 3000
+    assert Settings().max_body_bytes == 30 * 1024 * 1024
+    assert Settings().content_max_body_bytes == 10_000_000
+
+
+def test_file_then_environment_then_flags_and_the_later_wins(file: Path) -> None:
+    file.write_text('port = 1\nhost = "127.0.0.2"\nlog_level = "debug"\n')
+    env = {"HOLDFAST_PORT": "2", "HOLDFAST_LOG_LEVEL": "warning"}
+    loaded = load(file, environment=env, flags={"port": "3"})
+    assert (loaded.settings.port, loaded.settings.host) == (3, "127.0.0.2")
+    assert loaded.settings.log_level == "warning"
+    assert loaded.origins["port"] == "--port"
+    assert loaded.origins["host"] == f"{file}:2"
+    assert loaded.origins["log_level"] == "HOLDFAST_LOG_LEVEL"
+    assert loaded.origins["data"] == "default"
+
+
+def test_every_kind_is_read_from_toml_and_from_text(file: Path) -> None:
+    typed = read(
+        file,
+        'data = "d"\nport = 1\nhot_path = false\nidle_wait_s = 2\nmax_body_bytes = "30 MiB"\n'
+        'cors_origins = ["https://example.org"]\nlog_format = "json"\n',
+    )
+    names = ("data", "port", "hot_path", "idle_wait_s", "max_body_bytes", "cors_origins")
+    texts = ("d", "1", "off", "2.0", "31457280", "https://example.org")
+    env = {ENVIRONMENT_PREFIX + n.upper(): text for n, text in zip(names, texts, strict=True)}
+    assert read(env=env | {"HOLDFAST_LOG_FORMAT": "JSON"}) == typed
+
+
+def test_an_unknown_key_names_its_line_and_the_nearest_setting(file: Path) -> None:
+    message = refusal(file, "# comment\n\nprot = 3000\n")
+    assert message.startswith(f"prot ({file}:3): ")
+    assert "did you mean port?" in message
+
+
+def test_an_unknown_variable_is_refused_so_that_no_typo_switches_a_guard_off() -> None:
+    assert "(HOLDFAST_AHUT)" in refusal(env={"HOLDFAST_AHUT": "none"})
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("port = 65536", "from 0 to 65,535; got 65536"),
+        ("port = '80'", "a whole number"),
+        ("port = true", "a whole number"),
+        ("hot_path = 1", "true or false"),
+        ("max_body_bytes = -1", "a size such as"),
+        ("max_body_bytes = '30 pounds'", "a size such as"),
+        ("idle_wait_s = 0", "a number of seconds from 0.1"),
+        ("log_level = 'loud'", "debug or info"),
+        ("workers = 2", "this version serves with one process"),
+        ("auth = 'keys'", "a later version"),
+        ("cors_origins = 'https://example.org'", "a list of origins"),
+        ("cors_origins = ['ftp://x']", "a list of origins"),
+        ("data = ''", "a folder"),
+        ("num_shards = 0", "at least 1"),
+        ("tls_key = 'k.pem'", "come together"),
+        ("[port]\nx = 1", "a whole number"),
+    ],
+)
+def test_a_wrong_value_says_what_is_allowed_and_where_it_stood(
+    file: Path, line: str, part: str
+) -> None:
+    message = refusal(file, "\n" + line)
+    assert part in message
+    assert f"{file}:2" in message
+
+
+def test_a_broken_file_is_named_with_its_line(file: Path) -> None:
+    assert refusal(file, "port = 1\nhost = = 2\n").startswith(f"{file}:2: a TOML file")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "absent.toml" in refusal_of_missing(tmp_path / "absent.toml")
+
+
+def refusal_of_missing(file: Path) -> str:
+    with pytest.raises(InvalidError) as caught:
+        load(file, environment={})
+    return str(caught.value)
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert read(env={"HOLDFAST_PORT": ""}).port == 3000
+
+
+def test_auth_none_is_understood() -> None:
+    assert read(env={"HOLDFAST_AUTH": "none"}).auth == "none"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "blobs.example.org"])
+def test_other_machines_are_refused_unless_forced(host: str) -> None:
+    assert "--insecure" in refusal(host=host)
+    assert read(host=host, insecure="true").host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_loopback_needs_no_force(host: str) -> None:
+    assert is_loopback(host)
+    assert read(host=host).host == host
+
+
+def test_a_file_in_the_place_of_the_data_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    loaded = load(environment={}, flags={"data": str(tmp_path / "taken" / "deep")})
+    with pytest.raises(InvalidError, match=r"data \(--data\): a folder, but .*taken is a file"):
+        loaded.check_folders()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    loaded = load(environment={"HOLDFAST_DATA": str(tmp_path / "new")})
+    with pytest.raises(InvalidError, match=r"data \(HOLDFAST_DATA\): a writable folder"):
+        loaded.check_folders()
+
+
+def test_a_folder_yet_to_be_made_is_fine(tmp_path: Path) -> None:
+    load(environment={}, flags={"data": str(tmp_path / "a" / "b")}).check_folders()
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("10 MB", 10_000_000), ("0.5KiB", 512), ("1tb", 10**12), ("7 B", 7)],
+)
+def test_sizes_have_units(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "1.5", "-1", "1 MiB more", "1e6", "٣"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("url", ["ftp://x/y", "file://other/x", "file:", "holdfast://", "s3://b/k"])
+def test_a_target_of_another_scheme_is_refused(url: str) -> None:
+    with pytest.raises(InvalidError):
+        folder_of(url)
+    if "://" in url:
+        with pytest.raises(InvalidError):
+            open_bucket(url)
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert all(rule.about.endswith(".") and rule.kind.allowed for rule in RULES.values())
