@@ -1,0 +1,210 @@
+"""The index: an LMDB environment that is a function of the log.
+
+It says where each blob lies and what each key of the KV holds, and up to which position of the log
+it has applied. Its transactions do not sync. A killed process leaves it whole, because the page
+cache keeps what was written; after a power cut it is thrown away and made anew from the log. The
+file `state` beside it tells the two apart: it names the boot in which the index was last open, or
+says that it was closed in order.
+
+Tables: `blobs` digest -> Location; `keys` and `tails` (log/keys.py) key -> revision and value;
+`batches` first revision of a commit record -> its Position; `facts` -> the applied Position.
+A read transaction lives as long as one call, for an old one would pin every page freed since.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import lmdb
+
+from holdfast.core import limits
+from holdfast.core.digest import Digest
+from holdfast.core.errors import CorruptError, FullError, UnavailableError
+from holdfast.core.kv import Versioned
+from holdfast.log.keys import Keys
+from holdfast.log.record import RAW, Writes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    Txn = lmdb.Transaction[bytes]
+
+APPLIED = b"applied"
+LOCATION = struct.Struct("<QIIIB")
+POSITION = struct.Struct("<QQQ")
+REVISION_BYTES = 8
+READERS_MAX = 1024
+
+
+class Location(NamedTuple):
+    """Where a blob's record lies."""
+
+    segment_id: int
+    offset: int
+    payload_bytes: int
+    content_bytes: int
+    codec: int = RAW
+
+
+class Position(NamedTuple):
+    """How far the log is applied: all before `offset` of a segment, and the newest revision."""
+
+    segment_id: int
+    offset: int
+    revision: int
+
+
+class Index:
+    """Reads from any thread; one writer at a time, inside `writing`."""
+
+    def __init__(self, path: Path) -> None:
+        self._environment = lmdb.open(
+            str(path),
+            map_size=limits.INDEX_MAP_BYTES,
+            max_dbs=8,
+            max_readers=READERS_MAX,
+            sync=False,
+            metasync=False,
+            readahead=False,
+            mode=0o600,
+        )
+        self._blobs = self._environment.open_db(b"blobs")
+        self._batches = self._environment.open_db(b"batches")
+        self._facts = self._environment.open_db(b"facts")
+        self._keys = Keys(self._environment)
+
+    @contextmanager
+    def writing(self) -> Iterator[Txn]:
+        """Hold the one write transaction; leaving by an exception undoes it all.
+
+        Raises:
+            FullError, UnavailableError: the index cannot grow or its disk refuses.
+        """
+        try:
+            with self._environment.begin(write=True) as txn:
+                yield txn
+        except lmdb.Error as error:
+            raise map_error(error) from error
+
+    # Blobs
+
+    def locate(self, digest: bytes) -> Location | None:
+        """Find a blob."""
+        with self._environment.begin(self._blobs) as txn:
+            found = txn.get(digest)
+        return None if found is None else Location(*LOCATION.unpack(found))
+
+    def put_blob(self, txn: Txn, digest: bytes, location: Location) -> None:
+        """Say where a blob lies now."""
+        txn.put(digest, LOCATION.pack(*location), db=self._blobs)
+
+    def remove_blob(self, txn: Txn, digest: bytes) -> None:
+        """Forget a blob."""
+        txn.delete(digest, db=self._blobs)
+
+    def blobs(self, after: bytes, limit: int) -> list[tuple[Digest, Location]]:
+        """Up to `limit` blobs behind the digest `after`, in order."""
+        found: list[tuple[Digest, Location]] = []
+        with self._environment.begin(self._blobs) as txn, txn.cursor() as cursor:
+            more = cursor.set_range(after)
+            if more and cursor.key() == after:
+                more = cursor.next()
+            while more and len(found) < limit:
+                digest, value = cursor.item()
+                found.append((Digest(digest), Location(*LOCATION.unpack(value))))
+                more = cursor.next()
+        return found
+
+    # Keys
+
+    def get(self, key: bytes, txn: Txn | None = None) -> Versioned | None:
+        """Read a key; in `txn`, if given, with its unfinished writes."""
+        if txn is None:
+            with self._environment.begin() as reading:
+                stored = self._keys.get(reading, key)
+        else:
+            stored = self._keys.get(txn, key)
+        if stored is None:
+            return None
+        return Versioned(stored[REVISION_BYTES:], int.from_bytes(stored[:REVISION_BYTES], "big"))
+
+    def scan(
+        self, start: bytes, end: bytes, limit: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` keys in order, with what `split` takes apart."""
+        with self._environment.begin() as txn:
+            return list(islice(self._keys.walk(txn, start, end, reverse=reverse), limit))
+
+    def is_empty(self, start: bytes, end: bytes, txn: Txn) -> bool:
+        """Whether `txn` sees no key in a range."""
+        return next(self._keys.walk(txn, start, end), None) is None
+
+    def put_keys(self, txn: Txn, writes: Writes, revision: int) -> None:
+        """Apply one commit."""
+        stamp = revision.to_bytes(REVISION_BYTES, "big")
+        for key, value in writes:
+            if value is None:
+                self._keys.delete(txn, key)
+            else:
+                self._keys.put(txn, key, stamp + value)
+
+    # History and position
+
+    def put_batch(self, txn: Txn, revision: int, segment_id: int, offset: int) -> None:
+        """Remember where the commit record that begins with `revision` lies."""
+        place = POSITION.pack(segment_id, offset, revision)
+        txn.put(revision.to_bytes(REVISION_BYTES, "big"), place, db=self._batches)
+
+    def batches(self, revision: int, limit: int) -> list[Position]:
+        """Where the commit records that hold `revision` and those behind it lie."""
+        found: list[Position] = []
+        with self._environment.begin(self._batches) as txn, txn.cursor() as cursor:
+            more = cursor.set_range(revision.to_bytes(REVISION_BYTES, "big"))
+            if not more or int.from_bytes(cursor.key(), "big") > revision:
+                more = cursor.prev() if more else cursor.last()
+                more = more or cursor.first()
+            while more and len(found) < limit:
+                found.append(Position(*POSITION.unpack(cursor.value())))
+                more = cursor.next()
+        return found
+
+    def applied(self) -> Position | None:
+        """How far the log is applied; None in an empty index."""
+        with self._environment.begin(self._facts) as txn:
+            stored = txn.get(APPLIED)
+        return None if stored is None else Position(*POSITION.unpack(stored))
+
+    def set_applied(self, txn: Txn, position: Position) -> None:
+        """Move the position, in the transaction that applied up to it."""
+        txn.put(APPLIED, POSITION.pack(*position), db=self._facts)
+
+    def counts(self) -> tuple[int, int]:
+        """How many blobs and keys there are (keys over 500 bytes that share a beginning: one)."""
+        with self._environment.begin() as txn:
+            return txn.stat(self._blobs)["entries"], txn.stat(self._keys.table)["entries"]
+
+    def sync(self) -> None:
+        """Make the index survive a power cut; only an orderly close needs it."""
+        self._environment.sync(True)  # noqa: FBT003 - the wheel's own signature
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._environment.close()
+
+
+def split(stored: bytes) -> Versioned:
+    """Take a key's stored value apart."""
+    return Versioned(stored[REVISION_BYTES:], int.from_bytes(stored[:REVISION_BYTES], "big"))
+
+
+def map_error(error: lmdb.Error) -> FullError | UnavailableError | CorruptError:
+    """Say what an error of LMDB means."""
+    if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
+        return FullError("the index cannot grow: the disk is full")
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError):
+        return CorruptError("the index is damaged: stop, remove the folder `index`, start again")
+    return UnavailableError(f"the index refuses: {error}")

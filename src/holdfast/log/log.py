@@ -1,0 +1,289 @@
+"""The log: a folder of segments, the index made of it, and the writer that appends.
+
+    DIR/HOLDFAST         format version and the log's id
+    DIR/lock             held while a process has the log open
+    DIR/log/*.seg        segments
+    DIR/index/           LMDB environment and its `state`
+
+Opening applies what the index lacks: after kill -9 the last moments, after a power cut everything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from holdfast.core import limits
+from holdfast.core.errors import CorruptError, UnavailableError, UnsupportedError
+from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy, boot_id
+from holdfast.log.batch import Job
+from holdfast.log.index import Index, Location
+from holdfast.log.record import (
+    HEADER_BYTES,
+    Kind,
+    Writes,
+    checksum,
+    decode_commits,
+    unpack,
+    unpack_trusted,
+)
+from holdfast.log.recovery import Replay
+from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
+from holdfast.log.segment import Segment, SegmentHeader, segment_ids
+from holdfast.log.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from holdfast.log.batch import Batch, Result
+    from holdfast.log.index import Position
+
+FORMAT = 1
+CLEAN = "clean"
+
+
+class _Marker(msgspec.Struct, forbid_unknown_fields=True):
+    """The content of DIR/HOLDFAST."""
+
+    format: int
+    id: str
+
+
+class Log:
+    """Open log of one folder; safe from any thread. `_lock` guards the open segments."""
+
+    def __init__(
+        self,
+        path: Path,
+        disk: Disk | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        """Open or create the log in `path`.
+
+        Raises:
+            UnavailableError: another process has it open, or the disk refuses.
+            UnsupportedError: a newer holdfast wrote it.
+            CorruptError: a segment's header is damaged.
+        """
+        self._path = path
+        self._root = path / "log"
+        self.disk = disk or Disk()
+        self._seams = (self.disk, clock or SystemClock(), entropy or SystemEntropy())
+        self._lock = threading.Lock()
+        self._segments: OrderedDict[int, Segment] = OrderedDict()
+        self._committed = threading.Condition()
+        self._closed = False
+        try:
+            self.disk.make_directory(self._root)
+            self._guard = _lock_folder(path / "lock")
+            self._open()
+        except OSError as error:
+            raise UnavailableError(f"cannot open {path}: {error.strerror}") from error
+
+    def _open(self) -> None:
+        self.id = self._identify()
+        if not segment_ids(self._root):
+            self._create_first()
+        same_boot = self._open_index()
+        replay = Replay(self._root, self.disk, self.index, same_boot=same_boot)
+        active, end, self.recovery = replay.run(segment_ids(self._root))
+        self._writer = Writer(self._root, self.index, self._seams, active, end)
+        self._writer.on_commit = self._announce
+
+    @property
+    def revision(self) -> int:
+        """The newest durable revision."""
+        return self._writer.revision
+
+    @property
+    def writer(self) -> Writer:
+        """The writer, for its counters and its health."""
+        return self._writer
+
+    def submit(self, stage: Callable[[Batch], Result], size_bytes: int) -> Future[Result]:
+        """Queue a request that appends about `size_bytes` (see `Job`).
+
+        Raises:
+            UnavailableError: closed, failed, or too many requests are waiting.
+        """
+        job = Job(stage, size_bytes)
+        self._writer.submit(job)
+        return job.future
+
+    def read(self, digest: bytes, place: Location, *, wait: bool) -> bytes | None:
+        """Read and verify a blob's payload; None when `wait` is False and a disk is needed.
+
+        Raises:
+            CorruptError: the stored bytes are not those that were written.
+            UnavailableError: the disk refuses.
+        """
+        size_bytes = HEADER_BYTES + place.payload_bytes
+        try:
+            segment = self._segment(place.segment_id)
+            read = self.disk.pread if wait else self.disk.pread_cached
+            data = read(segment.descriptor, size_bytes, place.offset)
+        except OSError as error:
+            raise UnavailableError(f"cannot read a segment: {error.strerror}") from error
+        if data is None:
+            return None
+        if len(data) == size_bytes:
+            name, payload_bytes, payload_sum = unpack_trusted(data)
+            payload = data[HEADER_BYTES:]
+            if (name, payload_bytes) == (digest, len(payload)) and checksum(payload) == payload_sum:
+                return payload
+        raise CorruptError(
+            "a stored blob is damaged",
+            digest=digest.hex(),
+            segment=place.segment_id,
+            offset=place.offset,
+        )
+
+    def commits(self, revision: int) -> list[tuple[int, Writes]]:
+        """The commits at and behind `revision`, oldest first, some of them; empty at the end.
+
+        Raises:
+            CorruptError: a commit record is damaged.
+        """
+        found: list[tuple[int, Writes]] = []
+        for position in self.index.batches(revision, limit=limits.BATCH_REFS_MAX):
+            writes = self._commits_at(position)
+            found += [pair for pair in enumerate(writes, position.revision) if pair[0] >= revision]
+            if found:
+                break
+        return found
+
+    def wait_for_commit(self, revision: int, wait_s: float) -> bool:
+        """Wait until there is a revision of at least `revision`; False when time ran out."""
+        with self._committed:
+            return self._committed.wait_for(lambda: self.revision >= revision, wait_s)
+
+    def close(self) -> None:
+        """Finish queued writes, sync the index and say that it is whole; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writer.close()
+        if self._writer.healthy_end:
+            self.index.sync()
+        self.index.close()
+        if self._writer.healthy_end:
+            self._write_state(CLEAN)
+        self._segments.clear()
+        os.close(self._guard)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _announce(self, revision: int) -> None:
+        del revision
+        with self._committed:
+            self._committed.notify_all()
+
+    def _commits_at(self, position: Position) -> list[Writes]:
+        segment = self._segment(position.segment_id)
+        data = self.disk.pread(segment.descriptor, HEADER_BYTES, position.offset)
+        header = unpack(data, segment.header.salt, position.offset)
+        if header is not None and header.kind == Kind.COMMIT:
+            offset = position.offset + HEADER_BYTES
+            payload = self.disk.pread(segment.descriptor, header.payload_bytes, offset)
+            if checksum(payload) == header.payload_sum:
+                return decode_commits(payload)
+        raise CorruptError("a commit record is damaged", revision=position.revision)
+
+    def _segment(self, segment_id: int) -> Segment:
+        with self._lock:
+            segment = self._segments.get(segment_id)
+            if segment is None:
+                segment = Segment.open(self.disk, self._root, segment_id)
+                self._segments[segment_id] = segment
+                if len(self._segments) > limits.OPEN_FILES_MAX:
+                    self._segments.popitem(last=False)
+            return segment
+
+    def _identify(self) -> str:
+        """Read the log's id, or give it one."""
+        path = self._path / "HOLDFAST"
+        if path.exists():
+            try:
+                marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
+            except msgspec.DecodeError as error:
+                raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
+            if marker.format != FORMAT:
+                raise UnsupportedError(f"format {marker.format} is newer than this holdfast")
+            return marker.id
+        marker = _Marker(FORMAT, self._seams[2].random_bytes(16).hex())
+        self._write(path, msgspec.json.encode(marker) + b"\n")
+        return marker.id
+
+    def _create_first(self) -> None:
+        salt = int.from_bytes(self._seams[2].random_bytes(8), "little")
+        Segment.create(self.disk, self._root, SegmentHeader(1, salt, self._seams[1].now_us()))
+
+    def _open_index(self) -> bool:
+        """Open the index, an empty one if it cannot be trusted; True without a boot between."""
+        folder = self._path / "index"
+        state = folder / "state"
+        before = state.read_text() if state.exists() else ""
+        same_boot = before == boot_id() != ""
+        if before != CLEAN and not same_boot:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.disk.make_directory(folder)
+        self.index = Index(folder)
+        if not self._is_of_this_log(self.index.applied()):
+            self.index.close()
+            shutil.rmtree(folder)
+            self.disk.make_directory(folder)
+            self.index = Index(folder)
+        self._write_state(boot_id())
+        return same_boot
+
+    def _is_of_this_log(self, applied: Position | None) -> bool:
+        """Whether the log still reaches the position that the index has applied."""
+        if applied is None:
+            return True
+        if applied.segment_id not in segment_ids(self._root):
+            return False
+        segment = Segment.open(self.disk, self._root, applied.segment_id)
+        return FIRST_OFFSET <= applied.offset <= segment.size_bytes
+
+    def _write_state(self, state: str) -> None:
+        self._write(self._path / "index" / "state", state.encode())
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Replace a small file so that a power cut leaves the old or the new one."""
+        temporary = path.with_suffix(".new")
+        descriptor = self.disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            self.disk.pwrite_all(descriptor, (content,), 0)
+            self.disk.sync(descriptor)
+        finally:
+            self.disk.close(descriptor)
+        self.disk.rename(temporary, path)
+        self.disk.sync_directory(path.parent)
+
+
+def _lock_folder(path: Path) -> int:
+    """Take the folder for this process; its lock goes with the process."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        message = f"{path.parent} is in use by process {holder or 'unknown'}"
+        raise UnavailableError(message) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

@@ -1,0 +1,114 @@
+"""Records: the self-describing units of the log (docs/format.md, "Records").
+
+A record is a header of 72 bytes and its payload. The header's checksum is seeded with the salt of
+its segment and with its own offset, so bytes that a user stored, or a record copied to another
+place, are never taken for a record. Every header also says up to where its segment was known to be
+durable when it was written: damage below that line is rot, damage above it is a torn tail.
+"""
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+from holdfast.core.seams import Buffer
+
+MAGIC = b"\x89HFR"
+VERSION = 1
+HEADER = struct.Struct("<4s4B3I32sIQQ")
+HEADER_BYTES = HEADER.size
+SUMMED_BYTES = HEADER_BYTES - 8  # the header's checksum covers all before itself
+NO_NAME = bytes(32)
+RAW = 0  # codec: the payload is the content
+
+assert HEADER_BYTES == 72
+
+Writes = list[tuple[bytes, bytes | None]]
+"""What one commit changes: keys with their new values; None deletes."""
+
+
+class Kind(IntEnum):
+    """What a record holds."""
+
+    BLOB = 1
+    COMMIT = 2
+    SEAL = 3
+    REMOVE = 4
+
+
+class Header(NamedTuple):
+    """The fields of a header, in their order on disk."""
+
+    kind: int
+    codec: int
+    payload_bytes: int
+    content_bytes: int
+    durable_bytes: int
+    name: bytes
+    payload_sum: int
+
+
+def pack(header: Header, salt: int, offset: int) -> bytes:
+    """Encode `header` for `offset` of the segment that has `salt`."""
+    kind, codec, payload_bytes, content_bytes, durable_bytes, name, payload_sum = header
+    fields = (MAGIC, VERSION, kind, codec, 0, payload_bytes, content_bytes, durable_bytes, name, 0)
+    summed = HEADER.pack(*fields, payload_sum, 0)[:SUMMED_BYTES]
+    return summed + xxh3_64_intdigest(summed, _seed(salt, offset)).to_bytes(8, "little")
+
+
+def unpack(data: Buffer, salt: int, offset: int) -> Header | None:
+    """Decode the header that should stand at `offset`; None when it is damaged or not there."""
+    if len(data) < HEADER_BYTES:
+        return None
+    fields = HEADER.unpack_from(data)
+    if fields[0] != MAGIC or fields[1] != VERSION:
+        return None
+    if xxh3_64_intdigest(data[:SUMMED_BYTES], _seed(salt, offset)) != fields[-1]:
+        return None
+    _, _, kind, codec, _, payload_bytes, content_bytes, durable_bytes, name, _, total, _ = fields
+    return Header(kind, codec, payload_bytes, content_bytes, durable_bytes, name, total)
+
+
+def unpack_trusted(data: Buffer) -> tuple[bytes, int, int]:
+    """Read name, payload size and payload checksum of a header whose place the index knows.
+
+    The caller compares name and size with the index and the payload with its checksum, which
+    leaves nothing of the header's own checksum to prove.
+    """
+    fields = HEADER.unpack_from(data)
+    return fields[8], fields[5], fields[10]
+
+
+def checksum(payload: Buffer) -> int:
+    """The payload's checksum: XXH3, 64 bits."""
+    return xxh3_64_intdigest(payload)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[list[tuple[bytes, bytes | None]]])
+
+
+def encode_commits(commits: list[Writes]) -> bytes:
+    """Encode the commits of one batch; the first has the revision that the record's name holds."""
+    return _encoder.encode(commits)
+
+
+def decode_commits(payload: Buffer) -> list[Writes]:
+    """Decode what `encode_commits` made; the payload's checksum was verified before."""
+    return _decoder.decode(payload)
+
+
+def revision_name(revision: int) -> bytes:
+    """The name of a commit record: its first revision."""
+    return revision.to_bytes(8, "little") + NO_NAME[8:]
+
+
+def name_revision(name: bytes) -> int:
+    """Read `revision_name` back."""
+    return int.from_bytes(name[:8], "little")
+
+
+def _seed(salt: int, offset: int) -> int:
+    return (salt + offset) & 0xFFFFFFFFFFFFFFFF

@@ -1,0 +1,135 @@
+"""Segments: the files of the log (docs/format.md, "Segments").
+
+A segment is `<20 digits>.seg` with a header of 64 bytes and then records. Ids grow and are never
+used again, because the newest segment is never removed. Only the newest is written; space is
+reserved ahead of it in zeros, so that a sync has no file size to write.
+"""
+
+import os
+import re
+import stat
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from xxhash import xxh3_64_intdigest
+
+from holdfast.core import limits
+from holdfast.core.errors import CorruptError
+from holdfast.core.seams import Buffer, Disk
+
+MAGIC = b"\x89HFSEG\r\n"
+VERSION = 1
+HEADER = struct.Struct("<8sIIQQQ16xQ")
+HEADER_BYTES = HEADER.size
+NAME = re.compile(r"([0-9]{20})\.seg")
+
+assert HEADER_BYTES == 64
+
+
+class SegmentHeader(NamedTuple):
+    """Who a segment is."""
+
+    id: int
+    salt: int
+    created_us: int
+
+
+def segment_path(root: Path, segment_id: int) -> Path:
+    """Where a segment lies."""
+    return root / f"{segment_id:020d}.seg"
+
+
+def segment_ids(root: Path) -> list[int]:
+    """Ids of the segments in `root`, oldest first; other files are not looked at."""
+    return sorted(int(match[1]) for path in root.iterdir() if (match := NAME.fullmatch(path.name)))
+
+
+def pack_header(header: SegmentHeader) -> bytes:
+    """Encode a segment's header."""
+    packed = HEADER.pack(MAGIC, VERSION, HEADER_BYTES, *header, 0)[:-8]
+    return packed + xxh3_64_intdigest(packed).to_bytes(8, "little")
+
+
+def unpack_header(data: Buffer) -> SegmentHeader | None:
+    """Decode a segment's header; None when it is damaged."""
+    if len(data) < HEADER_BYTES:
+        return None
+    magic, version, header_bytes, *fields, total = HEADER.unpack_from(data)
+    if (magic, version, header_bytes) != (MAGIC, VERSION, HEADER_BYTES):
+        return None
+    if xxh3_64_intdigest(data[: HEADER_BYTES - 8]) != total:
+        return None
+    return SegmentHeader(*fields)
+
+
+class Segment:
+    """An open segment; its descriptor is closed when nobody refers to it any more."""
+
+    __slots__ = ("__weakref__", "_disk", "descriptor", "header", "path")
+
+    def __init__(self, disk: Disk, path: Path, descriptor: int, header: SegmentHeader) -> None:
+        self._disk = disk
+        self.path = path
+        self.descriptor = descriptor
+        self.header = header
+
+    @classmethod
+    def open(cls, disk: Disk, root: Path, segment_id: int, *, writable: bool = False) -> Self:
+        """Open an existing segment and check who it is.
+
+        Raises:
+            CorruptError: not a regular file, or its header is damaged or another segment's.
+            OSError: it cannot be opened.
+        """
+        path = segment_path(root, segment_id)
+        descriptor = disk.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        header = None
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            header = unpack_header(disk.pread(descriptor, HEADER_BYTES, 0))
+        if header is None or header.id != segment_id:
+            disk.close(descriptor)
+            raise CorruptError("the segment's header is damaged", file=path.name)
+        return cls(disk, path, descriptor, header)
+
+    @classmethod
+    def create(cls, disk: Disk, root: Path, header: SegmentHeader) -> Self:
+        """Make a new segment that survives a power cut.
+
+        Raises:
+            OSError: nothing that recovery would take for a segment is left behind.
+        """
+        path = segment_path(root, header.id)
+        temporary = path.with_suffix(".new")
+        descriptor = disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            disk.pwrite_all(descriptor, (pack_header(header),), 0)
+            disk.sync(descriptor)
+            disk.rename(temporary, path)
+            disk.sync_directory(root)
+        except OSError:
+            disk.close(descriptor)
+            with suppress(OSError):
+                disk.unlink(path)
+            raise
+        return cls(disk, path, descriptor, header)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file, reserved space included."""
+        return os.fstat(self.descriptor).st_size
+
+    def reserve(self, allocated: int, needed: int) -> int:
+        """Make room for `needed` bytes when only `allocated` are; return what is now."""
+        if needed <= allocated:
+            return allocated
+        step = limits.SEGMENT_ALLOCATE_BYTES
+        target = -(-needed // step) * step
+        self._disk.allocate(self.descriptor, allocated, target - allocated)
+        self._disk.sync_data(self.descriptor)
+        return target
+
+    def __del__(self) -> None:
+        """Close the descriptor."""
+        self._disk.close(self.descriptor)
