@@ -1,0 +1,1 @@
+"""Places for metadata, each behind the contract of holdfast.core.kv."""

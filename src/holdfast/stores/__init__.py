@@ -1,0 +1,1 @@
+"""Places for bytes, each behind the contract of holdfast.core.store."""

@@ -1,0 +1,165 @@
+"""Blobs in a dict: for tests, as an oracle, and for programs that need nothing kept."""
+
+import bisect
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self
+
+from holdfast.core import limits
+from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.errors import NotFoundError
+from holdfast.core.seams import Buffer
+from holdfast.core.store import NativeFile, Span, Traits, clamp
+
+TRAITS = Traits(durable=False, native_file=False)
+
+
+class MemoryStore:
+    """The store contract over a dict; nothing survives the object.
+
+    One lock guards the dict and the sorted list of its keys.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blobs: dict[Digest, bytes] = {}
+        self._digests: list[Digest] = []
+
+    @property
+    def traits(self) -> Traits:
+        """Neither durable nor in a file."""
+        return TRAITS
+
+    def sink(self) -> "MemorySink":
+        """Open a way in for one blob."""
+        return MemorySink(self)
+
+    def open(
+        self, digest: Digest, span: Span | None = None, *, wait: bool = True
+    ) -> "MemorySource":
+        """Open a blob or a part of it; never waits."""
+        del wait
+        data = self._blobs.get(digest)
+        if data is None:
+            raise NotFoundError("no such blob", digest=str(digest))
+        return MemorySource(data, clamp(span, len(data)))
+
+    def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
+        """Size in bytes of those that exist."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        with self._lock:
+            return {each: len(self._blobs[each]) for each in digests if each in self._blobs}
+
+    def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
+        """Yield every blob in digest order; each step sees the store as it is then."""
+        while (found := self._next(after)) is not None:
+            yield found
+            after = found.digest
+
+    def remove(self, digests: Collection[Digest]) -> None:
+        """Forget blobs; a missing one is no error."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        with self._lock:
+            for digest in digests:
+                if self._blobs.pop(digest, None) is not None:
+                    del self._digests[bisect.bisect_left(self._digests, digest)]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _next(self, after: Digest | None) -> BlobRef | None:
+        with self._lock:
+            at = 0 if after is None else bisect.bisect_right(self._digests, after)
+            if at == len(self._digests):
+                return None
+            return BlobRef(self._digests[at], len(self._blobs[self._digests[at]]))
+
+    def _put(self, digest: Digest, data: bytes) -> None:
+        with self._lock:
+            if digest not in self._blobs:
+                self._blobs[digest] = data
+                bisect.insort(self._digests, digest)
+
+
+class MemorySink:
+    """One blob on its way into a MemoryStore."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._data: bytearray | None = bytearray()
+
+    def write(self, chunk: Buffer) -> None:
+        """Copy the next bytes."""
+        assert self._data is not None
+        self._data += chunk
+
+    def commit(self, ref: BlobRef) -> "Future[None]":
+        """Make the blob appear at once."""
+        assert self._data is not None
+        assert len(self._data) == ref.size_bytes
+        self._store._put(ref.digest, bytes(self._data))  # noqa: SLF001 - the sink is part of it
+        self._data = None
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def close(self) -> None:
+        """Discard unless committed."""
+        self._data = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class MemorySource:
+    """A span of bytes in memory, which stay as long as it is open."""
+
+    def __init__(self, data: bytes, span: Span) -> None:
+        self._rest = memoryview(data)[span.offset : span.offset + span.size_bytes]
+        self._size_bytes = span.size_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the opened span."""
+        return self._size_bytes
+
+    def read(self, size_bytes: int) -> Buffer:
+        """Read the next bytes without a copy."""
+        assert size_bytes > 0
+        part, self._rest = self._rest[:size_bytes], self._rest[size_bytes:]
+        return part
+
+    def file(self) -> NativeFile | None:
+        """There is none."""
+        return None
+
+    def verify(self, window: Span, *, wait: bool = True) -> bool:
+        """Memory is trusted."""
+        del wait
+        assert window.offset + window.size_bytes <= self._size_bytes
+        return True
+
+    def close(self) -> None:
+        """Let go of the bytes."""
+        self._rest = memoryview(b"")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
