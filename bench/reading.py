@@ -1,0 +1,185 @@
+"""Rows about GET over HTTP: against nginx, and while others write."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.load import Work, compile_c, wrk_rate
+from bench.peers import holdfast, nginx
+from bench.process import Server
+from bench.stage import Row, Scene, Stage, Target
+from bench.table import Bar, Line, in_turn, median, ratio, spell, spell_us
+
+KIB = 1024
+MIB = 1024 * KIB
+SLOW_SYNC_US = 5000
+READERS = 8
+WRITERS = 32
+READ_KEYS = 1000
+NGINX_BAR = Bar(0.9, "x")
+WAIT_BAR = Bar(3.0, "x", at_least=False)
+
+
+class Size(NamedTuple):
+    """A size of blob, how many there are and how many connections fetch them."""
+
+    label: str
+    size_bytes: int
+    blobs: int
+    connections: int
+
+
+SMALL = Size("1 KiB", KIB, READ_KEYS, 32)
+MEDIUM = Size("16 KiB", 16 * KIB, READ_KEYS, 32)
+LARGE = Size("1 MiB", MIB, 32, 32)
+HUGE = Size("64 MiB", 64 * MIB, 4, 8)
+
+
+def rows() -> list[Row]:
+    """List the rows in the order of the table."""
+    against = [
+        Row(f"GET {size.label}", partial(_against_nginx, size=size))
+        for size in (SMALL, MEDIUM, LARGE, HUGE)
+    ]
+    without = [
+        Row(f"GET {size.label}, nginx without sendfile", partial(_against_copying, size=size))
+        for size in (SMALL, MEDIUM)
+    ]
+    second = [Row("GET 1 KiB, by wrk", _by_wrk)]
+    waiting = [
+        Row("GET p99 while writing", _while_writing),
+        Row("GET p99 while writing, 5 ms fsync", _while_writing_slowly),
+    ]
+    return against + without + second + waiting
+
+
+def _pair(stage: Stage, scene: Scene, size: Size, *, sendfile: bool) -> dict[str, Target]:
+    """Start holdfast and nginx and give both the same number of blobs."""
+    servers = [
+        holdfast(scene.folder("holdfast")),
+        nginx(scene.folder("nginx"), sendfile=sendfile),
+    ]
+    return {server.name: _filled(stage, scene, server, size) for server in servers}
+
+
+def _filled(stage: Stage, scene: Scene, server: Server, size: Size) -> Target:
+    running = scene.start(server)
+    target = Target(server.name, running.port, f"{server.path}g{{n}}")
+    stage.generator.fill(target.port, target.path, size.size_bytes, size.blobs)
+    stage.generator.run(target.port, _reads(target, size), seconds=0.3)
+    return target
+
+
+def _reads(target: Target, size: Size) -> Work:
+    return Work("GET", target.path, size.size_bytes, size.connections, size.blobs)
+
+
+def _against_nginx(stage: Stage, size: Size) -> Iterator[Line]:
+    yield _compare(stage, f"GET {size.label}", size, sendfile=True)
+
+
+def _against_copying(stage: Stage, size: Size) -> Iterator[Line]:
+    """Compare with nginx as it is faster for small files; the bar speaks of sendfile."""
+    yield _compare(stage, f"GET {size.label}, nginx without sendfile", size, sendfile=False)
+
+
+def _compare(stage: Stage, name: str, size: Size, *, sendfile: bool) -> Line:
+    with stage.scene() as scene:
+        targets = _pair(stage, scene, size, sendfile=sendfile)
+        runs = {
+            peer: partial(stage.get, target, size.size_bytes, size.blobs, size.connections)
+            for peer, target in targets.items()
+        }
+        results = in_turn(runs, stage.options.rounds)
+    ours, theirs = results.values()
+    parts = [each.generator_part for each in (*ours, *theirs)]
+    return Line(
+        name,
+        ratio([each.rate for each in ours], [each.rate for each in theirs]),
+        NGINX_BAR if sendfile else None,
+        ours=_rate_text([each.rate for each in ours], size),
+        peer=_rate_text([each.rate for each in theirs], size) + " nginx",
+        note=f"generator used up to {max(parts):.0%} of a core" if max(parts) > 0.9 else "",
+    )
+
+
+def _rate_text(rates: list[float], size: Size) -> str:
+    rate = median(rates)
+    if size.size_bytes < MIB:
+        return f"{spell(rate)}/s"
+    return f"{rate * size.size_bytes / 1e9:.2f} GB/s"
+
+
+def _by_wrk(stage: Stage) -> Iterator[Line]:
+    with stage.scene() as scene:
+        targets = _pair(stage, scene, SMALL, sendfile=True)
+        runs = {
+            peer: partial(
+                wrk_rate,
+                f"http://127.0.0.1:{target.port}{target.path.format(n=7)}",
+                SMALL.connections,
+                stage.options.turn_s,
+            )
+            for peer, target in targets.items()
+        }
+        ours, theirs = in_turn(runs, stage.options.rounds).values()
+    yield Line(
+        "GET 1 KiB, by wrk",
+        ratio(ours, theirs),
+        NGINX_BAR,
+        ours=_rate_text(ours, SMALL),
+        peer=_rate_text(theirs, SMALL) + " nginx",
+    )
+
+
+def _while_writing(stage: Stage) -> Iterator[Line]:
+    with stage.scene() as scene:
+        ours = _waits(stage, scene, holdfast(scene.folder("holdfast")))
+        theirs = _waits(stage, scene, nginx(scene.folder("nginx")))
+    note = f"nginx, the same way: {_waits_text(theirs)}, {_waits_ratio(theirs):.1f} x"
+    yield _waits_line("GET p99 while writing", ours, note)
+
+
+def _while_writing_slowly(stage: Stage) -> Iterator[Line]:
+    """Put a library before libc that makes every fsync wait 5 ms more."""
+    library = stage.work / "slowsync.so"
+    compile_c(Path(__file__).parent / "slowsync.c", library, "-shared", "-fPIC")
+    settings = {"LD_PRELOAD": str(library), "SLOW_SYNC_US": str(SLOW_SYNC_US)}
+    with stage.scene() as scene:
+        ours = _waits(stage, scene, holdfast(scene.folder("holdfast"), **settings))
+    yield _waits_line("GET p99 while writing, 5 ms fsync", ours, "")
+
+
+def _waits(stage: Stage, scene: Scene, server: Server) -> Mapping[str, list[float]]:
+    """Measure p99 in microseconds of 8 readers, alone and beside 32 writers."""
+    target = _filled(stage, scene, server, SMALL)
+    reads = Work("GET", target.path, KIB, READERS, READ_KEYS)
+
+    def idle() -> float:
+        return stage.mixed(target, reads)[0].p99_us
+
+    def busy() -> float:
+        writes = stage.put_work(target, KIB, WRITERS)
+        return stage.mixed(target, reads, writes)[0].p99_us
+
+    return in_turn({"idle": idle, "busy": busy}, stage.options.rounds)
+
+
+def _waits_ratio(waits: Mapping[str, list[float]]) -> float:
+    return ratio(waits["busy"], waits["idle"])
+
+
+def _waits_text(waits: Mapping[str, list[float]]) -> str:
+    return f"busy {spell_us(median(waits['busy']))}, idle {spell_us(median(waits['idle']))}"
+
+
+def _waits_line(name: str, waits: Mapping[str, list[float]], note: str) -> Line:
+    return Line(
+        name,
+        _waits_ratio(waits),
+        WAIT_BAR,
+        ours=f"busy {spell_us(median(waits['busy']))}",
+        peer=f"idle {spell_us(median(waits['idle']))}",
+        note=note,
+    )

@@ -1,0 +1,142 @@
+"""Rows about PUT over HTTP."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from bench.load import Work
+from bench.peers import holdfast, nginx
+from bench.seaweed import Seaweed, install
+from bench.stage import Row, Scene, Stage, Target
+from bench.table import Bar, Line, NotRunError, in_turn, median, ratio, spell
+from holdfast.core.seams import Disk
+
+KIB = 1024
+BIG_BYTES = 64 * KIB * KIB
+CONNECTIONS = 32
+BIG_CONNECTIONS = 4
+WARM_PUTS = 2000
+BARS: Mapping[str, Bar] = {
+    "nginx WebDAV": Bar(1.5, "x"),
+    "SeaweedFS S3": Bar(8, "x"),
+    "SeaweedFS filer": Bar(8, "x"),
+    "SeaweedFS volume, fsync": Bar(1.7, "x"),
+}
+HASH_BAR = Bar(0.85, "x")
+
+
+def rows() -> list[Row]:
+    """List the rows in the order of the table."""
+    return [Row("PUT 1 KiB", _small), Row("PUT 64 MiB", _big)]
+
+
+def _small(stage: Stage) -> Iterator[Line]:
+    """Compare durable PUTs with four peers, of which only the last is durable too."""
+    with stage.scene() as scene:
+        server = scene.start(holdfast(scene.folder("holdfast"))).server
+        targets = [Target("holdfast", server.port, "/blob/p{n}")]
+        missing: dict[str, str] = {}
+        for names, peers in ((list(BARS)[:1], _nginx), (list(BARS)[1:], _seaweed)):
+            try:
+                targets += peers(stage, scene)
+            except NotRunError as error:
+                missing |= dict.fromkeys(names, str(error))
+        for target in targets:
+            work = stage.put_work(target, KIB, CONNECTIONS)
+            stage.generator.run(target.port, work, seconds=20, requests=WARM_PUTS)
+        runs = {each.name: partial(stage.put, each, KIB, CONNECTIONS) for each in targets}
+        results = in_turn(runs, stage.options.rounds)
+    rates = {name: [each.rate for each in turns] for name, turns in results.items()}
+    for name, bar in BARS.items():
+        yield _small_line(name, bar, rates, missing.get(name, ""))
+
+
+def _small_line(name: str, bar: Bar, rates: Mapping[str, list[float]], missing: str) -> Line:
+    row = f"PUT 1 KiB / {name}"
+    ours = f"{spell(median(rates['holdfast']))}/s"
+    if missing:
+        return Line(row, None, bar, ours=ours, note=f"not run: {missing}")
+    return Line(
+        row,
+        ratio(rates["holdfast"], rates[name]),
+        bar,
+        ours=ours,
+        peer=f"{spell(median(rates[name]))}/s",
+    )
+
+
+def _nginx(stage: Stage, scene: Scene) -> list[Target]:
+    del stage
+    server = scene.start(nginx(scene.folder("nginx"))).server
+    return [Target("nginx WebDAV", server.port, "/blob/p{n}")]
+
+
+def _seaweed(stage: Stage, scene: Scene) -> list[Target]:
+    seaweed = Seaweed(scene.folder("seaweed"), install(stage.work))
+    scene.start(seaweed.server)
+    volume_path = seaweed.wait()
+    ports = seaweed.ports
+    return [
+        Target("SeaweedFS S3", ports["s3"], "/bench/p{n}"),
+        Target("SeaweedFS filer", ports["filer"], "/files/p{n}"),
+        Target("SeaweedFS volume, fsync", ports["volume"], volume_path),
+    ]
+
+
+def _big(stage: Stage) -> Iterator[Line]:
+    files = stage.options.files_per_turn
+    with stage.scene() as scene:
+        server = scene.start(holdfast(scene.folder("holdfast"))).server
+        target = Target("holdfast", server.port, "/blob/b{n}")
+        runs = {
+            "holdfast": partial(_big_put_rate, stage, target, files, BIG_CONNECTIONS),
+            "one": partial(_big_put_rate, stage, target, files // 2, 1),
+            "sha256": partial(_hash_rate, files),
+            "disk": partial(_disk_rate, scene.directory / "plain", files),
+        }
+        results = in_turn(runs, stage.options.rounds)
+    texts = {name: f"{median(rates) / 1e9:.2f} GB/s" for name, rates in results.items()}
+    yield Line(
+        "PUT 64 MiB / SHA-256 alone",
+        ratio(results["holdfast"], results["sha256"]),
+        HASH_BAR,
+        ours=texts["holdfast"],
+        peer=texts["sha256"] + " sha256",
+        note=f"{BIG_CONNECTIONS} connections; one connection {texts['one']}; "
+        f"the disk alone, written and synced by one thread, {texts['disk']}",
+    )
+
+
+def _big_put_rate(stage: Stage, target: Target, files: int, connections: int) -> float:
+    first = stage.put_work(target, BIG_BYTES, connections).keys
+    work = Work("PUT", target.path, BIG_BYTES, connections, first)
+    os.sync()
+    done = stage.generator.run(target.port, work, seconds=60, requests=files)
+    return done[0].byte_rate
+
+
+def _hash_rate(files: int) -> float:
+    data = os.urandom(BIG_BYTES)
+    began = time.perf_counter()
+    for _ in range(files):
+        hashlib.sha256(data)
+    return files * BIG_BYTES / (time.perf_counter() - began)
+
+
+def _disk_rate(path: Path, files: int) -> float:
+    data = os.urandom(BIG_BYTES)
+    disk = Disk()
+    os.sync()
+    began = time.perf_counter()
+    for number in range(files):
+        descriptor = disk.open(path.with_suffix(f".{number}"), os.O_WRONLY | os.O_CREAT)
+        disk.pwrite_all(descriptor, [data], 0)
+        disk.sync(descriptor)
+        disk.close(descriptor)
+    rate = files * BIG_BYTES / (time.perf_counter() - began)
+    for number in range(files):
+        path.with_suffix(f".{number}").unlink()
+    return rate

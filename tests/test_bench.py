@@ -1,0 +1,53 @@
+"""The pure parts of the bench: medians, turns, verdicts and the table."""
+
+from bench.table import Bar, Line, draw, in_turn, median, ratio, spell, spell_us, summary
+
+
+def test_a_median_is_the_middle_or_the_mean_of_the_middle_two() -> None:
+    assert median([5, 1, 3]) == 3
+    assert median([4, 1, 3, 2]) == 2.5
+
+
+def test_a_ratio_divides_medians_and_not_means() -> None:
+    assert ratio([2, 2, 100], [1, 1, 1]) == 2
+
+
+def test_runs_take_turns_there_and_back() -> None:
+    calls: list[str] = []
+
+    def run(name: str) -> int:
+        calls.append(name)
+        return len(calls)
+
+    results = in_turn({"a": lambda: run("a"), "b": lambda: run("b")}, 2)
+    assert "".join(calls) == "abbaabba"
+    assert results == {"a": [1, 4, 5, 8], "b": [2, 3, 6, 7]}
+
+
+def test_a_bar_says_in_which_direction_it_is_met() -> None:
+    assert Bar(0.9, "x").met(0.9)
+    assert not Bar(0.9, "x").met(0.89)
+    assert Bar(60, "MB", at_least=False).met(59)
+    assert not Bar(60, "MB", at_least=False).met(61)
+
+
+def test_a_line_that_was_not_measured_stays_in_the_table_with_its_reason() -> None:
+    line = Line("GET 1 KiB", None, Bar(0.9, "x"), note="not run: no nginx")
+    assert line.verdict == "not run"
+    text = draw([line, Line("idle", 50, Bar(60, "MB", at_least=False), ours="50 MB")])
+    assert "GET 1 KiB" in text
+    assert "not run: no nginx" in text
+    assert "<= 60 MB" in text
+    assert summary([line]) == "1 not run"
+
+
+def test_numbers_are_short_and_honest() -> None:
+    assert [spell(value) for value in (0.8512, 9.994, 123.4, 9994, 10_040, 1_234_567)] == [
+        "0.851",
+        "9.99",
+        "123",
+        "9994",
+        "10 k",
+        "1.23 M",
+    ]
+    assert [spell_us(value) for value in (12.3, 1500, 2_500_000)] == ["12 us", "1.5 ms", "2.5 s"]
