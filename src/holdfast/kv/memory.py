@@ -56,11 +56,18 @@ class MemoryKV:
             return [Item(key, *self._items[key]) for key in keys[:limit]]
 
     def commit(
-        self, compares: Sequence[Compare], writes: Sequence[Write]
+        self,
+        compares: Sequence[Compare],
+        writes: Sequence[Write],
+        *,
+        after: "Future[None] | None" = None,
     ) -> "Future[Committed | Conflict]":
-        """Write all of `writes` if all of `compares` hold, before it returns."""
+        """Write all of `writes` if all of `compares` hold, before it returns; waits for `after`."""
         _check(compares, writes)
         done: Future[Committed | Conflict] = Future()
+        if after is not None and (error := after.exception()) is not None:
+            done.set_exception(error)
+            return done
         with self._condition:
             done.set_result(self._decide(compares, writes))
         return done

@@ -125,8 +125,9 @@ class MemorySource:
     """A span of bytes in memory, which stay as long as it is open."""
 
     def __init__(self, data: bytes, span: Span) -> None:
-        self._rest = memoryview(data)[span.offset : span.offset + span.size_bytes]
+        self._span = memoryview(data)[span.offset : span.offset + span.size_bytes]
         self._size_bytes = span.size_bytes
+        self._position = 0
 
     @property
     def size_bytes(self) -> int:
@@ -136,8 +137,14 @@ class MemorySource:
     def read(self, size_bytes: int) -> Buffer:
         """Read the next bytes without a copy."""
         assert size_bytes > 0
-        part, self._rest = self._rest[:size_bytes], self._rest[size_bytes:]
+        part = self._span[self._position : self._position + size_bytes]
+        self._position += len(part)
         return part
+
+    def seek(self, offset: int) -> None:
+        """Let the next read begin at `offset`."""
+        assert 0 <= offset <= self._size_bytes
+        self._position = offset
 
     def file(self) -> NativeFile | None:
         """There is none."""
@@ -151,7 +158,7 @@ class MemorySource:
 
     def close(self) -> None:
         """Let go of the bytes."""
-        self._rest = memoryview(b"")
+        self._span = memoryview(b"")
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """Random calls on a store, compared with a dict that shares no code with it."""
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,10 +53,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self, open_store: Open, close_store: Close) -> None:
         super().__init__()
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = Path(tempfile.mkdtemp())
         self._open_store = open_store
         self._close_store = close_store
-        self._store = open_store(Path(self._folder.name) / "store")
+        self._store = open_store(self._folder / "store")
         self._blobs: dict[bytes, bytes] = {}
         self._known: set[bytes] = {hashlib.sha256(b"missing").digest()}
         self._sources: list[tuple[Source, bytes]] = []
@@ -128,7 +129,7 @@ class StoreMachine(RuleBasedStateMachine):
         while self._sources:
             self.finish_reading()
         self._close_store(self._store)
-        self._store = self._open_store(Path(self._folder.name) / "store")
+        self._store = self._open_store(self._folder / "store")
 
     @invariant()
     def holds_what_the_dict_holds(self) -> None:
@@ -139,13 +140,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Read everything back, then let go."""
-        while self._sources:
-            self.finish_reading()
-        for digest, expected in self._blobs.items():
-            with whole(self._store, Digest(digest)) as source:
-                assert read_all(source) == expected
-        self._close_store(self._store)
-        self._folder.cleanup()
+        try:
+            while self._sources:
+                self.finish_reading()
+            for digest, expected in self._blobs.items():
+                with whole(self._store, Digest(digest)) as source:
+                    assert read_all(source) == expected
+        finally:
+            self._close_store(self._store)
+            shutil.rmtree(self._folder)
 
     def _draw(self, data: st.DataObject) -> Digest:
         return Digest(data.draw(st.sampled_from(sorted(self._known))))

@@ -102,6 +102,21 @@ class SourceSuite(Sealed):
             assert read_all(source) == data[position:]
             assert bytes(source.read(1)) == bytes(source.read(MIB)) == b""
 
+    @pytest.mark.parametrize("size_bytes", [0, 10, 2 * MIB + 5])
+    def test_reading_goes_on_where_seek_says(self, store: Store, size_bytes: int) -> None:
+        data = make(size_bytes)
+        put(store, data)
+        for span in (Span(0, size_bytes), Span(size_bytes // 3, size_bytes // 2)):
+            part = data[span.offset : span.offset + span.size_bytes]
+            with whole(store, Digest.of(data), span) as source:
+                for offset in (0, len(part), len(part) // 2, 0, max(0, len(part) - 3)):
+                    source.seek(offset)
+                    assert read_all(source, 700 * KIB) == part[offset:]
+                source.seek(len(part) // 2)
+                first = bytes(source.read(2))
+                source.seek(len(part) // 2)
+                assert bytes(source.read(2))[: len(first)] == first
+
     @pytest.mark.parametrize("size_bytes", [10, 2 * MIB])
     def test_sources_of_one_blob_do_not_disturb_each_other(
         self, store: Store, size_bytes: int
