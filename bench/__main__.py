@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from bench import load, machine, reading, seaweed, writing
+from bench import library, load, machine, memory, reading, seaweed, writing
 from bench.stage import Options, Row, Stage, measure
 from bench.table import Line, NotRunError, draw, summary
 
@@ -57,7 +57,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _chosen(pattern: str) -> list[Row]:
-    rows = reading.rows() + writing.rows()
+    rows = reading.rows() + writing.rows() + memory.rows() + library.rows()
     return [row for row in rows if fnmatch.fnmatch(row.name.lower(), f"*{pattern.lower()}*")]
 
 

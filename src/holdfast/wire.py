@@ -294,9 +294,14 @@ def _error_facts(status: int, headers: Mapping[str, str], body: bytes) -> dict[s
         facts.setdefault("size_bytes", int(total))
     if "allow" in headers:
         facts.setdefault("allow", headers["allow"])
-    after = headers.get("retry-after", "")
-    facts["retry_after_s"] = min(int(after), RETRY_AFTER_S_MAX) if after.isdecimal() else 1
+    facts["retry_after_s"] = retry_after_s(headers) or 1
     return facts
+
+
+def retry_after_s(headers: Mapping[str, str]) -> int:
+    """Seconds of Retry-After; 0 without one, at most `RETRY_AFTER_S_MAX`; dates count as none."""
+    after = headers.get("retry-after", "")
+    return min(int(after), RETRY_AFTER_S_MAX) if after.isdecimal() else 0
 
 
 def _foreign(status: int, message: str, facts: dict[str, Fact]) -> BlobError:

@@ -1,16 +1,17 @@
 """What a name points to, as every face shows it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import NamedTuple
 
 from holdfast.core.digest import Digest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One name and the blob that it points to; times are microseconds since 1970 UTC."""
 
     bucket: str
@@ -22,7 +23,7 @@ class Entry:
     modified_us: int
     version: int = 0
     """Counts replacements of this name, from 0."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = MappingProxyType({})
 
     @property
     def etag(self) -> str:

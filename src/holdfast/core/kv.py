@@ -101,11 +101,17 @@ class KV(Protocol):
         """Read up to `limit` keys k with start <= k < end, in order, at one revision."""
 
     def commit(
-        self, compares: Sequence[Compare], writes: Sequence[Write]
+        self,
+        compares: Sequence[Compare],
+        writes: Sequence[Write],
+        *,
+        after: "Future[None] | None" = None,
     ) -> "Future[Committed | Conflict]":
         """Write all of `writes` if all of `compares` hold, else nothing, at one revision.
 
-        At most one write a key. The future ends when the commit is durable and visible. An error
+        At most one write a key. `after` is what `Sink.commit` of a store with the same log gave:
+        the commit shares the blob's sync, and its error if it fails. Another store's is refused
+        by nobody and must have ended before. The future ends when the commit is durable and visible. An error
         in it means that nothing was written, but for UnavailableError after a lost connection.
         """
 

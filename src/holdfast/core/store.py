@@ -62,6 +62,9 @@ class Source(Protocol):
             CorruptError: stored bytes are not what was promised; nothing wrong was returned.
         """
 
+    def seek(self, offset: int) -> None:
+        """Let the next read begin at `offset` of the span, at most its size."""
+
     def file(self) -> NativeFile | None:
         """Say where the whole span lies, for sendfile; None where traits.native_file is False.
 

@@ -59,12 +59,16 @@ class EmbeddedKV:
         return [Item(key, *split(stored)) for key, stored in found]
 
     def commit(
-        self, compares: Sequence[Compare], writes: Sequence[Write]
+        self,
+        compares: Sequence[Compare],
+        writes: Sequence[Write],
+        *,
+        after: Future[None] | None = None,
     ) -> Future[Committed | Conflict]:
-        """Queue a commit for the next batch."""
+        """Queue a commit for the next batch, which is the blob's or a later one."""
         check(compares, writes)
         return self._log.submit(
-            lambda batch: _stage(batch, compares, writes), WRITE_BYTES * len(writes)
+            lambda batch: _stage(batch, compares, writes, after), WRITE_BYTES * len(writes)
         )
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:
@@ -88,9 +92,14 @@ class EmbeddedKV:
 
 
 def _stage(
-    batch: Batch, compares: Sequence[Compare], writes: Sequence[Write]
+    batch: Batch,
+    compares: Sequence[Compare],
+    writes: Sequence[Write],
+    after: Future[None] | None,
 ) -> Committed | Conflict:
     """Compare, then write: both see what the batch did before."""
+    if after is not None and after.done() and (error := after.exception()) is not None:
+        raise error
     for position, compare in enumerate(compares):
         if not _holds(compare, batch):
             return Conflict(position)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from holdfast.core.errors import BlobError
 from holdfast.log.index import Location, Position
 from holdfast.log.record import (
     HEADER_BYTES,
@@ -21,7 +22,6 @@ from holdfast.log.record import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from holdfast.core.errors import BlobError
     from holdfast.core.seams import Buffer
     from holdfast.log.index import Index, Txn
 
@@ -32,24 +32,30 @@ class Job(Generic[Result]):
     """One request to the log: `stage` runs in the writer's thread and appends to its batch.
 
     What it returns becomes the result of `future` once the batch is durable and visible; an error
-    in the future means that nothing of the request happened. A stage must not raise.
+    in the future means that nothing of the request happened. A stage may raise a BlobError before
+    it appends anything: that ends this request alone.
     """
 
-    __slots__ = ("_result", "_stage", "future", "size_bytes")
+    __slots__ = ("_refusal", "_result", "_stage", "future", "size_bytes")
     _result: Result
 
     def __init__(self, stage: Callable[[Batch], Result], size_bytes: int) -> None:
         self._stage = stage
+        self._refusal: BlobError | None = None
         self.size_bytes = size_bytes
         self.future: Future[Result] = Future()
         self.future.set_running_or_notify_cancel()  # what is queued cannot be taken back
 
     def stage(self, batch: Batch) -> None:
         """Append to `batch`; nothing is durable or visible yet."""
-        self._result = self._stage(batch)
+        try:
+            self._result = self._stage(batch)
+        except BlobError as error:
+            self._refusal = error
 
     def settle(self, error: BlobError | None) -> None:
         """Tell who asked."""
+        error = self._refusal or error
         if error is None:
             self.future.set_result(self._result)
         else:

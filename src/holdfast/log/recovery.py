@@ -3,8 +3,8 @@
 Damage in the newest segment at or behind the line that was durable is what a crash leaves of an
 append nobody was told of: the tail is cut off there. Damage anywhere else is rot: it is reported
 with its exact extent, left where it is, and every valid record behind it is kept. After the death
-of a process alone (the machine did not boot between) an append is missing from its end, never from its
-middle, so valid records behind damage make it rot as well.
+of a process alone (the machine did not boot between) an append is missing from its end, never
+from its middle, so valid records behind damage make it rot as well.
 """
 
 from __future__ import annotations

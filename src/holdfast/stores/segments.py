@@ -1,23 +1,23 @@
 """Small blobs as records of the log: one append and one shared sync each, one read to get back.
 
-A blob is held in memory on its way, so this store takes blobs up to `limits.SMALL_BLOB_BYTES_MAX`
-only; stores.tiered sends larger ones elsewhere. Every read is verified against the record's
+A blob is held in memory on its way, so this store takes blobs up to `limits.BATCH_BYTES_MAX` only;
+stores.tiered sends larger ones elsewhere. Every read is verified against the record's
 checksum before a byte is returned. Removal is a record too; the space comes back with compaction.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import NotFoundError, TooLargeError
+from holdfast.core.errors import CorruptError, NotFoundError, TooLargeError
 from holdfast.core.store import NativeFile, Span, Traits, clamp
 from holdfast.log.record import RAW
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-    from concurrent.futures import Future
 
     from holdfast.core.seams import Buffer
     from holdfast.log.log import Log
@@ -90,17 +90,29 @@ class SegmentSink:
             TooLargeError: the blob is too large for the log.
         """
         self._size_bytes += len(chunk)
-        if self._size_bytes > limits.SMALL_BLOB_BYTES_MAX:
-            raise TooLargeError("blob in the log", limits.SMALL_BLOB_BYTES_MAX)
+        if self._size_bytes > limits.BATCH_BYTES_MAX:
+            raise TooLargeError("blob in the log", limits.BATCH_BYTES_MAX)
         self._chunks.append(bytes(chunk))
 
     def commit(self, ref: BlobRef) -> Future[None]:
         """Queue the blob for the next batch."""
         assert ref.size_bytes == self._size_bytes
+        if self._is_stored(ref.digest):
+            return _done()
         payload = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         return self._log.submit(
             lambda batch: batch.add_blob(ref.digest, payload, ref.size_bytes, RAW), len(payload)
         )
+
+    def _is_stored(self, digest: Digest) -> bool:
+        """Whether a good copy is there; a damaged one is no reason to refuse a new one."""
+        place = self._log.index.locate(digest)
+        if place is None:
+            return False
+        try:
+            return self._log.read(digest, place, wait=True) is not None
+        except CorruptError:
+            return False
 
     def close(self) -> None:
         """Forget what was gathered."""
@@ -111,6 +123,12 @@ class SegmentSink:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _done() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
 
 
 class MemorySource:
@@ -128,6 +146,10 @@ class MemorySource:
         chunk = self._view[self._at : self._at + size_bytes]
         self._at += len(chunk)
         return chunk
+
+    def seek(self, offset: int) -> None:
+        """Move within the span."""
+        self._at = offset
 
     def file(self) -> NativeFile | None:
         """None: the bytes are in memory already."""

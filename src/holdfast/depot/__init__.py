@@ -1,0 +1,1 @@
+"""The portable type over stores and KV: names, entries, conditions, types and limits."""

@@ -1,0 +1,145 @@
+"""Blobs by digest, over all buckets: the content face of a depot."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from holdfast.core import limits
+from holdfast.core.digest import Digest
+from holdfast.core.entry import HashPage
+from holdfast.core.errors import NotFoundError
+from holdfast.core.kv import Committed, Conflict, Delete, Put, prefix_end
+from holdfast.depot import catalog, media
+from holdfast.depot.engine import after, as_file, chunks, feed, missing, open_blob
+from holdfast.depot.ingest import Arrival, Upload, check_size
+from holdfast.depot.listing import check_limit
+
+if TYPE_CHECKING:
+    from holdfast.core.bucket import Data
+    from holdfast.core.digest import BlobRef
+    from holdfast.core.store import Source, Span
+    from holdfast.depot.engine import Engine
+
+HASH_SCAN = 512
+
+
+class Kept(NamedTuple):
+    """A blob that the content face holds now."""
+
+    ref: BlobRef
+    is_new: bool
+
+
+class ContentDepot:
+    """The verbs of core.bucket.Content: blobs by digest, over all buckets."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def upload(
+        self, digest: Digest | None, content_type: str | None = None, size_bytes: int = 0
+    ) -> Upload[Kept]:
+        """Admit an upload before its first byte.
+
+        Raises:
+            InvalidError, TooLargeError: as `put` does.
+        """
+        kind = media.check(content_type) if content_type else None
+        bound = self._engine.limits.content_max_bytes
+        check_size(size_bytes, bound)
+        return Upload(self._engine.ingest, Arrival("", kind, digest, bound), self._keep)
+
+    def put(self, data: Data, *, digest: Digest | None = None) -> Digest:
+        """Store `data` and hold it."""
+        with self.upload(digest) as upload:
+            feed(upload, data)
+            return upload.finish().result().ref.digest
+
+    def get(self, digest: Digest, span: Span | None = None) -> bytes:
+        """Read a blob, or a part, into memory."""
+        with self.source(digest, span)[1] as source:
+            return b"".join(chunks(source))
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob as a seekable file."""
+        return as_file(self.source(digest)[1])
+
+    def stat(self, digest: Digest) -> int:
+        """Size in bytes."""
+        with self.source(digest)[1] as source:
+            return source.size_bytes
+
+    def content_type(self, digest: Digest) -> str:
+        """The type that the first holder of a blob gave it.
+
+        Raises:
+            NotFoundError: nothing holds it.
+        """
+        start = catalog.holds(digest)
+        held = self._engine.kv.scan(start, prefix_end(start), limit=1)
+        if not held:
+            raise NotFoundError("no such blob", digest=str(digest))
+        return held[0].value.decode()
+
+    def source(self, digest: Digest, span: Span | None = None) -> tuple[str, Source]:
+        """Open a blob that anything holds, and give its content type."""
+        content_type = self.content_type(digest)
+        try:
+            return content_type, open_blob(self._engine.store, digest, span)
+        except NotFoundError as error:
+            raise missing(digest) from error
+
+    def list(
+        self, *, cursor: str | None = None, limit: int = limits.LIST_LIMIT_DEFAULT
+    ) -> HashPage:
+        """List the digests of all blobs that anything holds, in order."""
+        check_limit(limit)
+        found: list[Digest] = []
+        start = catalog.holds(b"")
+        if cursor is not None:
+            start = prefix_end(catalog.holds(Digest.parse(cursor)))
+        end = prefix_end(catalog.REFERENCE)
+        while len(found) <= limit:
+            items = self._engine.kv.scan(start, end, limit=HASH_SCAN)
+            for item in items:
+                digest = catalog.referenced_digest(item.key)
+                if not found or found[-1] != digest:
+                    found.append(digest)
+            if len(items) < HASH_SCAN:
+                break
+            start = prefix_end(catalog.holds(found[-1]))
+        more = len(found) > limit
+        return HashPage(found[:limit], found[limit - 1].hex() if more else None)
+
+    def delete(self, digest: Digest) -> None:
+        """Let go, and wait until that is durable."""
+        self._engine.names.commit([], [Delete(catalog.held_by_content(digest))]).result()
+
+    def holds(self, digest: Digest) -> bool:
+        """Whether the content face itself holds the blob, so that a PUT has nothing to do."""
+        return self._engine.kv.get(catalog.held_by_content(digest)) is not None
+
+    def _keep(self, ref: BlobRef, content_type: str, stored: Future[None]) -> Future[Kept]:
+        kept = Kept(ref, not self.holds(ref.digest))
+        hold = Put(catalog.held_by_content(ref.digest), content_type.encode())
+
+        def commit(f: Future[None] | None) -> Future[Kept]:
+            return _then(self._engine.names.commit([], [hold], f), kept)
+
+        return after(self._engine, stored, commit)
+
+
+def _then(commit: Future[Committed | Conflict], value: Kept) -> Future[Kept]:
+    """Pass on the end of a commit without compares."""
+    ended: Future[Kept] = Future()
+
+    def end(done: Future[Committed | Conflict]) -> None:
+        error = done.exception()
+        if error is None:
+            ended.set_result(value)
+        else:
+            ended.set_exception(error)
+
+    commit.add_done_callback(end)
+    return ended

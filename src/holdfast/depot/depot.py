@@ -1,0 +1,186 @@
+"""The depot: one bucket of a store in this process.
+
+A Depot holds no state of its own but the bucket's name; `bucket` gives another view of the same
+store. It validates once what every face hands in and leaves engines to assume it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from holdfast.core import limits
+from holdfast.core.bucket import NO_DESCRIPTION, Description
+from holdfast.core.errors import NotFoundError
+from holdfast.core.preconditions import NO_CONDITIONS, Conditions
+from holdfast.depot import catalog, media
+from holdfast.depot.content import ContentDepot
+from holdfast.depot.engine import Engine, after, as_file, chunks, feed, missing, open_blob
+from holdfast.depot.ingest import Arrival, Upload, check_size
+from holdfast.depot.listing import Query
+from holdfast.depot.names import Place, Placed, Wish, check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+    from holdfast.core.bucket import Data
+    from holdfast.core.entry import Entry, Page, Stats
+    from holdfast.core.store import Source, Span
+
+DEFAULT_BUCKET = "default"
+
+
+class Depot:
+    """The verbs of core.bucket.Bucket on an engine in this process."""
+
+    def __init__(self, engine: Engine, name: str = DEFAULT_BUCKET) -> None:
+        self.engine = engine
+        self._name = catalog.check_bucket(name)
+        self.content = ContentDepot(engine)
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self._name
+
+    def bucket(self, name: str) -> Depot:
+        """Look at another bucket."""
+        return Depot(self.engine, name)
+
+    def upload(
+        self,
+        key: str,
+        about: Description = NO_DESCRIPTION,
+        when: Conditions = NO_CONDITIONS,
+        size_bytes: int = 0,
+    ) -> Upload[Placed]:
+        """Admit an upload before its first byte; `size_bytes` is what was announced, if anything.
+
+        Raises:
+            InvalidError, TooLargeError, PreconditionError: as `put` does.
+        """
+        catalog.check_key(key)
+        place = Place(self._name, key)
+        metadata = catalog.check_metadata(dict(about.metadata or {}))
+        content_type = media.check(about.content_type) if about.content_type else None
+        bounds = self.engine.limits
+        check_size(size_bytes, bounds.max_bytes)
+        if when is not NO_CONDITIONS:
+            check(when, self.engine.names.find(*place))
+        arrival = Arrival(key, content_type, about.digest, bounds.max_bytes)
+        return Upload(
+            self.engine.ingest,
+            arrival,
+            lambda ref, kind, stored: self._assign(place, Wish(ref, kind, metadata), when, stored),
+        )
+
+    def put(
+        self,
+        key: str,
+        data: Data,
+        *,
+        about: Description = NO_DESCRIPTION,
+        when: Conditions = NO_CONDITIONS,
+    ) -> Entry:
+        """Store `data` under `key`; see core.bucket.Bucket.put."""
+        with self.upload(key, about, when) as upload:
+            feed(upload, data)
+            return upload.finish().result().entry
+
+    def get(self, key: str, span: Span | None = None) -> bytes:
+        """Read a blob, or a part, into memory."""
+        _, source = self.source(key, span)
+        with source:
+            return b"".join(chunks(source))
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a blob as a seekable file."""
+        return as_file(self.source(key)[1])
+
+    def head(self, key: str) -> Entry:
+        """Describe an entry."""
+        catalog.check_key(key)
+        return self.engine.names.get(self._name, key).entry
+
+    def source(self, key: str, span: Span | None = None) -> tuple[Entry, Source]:
+        """Open what a name points to, once more if it is replaced at that very moment.
+
+        Raises:
+            NotFoundError: no such name.
+            CorruptError: the stored bytes are damaged or missing.
+        """
+        entry = self.head(key)
+        try:
+            return entry, open_blob(self.engine.store, entry.digest, span)
+        except NotFoundError:
+            again = self.head(key)
+        try:
+            return again, open_blob(self.engine.store, again.digest, span)
+        except NotFoundError as error:
+            raise missing(again.digest) from error
+
+    def list(
+        self,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        cursor: str | None = None,
+        limit: int = limits.LIST_LIMIT_DEFAULT,
+    ) -> Page:
+        """List entries and prefixes."""
+        return self.engine.names.list(self._name, Query(prefix, delimiter, cursor, limit))
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield all entries under `prefix`, page by page."""
+        cursor = None
+        while True:
+            page = self.list(prefix=prefix, cursor=cursor, limit=limits.LIST_LIMIT_MAX)
+            yield from page.entries
+            if page.next is None:
+                return
+            cursor = page.next
+
+    def delete(self, key: str, *, when: Conditions = NO_CONDITIONS) -> bool:
+        """Remove a name."""
+        catalog.check_key(key)
+        return self.engine.names.remove(self._name, key, when)
+
+    def copy(
+        self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
+    ) -> Entry:
+        """Give the same bytes a second name."""
+        return self.transfer(key, Place(to_bucket or self._name, to), when, move=False).entry
+
+    def move(
+        self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
+    ) -> Entry:
+        """Rename in one commit."""
+        return self.transfer(key, Place(to_bucket or self._name, to), when, move=True).entry
+
+    def transfer(self, key: str, target: Place, when: Conditions, *, move: bool) -> Placed:
+        """Copy or move, and say whether the target is new."""
+        catalog.check_bucket(target.bucket)
+        catalog.check_key(key)
+        catalog.check_key(target.key)
+        return self.engine.names.copy(Place(self._name, key), target, when, move=move)
+
+    def stats(self) -> Stats:
+        """How much is stored, over all buckets."""
+        return self.engine.names.stats()
+
+    def close(self) -> None:
+        """Finish what was committed and close the store under all views of it."""
+        self.engine.ingest.close()
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _assign(
+        self, place: Place, wish: Wish, when: Conditions, stored: Future[None]
+    ) -> Future[Placed]:
+        names = self.engine.names
+        return after(self.engine, stored, lambda f: names.assign(place, wish, when, f))

@@ -1,0 +1,104 @@
+"""What all views of one store share, and the small steps between its parts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar, cast
+
+from holdfast.core import limits
+from holdfast.core.errors import CorruptError
+from holdfast.depot.ingest import Ingest, Upload
+from holdfast.depot.names import Names
+from holdfast.depot.reader import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from holdfast.core.bucket import Data
+    from holdfast.core.digest import Digest
+    from holdfast.core.kv import KV
+    from holdfast.core.seams import Clock
+    from holdfast.core.store import Source, Span, Store
+
+Result = TypeVar("Result")
+
+
+class Limits(NamedTuple):
+    """Sizes that a depot holds uploads to; 0 means no limit."""
+
+    max_bytes: int = 0
+    content_max_bytes: int = 0
+
+
+class Engine(NamedTuple):
+    """What all views of one store share."""
+
+    store: Store
+    kv: KV
+    names: Names
+    ingest: Ingest
+    limits: Limits
+    close: Callable[[], None]
+
+
+def make_engine(
+    store: Store, kv: KV, clock: Clock, bounds: Limits, close: Callable[[], None]
+) -> Engine:
+    """Join a store and a KV; `close` ends what they stand on."""
+    return Engine(store, kv, Names(kv, clock), Ingest(store), bounds, close)
+
+
+def feed(upload: Upload[Result], data: Data) -> None:
+    """Write bytes, a path, a file or chunks into an upload, a chunk at a time."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        view = memoryview(data)
+        for at in range(0, len(view), limits.CHUNK_BYTES):
+            upload.write(view[at : at + limits.CHUNK_BYTES])
+    elif isinstance(data, Path):
+        with data.open("rb", buffering=0) as file:
+            _feed_file(upload, cast("BinaryIO", file))
+    elif hasattr(data, "read"):
+        _feed_file(upload, cast("BinaryIO", data))
+    else:
+        for chunk in cast("Iterable[bytes]", data):
+            upload.write(chunk)
+
+
+def _feed_file(upload: Upload[Result], file: BinaryIO) -> None:
+    while chunk := file.read(limits.CHUNK_BYTES):
+        upload.write(chunk)
+
+
+def open_blob(store: Store, digest: Digest, span: Span | None) -> Source:
+    """Open a blob, waiting for the disk."""
+    source = store.open(digest, span)
+    assert source is not None
+    return source
+
+
+def chunks(source: Source) -> Iterator[bytes | bytearray | memoryview]:
+    """Yield the rest of a source."""
+    while chunk := source.read(limits.CHUNK_BYTES):
+        yield chunk
+
+
+def as_file(source: Source) -> BinaryIO:
+    """Make a source a buffered binary file."""
+    return io.BufferedReader(Reader(source), limits.CHUNK_BYTES // 8)
+
+
+def missing(digest: Digest) -> CorruptError:
+    """Say that a name holds a blob whose bytes are not there."""
+    return CorruptError("the bytes of a blob are missing", digest=str(digest))
+
+
+def after(
+    engine: Engine, stored: Future[None], commit: Callable[[Future[None] | None], Future[Result]]
+) -> Future[Result]:
+    """Commit once the bytes are safe: at once on a shared log, else when `stored` ended."""
+    if engine.store.traits.log_id == engine.kv.log_id != "":
+        return commit(stored)
+    stored.result()
+    return commit(None)

@@ -1,0 +1,128 @@
+"""The one way in: bytes are hashed once, written to a sink, checked, stored, and only then named.
+
+An Upload belongs to one thread at a time. Large chunks are hashed in a second thread while they are
+written. Nothing is visible before `finish`; closing an unfinished Upload leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from holdfast.core import limits
+from holdfast.core.digest import BlobRef, Hasher
+from holdfast.core.errors import DigestMismatchError, TooLargeError
+from holdfast.depot import media
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.core.digest import Digest
+    from holdfast.core.seams import Buffer
+    from holdfast.core.store import Store
+
+PARALLEL_BYTES = 128 * limits.KIB  # smaller chunks are hashed faster than a thread is woken
+HASHERS = 2
+
+Placed = TypeVar("Placed")
+
+
+class Ingest:
+    """What uploads share: the store and the hashing threads."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.pool = ThreadPoolExecutor(HASHERS, thread_name_prefix="holdfast-hash")
+
+    def close(self) -> None:
+        """End the threads."""
+        self.pool.shutdown()
+
+
+class Arrival:
+    """What is known and allowed before the first byte."""
+
+    __slots__ = ("content_type", "digest", "key", "max_bytes")
+
+    def __init__(
+        self, key: str, content_type: str | None, digest: Digest | None, max_bytes: int
+    ) -> None:
+        self.key = key
+        self.content_type = content_type
+        self.digest = digest
+        self.max_bytes = max_bytes
+
+
+class Upload(Generic[Placed]):
+    """One blob on its way in, and what will be done with its name."""
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        arrival: Arrival,
+        place: Callable[[BlobRef, str, Future[None]], Future[Placed]],
+    ) -> None:
+        self._ingest = ingest
+        self._arrival = arrival
+        self._place = place
+        self._sink = ingest.store.sink()
+        self._hasher = Hasher()
+        self._head = b""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes taken so far."""
+        return self._hasher.size_bytes
+
+    def write(self, chunk: Buffer) -> None:
+        """Take the next bytes; `chunk` may be reused when this returns.
+
+        Raises:
+            TooLargeError: over the limit.
+            FullError, UnavailableError: close the upload.
+        """
+        check_size(self._hasher.size_bytes + len(chunk), self._arrival.max_bytes)
+        if len(self._head) < limits.SNIFF_BYTES:
+            self._head += bytes(chunk[: limits.SNIFF_BYTES])
+        if len(chunk) < PARALLEL_BYTES:
+            self._hasher.update(chunk)
+            self._sink.write(chunk)
+            return
+        hashing = self._ingest.pool.submit(self._hasher.update, chunk)
+        try:
+            self._sink.write(chunk)
+        finally:
+            hashing.result()
+
+    def finish(self) -> Future[Placed]:
+        """Check, store and name what was written; the future ends when all of it is durable.
+
+        Raises:
+            DigestMismatchError: not the promised bytes.
+            FullError, UnavailableError: nothing changed.
+        """
+        ref = self._hasher.ref()
+        if self._arrival.digest is not None and self._arrival.digest != ref.digest:
+            raise DigestMismatchError(str(self._arrival.digest), str(ref.digest))
+        content_type = media.choose(self._arrival.content_type, self._head, self._arrival.key)
+        return self._place(ref, content_type, self._sink.commit(ref))
+
+    def close(self) -> None:
+        """Discard unless finished; a second call does nothing."""
+        self._sink.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def check_size(size_bytes: int, max_bytes: int) -> None:
+    """Hold a size to a limit; 0 means no limit.
+
+    Raises:
+        TooLargeError: it is over.
+    """
+    if 0 < max_bytes < size_bytes:
+        raise TooLargeError("blob", max_bytes)

@@ -1,0 +1,41 @@
+"""The depot of one machine: log, index, segments and files in one folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.core import limits
+from holdfast.core.seams import Disk, SystemClock, SystemEntropy
+from holdfast.depot.depot import Depot
+from holdfast.depot.engine import Limits, make_engine
+from holdfast.kv.embedded import EmbeddedKV
+from holdfast.log.log import Log
+from holdfast.stores.files import FileStore
+from holdfast.stores.segments import SegmentStore
+from holdfast.stores.tiered import TieredStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def open_depot(
+    path: Path,
+    bounds: Limits = Limits(),  # noqa: B008 - a tuple
+    small_blob_bytes_max: int = limits.SMALL_BLOB_BYTES_MAX,
+) -> Depot:
+    """Open or create the depot in the folder `path`, for this process alone.
+
+    Raises:
+        UnavailableError: another process has it open, or the disk refuses.
+        CorruptError, UnsupportedError: what is there cannot be read.
+    """
+    disk, clock, entropy = Disk(), SystemClock(), SystemEntropy()
+    log = Log(path, disk, clock, entropy)
+    files = FileStore(path / "files", disk, entropy, clock)
+    store = TieredStore(SegmentStore(log), files, small_blob_bytes_max)
+
+    def close() -> None:
+        store.close()
+        log.close()
+
+    return Depot(make_engine(store, EmbeddedKV(log), clock, bounds, close))
