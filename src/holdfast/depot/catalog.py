@@ -133,7 +133,7 @@ def encode_entry(entry: Entry) -> bytes:
     """The value of an entry; its bucket and key are in the KV key."""
     return _encode(
         _Record(
-            entry.digest,
+            bytes(entry.digest),
             entry.size_bytes,
             entry.content_type,
             entry.created_us,
