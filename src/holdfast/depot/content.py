@@ -114,7 +114,11 @@ class ContentDepot:
 
     def delete(self, digest: Digest) -> None:
         """Let go, and wait until that is durable."""
-        self._engine.names.commit([], [Delete(catalog.held_by_content(digest))]).result()
+        self.release(digest).result()
+
+    def release(self, digest: Digest) -> Future[Committed | Conflict]:
+        """Begin to let go."""
+        return self._engine.kv.commit([], [Delete(catalog.held_by_content(digest))])
 
     def holds(self, digest: Digest) -> bool:
         """Whether the content face itself holds the blob, so that a PUT has nothing to do."""
@@ -125,7 +129,7 @@ class ContentDepot:
         hold = Put(catalog.held_by_content(ref.digest), content_type.encode())
 
         def commit(f: Future[None] | None) -> Future[Kept]:
-            return _then(self._engine.names.commit([], [hold], f), kept)
+            return _then(self._engine.kv.commit([], [hold], after=f), kept)
 
         return after(self._engine, stored, commit)
 

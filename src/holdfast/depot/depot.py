@@ -142,23 +142,31 @@ class Depot:
 
     def delete(self, key: str, *, when: Conditions = NO_CONDITIONS) -> bool:
         """Remove a name."""
+        return self.remove(key, when).result()
+
+    def remove(self, key: str, when: Conditions = NO_CONDITIONS) -> Future[bool]:
+        """Begin to remove a name."""
         catalog.check_key(key)
-        return self.engine.names.remove(self._name, key, when)
+        return self.engine.names.remove(Place(self._name, key), when)
 
     def copy(
         self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
     ) -> Entry:
         """Give the same bytes a second name."""
-        return self.transfer(key, Place(to_bucket or self._name, to), when, move=False).entry
+        return (
+            self.transfer(key, Place(to_bucket or self._name, to), when, move=False).result().entry
+        )
 
     def move(
         self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
     ) -> Entry:
         """Rename in one commit."""
-        return self.transfer(key, Place(to_bucket or self._name, to), when, move=True).entry
+        return (
+            self.transfer(key, Place(to_bucket or self._name, to), when, move=True).result().entry
+        )
 
-    def transfer(self, key: str, target: Place, when: Conditions, *, move: bool) -> Placed:
-        """Copy or move, and say whether the target is new."""
+    def transfer(self, key: str, target: Place, when: Conditions, *, move: bool) -> Future[Placed]:
+        """Begin to copy or move."""
         catalog.check_bucket(target.bucket)
         catalog.check_key(key)
         catalog.check_key(target.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef
@@ -20,10 +20,13 @@ from holdfast.depot import catalog
 from holdfast.depot.listing import Listing, Query, check_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from holdfast.core.kv import KV, Compare
     from holdfast.core.seams import Clock
+
+
+Result = TypeVar("Result")
 
 
 class Place(NamedTuple):
@@ -82,56 +85,59 @@ class Names:
         return found
 
     def assign(
-        self, place: Place, wish: Wish, when: Conditions, after: Future[None] | None
+        self, place: Place, wish: Wish, when: Conditions, after: Future[None] | None = None
     ) -> Future[Placed]:
         """Point a name to a blob that is stored, or that `after` is about to store.
 
         Raises:
             PreconditionError: `when` does not hold now; the future carries the same later.
         """
-        return Assignment(self, place, wish, when).start(after)
 
-    def commit(
-        self, compares: list[Compare], writes: list[Write], after: Future[None] | None = None
-    ) -> Future[Committed | Conflict]:
-        """Commit to the KV with at most one write a key."""
-        return self._kv.commit(compares, merge(writes), after=after)
+        def plan() -> Plan[Placed]:
+            old = self.find(*place)
+            check(when, old)
+            entry = self._entry(place, wish, old)
+            writes = catalog.replacing(old.entry if old else None, entry)
+            return Plan([unchanged(place, old)], writes, Placed(entry, old is None))
 
-    def remove(self, bucket: str, key: str, when: Conditions) -> bool:
-        """Remove a name and wait until that is durable; False when it was not there.
+        return Attempt(self._kv, place, plan, after).start()
+
+    def remove(self, place: Place, when: Conditions) -> Future[bool]:
+        """Remove a name; False when it was not there.
 
         Raises:
-            PreconditionError: `when` does not hold.
+            PreconditionError: `when` does not hold now; the future carries the same later.
         """
-        for _ in range(limits.CONFLICT_TRIES_MAX):
-            found = self.find(bucket, key)
-            check(when, found)
-            if found is None:
-                return False
-            compares: list[Compare] = [Unchanged(_kv_key(found.entry), found.revision)]
-            if isinstance(self.commit(compares, catalog.removing(found.entry)).result(), Committed):
-                return True
-        raise contended(bucket, key)
 
-    def copy(self, source: Place, target: Place, when: Conditions, *, move: bool) -> Placed:
+        def plan() -> Plan[bool]:
+            old = self.find(*place)
+            check(when, old)
+            if old is None:
+                return Plan([], [], result=False)
+            return Plan([unchanged(place, old)], catalog.removing(old.entry), result=True)
+
+        return Attempt(self._kv, place, plan, None).start()
+
+    def copy(self, source: Place, target: Place, when: Conditions, *, move: bool) -> Future[Placed]:
         """Give the source's blob the target's name; a moved source goes in the same commit.
 
         Raises:
             NotFoundError: no such source.
             PreconditionError: `when` does not hold for the target.
         """
-        for _ in range(limits.CONFLICT_TRIES_MAX):
+
+        def plan() -> Plan[Placed]:
             origin, old = self.get(*source), self.find(*target)
             check(when, old)
             entry = self._entry(target, _wish_of(origin.entry), old)
-            compares: list[Compare] = [Unchanged(_kv_key(entry), old.revision if old else 0)]
+            compares = [unchanged(target, old)]
             writes = catalog.replacing(old.entry if old else None, entry)
             if source != target:
-                compares.append(Unchanged(_kv_key(origin.entry), origin.revision))
+                compares.append(unchanged(source, origin))
                 writes += catalog.removing(origin.entry) if move else []
-            if isinstance(self.commit(compares, writes).result(), Committed):
-                return Placed(entry, old is None)
-        raise contended(*target)
+            return Plan(compares, writes, Placed(entry, old is None))
+
+        return Attempt(self._kv, target, plan, None).start()
 
     def list(self, bucket: str, query: Query) -> Page:
         """List names in byte order.
@@ -170,48 +176,73 @@ class Names:
         )
 
 
-class Assignment:
-    """One name on its way to a blob; each try reads, checks, and commits if nothing changed."""
+class Plan(NamedTuple, Generic[Result]):
+    """What one try commits, and what it comes to; without writes, nothing is committed."""
 
-    def __init__(self, names: Names, place: Place, wish: Wish, when: Conditions) -> None:
-        self._names = names
+    compares: list[Compare]
+    writes: list[Write]
+    result: Result
+
+
+class Attempt(Generic[Result]):
+    """One change on its way: each try reads, checks and commits, again if somebody was faster.
+
+    The first try runs in the caller's thread, later ones in the thread that ends commits.
+    """
+
+    def __init__(
+        self,
+        kv: KV,
+        place: Place,
+        plan: Callable[[], Plan[Result]],
+        after: Future[None] | None,
+    ) -> None:
+        self._kv = kv
         self._place = place
-        self._wish = wish
-        self._when = when
+        self._plan = plan
+        self._after = after
         self._tries = 0
-        self._future: Future[Placed] = Future()
+        self._future: Future[Result] = Future()
         self._future.set_running_or_notify_cancel()
 
-    def start(self, after: Future[None] | None) -> Future[Placed]:
-        """Try for the first time, in the caller's thread."""
-        self._try(after)
+    def start(self) -> Future[Result]:
+        """Try for the first time; what refuses it raises here."""
+        self._try()
         return self._future
 
-    def _try(self, after: Future[None] | None) -> None:
-        old = self._names.find(*self._place)
-        check(self._when, old)
-        entry = self._names._entry(self._place, self._wish, old)  # noqa: SLF001 - one module
-        compares: list[Compare] = [Unchanged(_kv_key(entry), old.revision if old else 0)]
-        writes = catalog.replacing(old.entry if old else None, entry)
-        placed = Placed(entry, old is None)
-        commit = self._names.commit(compares, writes, after)
-        commit.add_done_callback(lambda ended: self._ended(ended, placed, after))
+    def _try(self) -> None:
+        compares, writes, result = self._plan()
+        if not writes:
+            self._future.set_result(result)
+            return
+        commit = self._kv.commit(compares, merge(writes), after=self._after)
+        commit.add_done_callback(lambda ended: self._end(ended, result))
 
-    def _ended(
-        self, commit: Future[Committed | Conflict], placed: Placed, after: Future[None] | None
-    ) -> None:
+    def _end(self, commit: Future[Committed | Conflict], result: Result) -> None:
         error = commit.exception()
-        if error is None and isinstance(commit.result(), Committed):
-            self._future.set_result(placed)
-            return
+        if error is not None:
+            self._future.set_exception(error)
+        elif isinstance(commit.result(), Committed):
+            self._future.set_result(result)
+        else:
+            self._try_again()
+
+    def _try_again(self) -> None:
         self._tries += 1
-        if error is None and self._tries < limits.CONFLICT_TRIES_MAX:
-            try:
-                self._try(after)
-            except BlobError as refused:
-                self._future.set_exception(refused)
+        if self._tries == limits.CONFLICT_TRIES_MAX:
+            message = f"too many writers change {self._place.bucket}/{self._place.key} at once"
+            self._future.set_exception(UnavailableError(message))
             return
-        self._future.set_exception(error or contended(*self._place))
+        try:
+            self._try()
+        except BlobError as error:
+            self._future.set_exception(error)
+
+
+def unchanged(place: Place, found: Found | None) -> Compare:
+    """Hold while a name is as it was found."""
+    key = catalog.entry_key(place.bucket, place.key.encode())
+    return Unchanged(key, 0 if found is None else found.revision)
 
 
 def check(when: Conditions, found: Found | None) -> None:
@@ -230,11 +261,6 @@ def check(when: Conditions, found: Found | None) -> None:
         raise PreconditionError("the condition does not hold", etag=etag)
 
 
-def contended(bucket: str, key: str) -> UnavailableError:
-    """Give up on a name that others change faster."""
-    return UnavailableError(f"too many writers change {bucket}/{key} at once")
-
-
 def merge(writes: list[Write]) -> list[Write]:
     """Join the writes of one commit to one key: counters add up, of others the last wins."""
     merged: dict[bytes, Write] = {}
@@ -246,10 +272,6 @@ def merge(writes: list[Write]) -> list[Write]:
         else:
             merged[write.key] = write
     return list(merged.values())
-
-
-def _kv_key(entry: Entry) -> bytes:
-    return catalog.entry_key(entry.bucket, entry.key.encode())
 
 
 def _wish_of(entry: Entry) -> Wish:
