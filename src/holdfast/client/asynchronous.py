@@ -1,0 +1,273 @@
+"""The asynchronous client: the same calls as the blocking one, carried out without blocking.
+
+Works on asyncio and trio. Hashing of large bodies, files and plain iterators run in threads.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self, TypeVar, cast
+
+import anyio
+import httpx
+
+from holdfast import wire
+from holdfast.client import calls, transport
+from holdfast.client.asyncfiles import AsyncChunks, AsyncRangeFile
+from holdfast.client.asyncupload import AsyncData, AsyncUpload, uploading
+from holdfast.client.blocking import ASK_FIRST_BYTES_MIN, agreed
+from holdfast.client.calls import Answer, Call, Head
+from holdfast.client.cursor import Cursor
+from holdfast.client.exchange import Exchange, Lost, Pause, exchange
+from holdfast.client.options import ClientOptions
+from holdfast.core.bucket import NO_DESCRIPTION, Description
+from holdfast.core.digest import Digest
+from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
+from holdfast.core.preconditions import NO_CONDITIONS, Conditions
+from holdfast.core.store import Span
+
+T = TypeVar("T")
+
+
+class AsyncLink:
+    """The connections to one server, shared by all buckets of a client."""
+
+    def __init__(self, url: str, options: ClientOptions) -> None:
+        self.address = transport.Address(url)
+        self.options = options
+        self._http = httpx.AsyncClient(
+            timeout=transport.timeout(options),
+            limits=transport.pool(options),
+            trust_env=self.address.trusts_environment,
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def call(self, call: Call[T], upload: AsyncUpload | None = None) -> T:
+        """Carry a call out."""
+        steps = exchange(call, self.options, replayable=upload is None or upload.replayable)
+        return await _drive(steps, lambda: self._attempt(call, upload))
+
+    async def stream(self, call: Call[Head]) -> tuple[Head, AsyncChunks]:
+        """Carry a call out whose body the caller reads, and closes."""
+        opened: list[httpx.Response] = []
+        head = await _drive(
+            exchange(call, self.options), lambda: self._attempt(call, None, opened=opened)
+        )
+        return head, AsyncChunks(self.address, opened[-1])
+
+    async def _attempt(
+        self,
+        call: Call[T],
+        upload: AsyncUpload | None,
+        *,
+        opened: list[httpx.Response] | None = None,
+    ) -> Answer | Lost:
+        try:
+            response = await self._http.send(self._request(call, upload), stream=True)
+            if opened is not None and response.status_code < 300:
+                opened.append(response)
+                return transport.answer(response)
+            async with aclosing(response):
+                return transport.answer(response, await self._body(call, response))
+        except httpx.TransportError as error:
+            return transport.lost(self.address, error)
+
+    def _request(self, call: Call[T], upload: AsyncUpload | None) -> httpx.Request:
+        if upload is None:
+            return transport.request(self.address, call)
+        return transport.request(self.address, call, _Stream(upload.chunks), upload.size_bytes)
+
+    async def _body(self, call: Call[T], response: httpx.Response) -> bytes:
+        parts, done = [], 0
+        length = response.headers.get("content-length", "")
+        async for part in response.aiter_raw():
+            parts.append(part)
+            if call.is_download and response.is_success:
+                done += len(part)
+                self.options.progress(done, int(length) if length.isdecimal() else None)
+        return b"".join(parts)
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, chunks: Callable[[], AsyncIterator[bytes]]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks()
+
+
+async def _drive(steps: Exchange[T], attempt: Callable[[], Awaitable[Answer | Lost]]) -> T:
+    outcome: Answer | Lost | None = None
+    try:
+        while True:
+            step = steps.send(outcome)
+            outcome = None
+            if isinstance(step, Pause):
+                await anyio.sleep(step.seconds)
+            else:
+                outcome = await attempt()
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
+class AsyncClient:
+    """A bucket of a holdfast server, `default` unless said; the verbs of Client, awaited.
+
+    async with AsyncClient("http://127.0.0.1:3000") as store:
+        await store.put("hello", b"world")
+    """
+
+    def __init__(self, url: str, *, options: ClientOptions = ClientOptions()) -> None:  # noqa: B008
+        self._link = AsyncLink(url, options)
+        self._owns_link = True
+        self._name = wire.DEFAULT_BUCKET
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self._name
+
+    @property
+    def content(self) -> "AsyncClientContent":
+        """The same blobs by digest."""
+        return AsyncClientContent(self._link)
+
+    def bucket(self, name: str) -> "AsyncClient":
+        """Look at another bucket of the same server, over the same connections."""
+        other = object.__new__(type(self))
+        other._link, other._owns_link, other._name = self._link, False, name
+        return other
+
+    async def put(
+        self,
+        key: str,
+        data: AsyncData,
+        *,
+        about: Description = NO_DESCRIPTION,
+        when: Conditions = NO_CONDITIONS,
+    ) -> Entry:
+        """Store `data` under `key`; see Client.put."""
+        async with uploading(data, self._link.options.progress) as upload:
+            digest = agreed(about.digest, upload.digest)
+            entry = await self._link.call(calls.put(self._name, key, about, when, digest), upload)
+            calls.verify_digest(entry.digest, upload.ref().digest)
+            return entry
+
+    async def get(self, key: str, span: Span | None = None) -> bytes:
+        """Read a blob, or a part, into memory."""
+        return await self._link.call(calls.get(wire.blob_path(self._name, key), span))
+
+    async def open(self, key: str) -> AsyncRangeFile:
+        """Open a blob as a seekable file whose reads are awaited."""
+        return await _open(self._link, wire.blob_path(self._name, key))
+
+    async def head(self, key: str) -> Entry:
+        """Describe an entry."""
+        return await self._link.call(calls.head(self._name, key))
+
+    async def list(
+        self,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        cursor: str | None = None,
+        limit: int = LIST_LIMIT_DEFAULT,
+    ) -> Page:
+        """List entries and prefixes."""
+        return await self._link.call(calls.page(self._name, prefix, delimiter, cursor, limit))
+
+    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
+        """Yield all entries under `prefix`, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.list(prefix=prefix, cursor=cursor, limit=LIST_LIMIT_MAX)
+            for entry in page.entries:
+                yield entry
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def delete(self, key: str, *, when: Conditions = NO_CONDITIONS) -> bool:
+        """Remove a name."""
+        return await self._link.call(calls.delete(self._name, key, when))
+
+    async def copy(
+        self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
+    ) -> Entry:
+        """Give the same bytes a second name."""
+        source, target = (self._name, key), (to_bucket or self._name, to)
+        return await self._link.call(calls.transfer(wire.COPY_FROM, source, target, when))
+
+    async def move(
+        self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
+    ) -> Entry:
+        """Rename in one commit."""
+        source, target = (self._name, key), (to_bucket or self._name, to)
+        return await self._link.call(calls.transfer(wire.MOVE_FROM, source, target, when))
+
+    async def stats(self) -> Stats:
+        """Ask how much is stored, over all buckets."""
+        return await self._link.call(calls.stats())
+
+    async def close(self) -> None:
+        """Close the connections, if this is the client that opened them."""
+        if self._owns_link:
+            await self._link.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class AsyncClientContent:
+    """The blobs of a server by digest; see holdfast.core.bucket.Content."""
+
+    def __init__(self, link: AsyncLink) -> None:
+        self._link = link
+
+    async def put(self, data: AsyncData, *, digest: Digest | None = None) -> Digest:
+        """Store `data`; what comes only once and has no `digest` is kept in a file first."""
+        async with uploading(data, self._link.options.progress) as upload:
+            name = agreed(digest, upload.digest) or (await upload.hash_first()).digest
+            if (upload.size_bytes or 0) >= ASK_FIRST_BYTES_MIN and await self._link.call(
+                calls.ask_hash(name)
+            ):
+                return name
+            await self._link.call(calls.put_hash(name), upload)
+            return name
+
+    async def get(self, digest: Digest, span: Span | None = None) -> bytes:
+        """Read a blob, or a part, into memory."""
+        return await self._link.call(calls.get(wire.hash_path(digest), span))
+
+    async def open(self, digest: Digest) -> AsyncRangeFile:
+        """Open a blob as a seekable file whose reads are awaited."""
+        return await _open(self._link, wire.hash_path(digest))
+
+    async def stat(self, digest: Digest) -> int:
+        """Size in bytes."""
+        return await self._link.call(calls.size_of(digest))
+
+    async def list(self, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT) -> HashPage:
+        """List digests."""
+        return await self._link.call(calls.hashes(cursor, limit))
+
+    async def delete(self, digest: Digest) -> None:
+        """Let go."""
+        await self._link.call(calls.delete_hash(digest))
+
+
+async def _open(link: AsyncLink, target: str) -> AsyncRangeFile:
+    cursor = Cursor(target, link.options.progress)
+    return await AsyncRangeFile(cursor, link.stream, link.options.retries).begin()

@@ -1,0 +1,288 @@
+"""The blocking client: a Bucket behind a URL."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from types import TracebackType
+from typing import BinaryIO, Self, TypeVar, cast
+
+import httpx
+
+from holdfast import wire
+from holdfast.client import calls, transport
+from holdfast.client.calls import Answer, Call, Head
+from holdfast.client.cursor import Cursor
+from holdfast.client.exchange import Exchange, Lost, Pause, exchange
+from holdfast.client.files import Chunks, buffered
+from holdfast.client.options import ClientOptions
+from holdfast.client.upload import Upload
+from holdfast.core.bucket import NO_DESCRIPTION, Data, Description
+from holdfast.core.digest import Digest
+from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.errors import DigestMismatchError
+from holdfast.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, MIB
+from holdfast.core.preconditions import NO_CONDITIONS, Conditions
+from holdfast.core.store import Span
+
+T = TypeVar("T")
+
+ASK_FIRST_BYTES_MIN = MIB  # a larger blob is worth one question whether the server has it
+
+
+class Link:
+    """The connections to one server, shared by all buckets of a client; safe from any thread."""
+
+    def __init__(self, url: str, options: ClientOptions) -> None:
+        self.address = transport.Address(url)
+        self.options = options
+        self._http = httpx.Client(
+            timeout=transport.timeout(options),
+            limits=transport.pool(options),
+            trust_env=self.address.trusts_environment,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def call(self, call: Call[T], upload: Upload | None = None) -> T:
+        """Carry a call out."""
+        steps = exchange(call, self.options, replayable=upload is None or upload.replayable)
+        return _drive(steps, lambda: self._attempt(call, upload))
+
+    def stream(self, call: Call[Head]) -> tuple[Head, Chunks]:
+        """Carry a call out whose body the caller reads, and closes."""
+        opened: list[httpx.Response] = []
+        head = _drive(
+            exchange(call, self.options), lambda: self._attempt(call, None, opened=opened)
+        )
+        return head, Chunks(self.address, opened[-1])
+
+    def _attempt(
+        self,
+        call: Call[T],
+        upload: Upload | None,
+        *,
+        opened: list[httpx.Response] | None = None,
+    ) -> Answer | Lost:
+        try:
+            response = self._http.send(self._request(call, upload), stream=True)
+            if opened is not None and response.status_code < 300:
+                opened.append(response)
+                return transport.answer(response)
+            with closing(response):
+                return transport.answer(response, self._body(call, response))
+        except httpx.TransportError as error:
+            return transport.lost(self.address, error)
+
+    def _request(self, call: Call[T], upload: Upload | None) -> httpx.Request:
+        if upload is None:
+            return transport.request(self.address, call)
+        return transport.request(self.address, call, _Stream(upload.chunks), upload.size_bytes)
+
+    def _body(self, call: Call[T], response: httpx.Response) -> bytes:
+        parts, done = [], 0
+        length = response.headers.get("content-length", "")
+        for part in response.iter_raw():
+            parts.append(part)
+            if call.is_download and response.is_success:
+                done += len(part)
+                self.options.progress(done, int(length) if length.isdecimal() else None)
+        return b"".join(parts)
+
+
+class _Stream(httpx.SyncByteStream):
+    """A body whose chunks are made when they are sent, so that a lost connection costs none."""
+
+    def __init__(self, chunks: Callable[[], Iterator[bytes]]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks()
+
+
+def _drive(steps: Exchange[T], attempt: Callable[[], Answer | Lost]) -> T:
+    outcome: Answer | Lost | None = None
+    try:
+        while True:
+            step = steps.send(outcome)
+            outcome = None
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+            else:
+                outcome = attempt()
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
+class Client:
+    """A bucket of a holdfast server, `default` unless said.
+
+    All verbs, arguments and errors are those of `holdfast.core.bucket.Bucket`. Bytes are compared
+    with their digest at both ends: CorruptError when they changed on their way. Buckets that
+    `bucket` returns share the connections, which `close` of this one closes.
+    """
+
+    def __init__(self, url: str, *, options: ClientOptions = ClientOptions()) -> None:  # noqa: B008
+        self._link = Link(url, options)
+        self._owns_link = True
+        self._name = wire.DEFAULT_BUCKET
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self._name
+
+    @property
+    def content(self) -> "ClientContent":
+        """The same blobs by digest."""
+        return ClientContent(self._link)
+
+    def bucket(self, name: str) -> "Client":
+        """Look at another bucket of the same server."""
+        other = object.__new__(type(self))
+        other._link, other._owns_link, other._name = self._link, False, name
+        return other
+
+    def put(
+        self,
+        key: str,
+        data: Data,
+        *,
+        about: Description = NO_DESCRIPTION,
+        when: Conditions = NO_CONDITIONS,
+    ) -> Entry:
+        """Store `data` under `key`; see Bucket.put.
+
+        Raises:
+            CorruptError: the server stored other bytes than were sent; delete or put again.
+        """
+        with closing(Upload(data, self._link.options.progress)) as upload:
+            digest = agreed(about.digest, upload.digest)
+            entry = self._link.call(calls.put(self._name, key, about, when, digest), upload)
+            calls.verify_digest(entry.digest, upload.meter.ref().digest)
+            return entry
+
+    def get(self, key: str, span: Span | None = None) -> bytes:
+        """Read a blob, or a part, into memory; see Bucket.get."""
+        return self._link.call(calls.get(wire.blob_path(self._name, key), span))
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a blob as a seekable file; see Bucket.open.
+
+        PreconditionError or NotFoundError while reading means that the name was replaced or
+        removed meanwhile.
+        """
+        return _open(self._link, wire.blob_path(self._name, key))
+
+    def head(self, key: str) -> Entry:
+        """Describe an entry."""
+        return self._link.call(calls.head(self._name, key))
+
+    def list(
+        self,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        cursor: str | None = None,
+        limit: int = LIST_LIMIT_DEFAULT,
+    ) -> Page:
+        """List entries and prefixes; see Bucket.list."""
+        return self._link.call(calls.page(self._name, prefix, delimiter, cursor, limit))
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield all entries under `prefix`, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.list(prefix=prefix, cursor=cursor, limit=LIST_LIMIT_MAX)
+            yield from page.entries
+            cursor = page.next
+            if cursor is None:
+                return
+
+    def delete(self, key: str, *, when: Conditions = NO_CONDITIONS) -> bool:
+        """Remove a name; see Bucket.delete."""
+        return self._link.call(calls.delete(self._name, key, when))
+
+    def copy(
+        self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
+    ) -> Entry:
+        """Give the same bytes a second name; see Bucket.copy."""
+        source, target = (self._name, key), (to_bucket or self._name, to)
+        return self._link.call(calls.transfer(wire.COPY_FROM, source, target, when))
+
+    def move(
+        self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
+    ) -> Entry:
+        """Rename in one commit; see Bucket.move."""
+        source, target = (self._name, key), (to_bucket or self._name, to)
+        return self._link.call(calls.transfer(wire.MOVE_FROM, source, target, when))
+
+    def stats(self) -> Stats:
+        """Ask how much is stored, over all buckets."""
+        return self._link.call(calls.stats())
+
+    def close(self) -> None:
+        """Close the connections, if this is the client that opened them."""
+        if self._owns_link:
+            self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class ClientContent:
+    """The blobs of a server by digest; see holdfast.core.bucket.Content."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def put(self, data: Data, *, digest: Digest | None = None) -> Digest:
+        """Store `data`; what comes only once and has no `digest` is kept in a file first."""
+        with closing(Upload(data, self._link.options.progress)) as upload:
+            name = agreed(digest, upload.digest) or upload.hash_first().digest
+            if (upload.size_bytes or 0) >= ASK_FIRST_BYTES_MIN and self._link.call(
+                calls.ask_hash(name)
+            ):
+                return name
+            self._link.call(calls.put_hash(name), upload)
+            return name
+
+    def get(self, digest: Digest, span: Span | None = None) -> bytes:
+        """Read a blob, or a part, into memory."""
+        return self._link.call(calls.get(wire.hash_path(digest), span))
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob as a seekable file."""
+        return _open(self._link, wire.hash_path(digest))
+
+    def stat(self, digest: Digest) -> int:
+        """Size in bytes."""
+        return self._link.call(calls.size_of(digest))
+
+    def list(self, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT) -> HashPage:
+        """List digests."""
+        return self._link.call(calls.hashes(cursor, limit))
+
+    def delete(self, digest: Digest) -> None:
+        """Let go."""
+        self._link.call(calls.delete_hash(digest))
+
+
+def agreed(promised: Digest | None, found: Digest | None) -> Digest | None:
+    """The digest to send; DigestMismatchError when the caller's own bytes are not as promised."""
+    if promised is not None and found is not None and promised != found:
+        raise DigestMismatchError(str(promised), str(found))
+    return promised or found
+
+
+def _open(link: Link, target: str) -> BinaryIO:
+    return buffered(Cursor(target, link.options.progress), link.stream, link.options.retries)

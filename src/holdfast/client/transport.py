@@ -1,0 +1,92 @@
+"""What both clients say to httpx and how they read its errors."""
+
+from ipaddress import ip_address
+from typing import TypeVar
+
+import httpx
+
+from holdfast.client.calls import Answer, Call
+from holdfast.client.exchange import Lost
+from holdfast.client.options import ClientOptions
+from holdfast.core.errors import InvalidError, UnavailableError
+
+T = TypeVar("T")
+
+NEVER_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+HEADERS = (("Accept-Encoding", "identity"), ("User-Agent", "holdfast"))
+
+
+class Address:
+    """The URL of a server, perhaps with a path in front of ours."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise InvalidError("url", url[:200], f"http://host:port ({error})") from None
+        if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.query:
+            raise InvalidError("url", url[:200], "http://host:port or https://host:port")
+        self._url = parsed.copy_with(fragment=None)
+        self._path = parsed.raw_path.rstrip(b"/")
+
+    def __str__(self) -> str:
+        return str(self._url.copy_with(userinfo=b""))
+
+    def url(self, target: str) -> httpx.URL:
+        """Spell the whole URL of a request."""
+        return self._url.copy_with(raw_path=self._path + target.encode())
+
+    @property
+    def trusts_environment(self) -> bool:
+        """Whether proxies of the environment apply: never to this machine itself."""
+        try:
+            return not ip_address(self._url.host).is_loopback
+        except ValueError:
+            return self._url.host != "localhost"
+
+
+def timeout(options: ClientOptions) -> httpx.Timeout:
+    """Spell the time limits."""
+    return httpx.Timeout(options.idle_timeout_s, connect=options.connect_timeout_s)
+
+
+def pool(options: ClientOptions) -> httpx.Limits:
+    """Spell the bounds of the connection pool."""
+    bound = options.connections_max
+    return httpx.Limits(max_connections=bound, max_keepalive_connections=min(20, bound))
+
+
+def request(
+    address: Address,
+    call: Call[T],
+    content: httpx.SyncByteStream | httpx.AsyncByteStream | None = None,
+    size_bytes: int | None = None,
+) -> httpx.Request:
+    """Make the request of a call."""
+    url = address.url(call.target)
+    headers = httpx.Headers([("Host", url.netloc.decode()), *HEADERS, *call.headers])
+    if content is not None:
+        if size_bytes is None:
+            headers["Transfer-Encoding"] = "chunked"
+        else:
+            headers["Content-Length"] = str(size_bytes)
+    return httpx.Request(call.method, url, headers=headers, stream=content)
+
+
+def answer(response: httpx.Response, body: bytes = b"") -> Answer:
+    """Turn a response into data."""
+    return Answer(response.status_code, response.headers, body)
+
+
+def lost(address: Address, error: httpx.TransportError) -> Lost:
+    """Turn a failure of the connection into data.
+
+    Raises:
+        InvalidError: the request itself cannot be sent.
+    """
+    if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+        raise InvalidError("request", str(error), "what HTTP can carry") from error
+    reason = str(error) or type(error).__name__
+    failure = UnavailableError(f"{address} does not answer: {reason}")
+    failure.__cause__ = error
+    return Lost(failure, reached=not isinstance(error, NEVER_REACHED))
