@@ -195,7 +195,8 @@ class StoreSuite(SinkSuite, SourceSuite):
         self.close_store(store)
         store = self.open_store(tmp_path / "store")
         found = list(store.scan())
-        assert found == (sorted(refs[:1] + refs[2:-1]) if durable else [])
+        expected = sorted(refs[:1] + refs[2:-1])
+        assert found == expected if durable else set(found) <= set(expected)
         for ref in found:
             assert read(store, ref.digest) == make(ref.size_bytes)
         self.close_store(store)
@@ -211,7 +212,8 @@ class StoreSuite(SinkSuite, SourceSuite):
         self.close_store(store)
         self.close_store(store)
         store = self.open_store(tmp_path / "store")
-        assert len(list(store.scan())) == (len(blobs) if durable else 0)
+        found = len(list(store.scan()))
+        assert found == len(blobs) if durable else found <= len(blobs)
         self.close_store(store)
 
     def test_it_behaves_as_a_dict(self) -> None:

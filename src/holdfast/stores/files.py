@@ -1,0 +1,344 @@
+"""Large blobs, each in a file of its own (docs/format.md, "Large blobs").
+
+    ROOT/2c/2cf24d...9824.blob     one blob: content, chunk checksums, footer
+    ROOT/tmp/8f3a...e1.tmp         one blob on its way in
+
+Bytes first, name last: a blob is written to a temporary file, synced, renamed, and its folder is
+synced, all before `commit` returns. A name that is not yet synced is not shown to anyone, and
+opening the store syncs what a killed process may have left between the two. The caller holds the
+lock of the data directory, so whatever lies in ROOT/tmp at opening is left from a crash.
+"""
+
+import os
+import re
+import stat
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import xxhash
+
+from holdfast.core import limits
+from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.limits import CHUNK_BYTES, MIB
+from holdfast.core.seams import Buffer, Clock, Disk, Entropy
+from holdfast.core.store import Span, Traits
+from holdfast.stores.footer import CHECKSUM_BYTES, content_bytes, pack
+from holdfast.stores.handles import FileSource, Handles, blob_error, world
+
+TRAITS = Traits(durable=True, native_file=True)
+NAME = re.compile(r"[0-9a-f]{64}\.blob")
+FOLDER = re.compile(r"[0-9a-f]{2}")
+FOLDERS = 256
+TEMPORARY = "tmp"
+TEMPORARY_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL
+WRITE_BACK_BYTES = 16 * MIB  # unsynced bytes of one sink before the disk is set to work
+WRITE_BACK_THREADS = 4
+
+
+class FileStore:
+    """The store contract over one file a blob.
+
+    Names change under one of `_locks`, one for each folder, which the first byte of a digest
+    picks. `_unsynced` holds the blobs whose names are on their way: `open`, `stat` and `scan` look
+    at the disk first and at it last, so they never show a name that a power cut could undo.
+    """
+
+    def __init__(self, root: Path, disk: Disk, entropy: Entropy, clock: Clock) -> None:
+        """Open or create the store in `root`; needs the whole folder for itself.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        self._root = root
+        self._disk = disk
+        self._entropy = entropy
+        self._handles = Handles(disk, clock)
+        self._locks = [threading.Lock() for _ in range(FOLDERS)]
+        self._unsynced: set[Digest] = set()
+        self._folders: set[str] = set()
+        """Folders that are there and whose own names are synced."""
+        self._unsynced_folders: set[str] = set()
+        """Folders of which a removed name could return."""
+        with world("opening the store"):
+            self._prepare()
+        self._pool = ThreadPoolExecutor(WRITE_BACK_THREADS, "holdfast-write-back")
+
+    @property
+    def traits(self) -> Traits:
+        """Durable when `commit` returns, whatever log the name goes to; in native files."""
+        return TRAITS
+
+    def sink(self) -> "FileSink":
+        """Open a temporary file.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        path = self._root / TEMPORARY / f"{self._entropy.random_bytes(16).hex()}.tmp"
+        return FileSink(self, path, self._disk, self._pool)
+
+    def open(
+        self, digest: Digest, span: Span | None = None, *, wait: bool = True
+    ) -> FileSource | None:
+        """Open a blob; without waiting only one whose file is open already."""
+        handle = self._handles.cached(digest)
+        if handle is None:
+            return self._open(digest, span) if wait else None
+        return self._handles.source(handle, span)
+
+    def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
+        """Tell sizes from those of the files; a file of an impossible size is no blob."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        sizes = ((digest, self._size_bytes(digest)) for digest in digests)
+        return {digest: size_bytes for digest, size_bytes in sizes if size_bytes is not None}
+
+    def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
+        """Yield every blob in digest order; holds the names of one folder at a time."""
+        for number in range(after[0] if after else 0, FOLDERS):
+            for digest in self._digests(f"{number:02x}"):
+                if after is None or digest > after:
+                    size_bytes = self._size_bytes(digest)
+                    if size_bytes is not None:
+                        yield BlobRef(digest, size_bytes)
+
+    def remove(self, digests: Collection[Digest]) -> None:
+        """Unlink, then sync each folder once; the space comes back with the last reader."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        for number, group in groupby(sorted(set(digests)), key=lambda digest: digest[0]):
+            with self._locks[number], world("removing blobs"):
+                self._remove(f"{number:02x}", list(group))
+
+    def close(self) -> None:
+        """Let go of the open files; readers keep theirs."""
+        self._pool.shutdown()
+        self._handles.close()
+
+    def publish(self, temporary: Path, digest: Digest) -> None:
+        """Give a synced file its name; for FileSink alone.
+
+        Raises:
+            OSError: the disk refused, and the blob is not there.
+        """
+        path = self._path(digest)
+        with self._locks[digest[0]]:
+            self._make_folder(path.parent)
+            hidden = digest in self._unsynced
+            self._unsynced.add(digest)
+            try:
+                self._disk.rename(temporary, path)
+                self._handles.drop([digest])
+                self._disk.sync_directory(path.parent)
+            except OSError:
+                if not temporary.exists():
+                    self._withdraw(digest)
+                elif not hidden:
+                    self._unsynced.discard(digest)
+                raise
+            self._unsynced.discard(digest)
+
+    def holds(self, ref: BlobRef) -> bool:
+        """Whether `ref` is there, durable, and sound in every chunk; for FileSink alone."""
+        try:
+            with self._open(ref.digest, None) as source:
+                source.verify(Span(0, source.size_bytes))
+        except BlobError:
+            return False
+        with self._locks[ref.digest[0]]:
+            return self._size_bytes(ref.digest) == ref.size_bytes
+
+    def _prepare(self) -> None:
+        self._disk.make_directory(self._root / TEMPORARY)
+        for name in os.listdir(self._root / TEMPORARY):  # noqa: PTH208 - names are all we need
+            self._disk.unlink(self._root / TEMPORARY / name)
+        folders = [name for name in os.listdir(self._root) if FOLDER.fullmatch(name)]  # noqa: PTH208
+        for name in folders:
+            self._disk.sync_directory(self._root / name)
+        self._disk.sync_directory(self._root)
+        self._folders.update(folders)
+
+    def _path(self, digest: Digest) -> Path:
+        name = digest.hex()
+        return self._root / name[:2] / f"{name}.blob"
+
+    def _open(self, digest: Digest, span: Span | None) -> FileSource:
+        handle = self._handles.open(digest, self._path(digest))
+        if digest in self._unsynced:
+            self._handles.release(handle)
+            raise NotFoundError("no such blob yet", digest=str(digest))
+        return self._handles.source(handle, span)
+
+    def _size_bytes(self, digest: Digest) -> int | None:
+        try:
+            status = self._path(digest).lstat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise blob_error("looking at a blob", error) from error
+        if not stat.S_ISREG(status.st_mode) or digest in self._unsynced:
+            return None
+        return content_bytes(status.st_size)
+
+    def _digests(self, folder: str) -> list[Digest]:
+        """Digests named in one folder, in order; whatever else lies there is ignored."""
+        try:
+            names = os.listdir(self._root / folder)  # noqa: PTH208 - names are all we need
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise blob_error("listing blobs", error) from error
+        found = sorted(name for name in names if NAME.fullmatch(name) and name.startswith(folder))
+        return [Digest(bytes.fromhex(name[:64])) for name in found]
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.name not in self._folders:
+            self._disk.make_directory(folder)
+            self._disk.sync_directory(self._root)
+            self._folders.add(folder.name)
+
+    def _withdraw(self, digest: Digest) -> None:
+        """Undo a rename that could not be made durable; what cannot be undone stays hidden."""
+        with suppress(OSError):
+            self._remove(digest.hex()[:2], [digest])
+
+    def _remove(self, folder: str, digests: list[Digest]) -> None:
+        """Unlink and sync, with the folder's lock held."""
+        try:
+            for digest in digests:
+                self._unlink(folder, digest)
+        finally:
+            self._handles.drop(digests)
+        if folder in self._unsynced_folders:
+            self._disk.sync_directory(self._root / folder)
+            self._unsynced_folders.discard(folder)
+
+    def _unlink(self, folder: str, digest: Digest) -> None:
+        try:
+            self._disk.unlink(self._path(digest))
+        except FileNotFoundError:
+            pass
+        else:
+            self._unsynced_folders.add(folder)
+        self._unsynced.discard(digest)
+
+
+class FileSink:
+    """One blob on its way into a FileStore: a temporary file and its growing checksums."""
+
+    def __init__(self, store: FileStore, path: Path, disk: Disk, pool: ThreadPoolExecutor) -> None:
+        self._store = store
+        self._path = path
+        self._disk = disk
+        self._pool = pool
+        self._size_bytes = 0
+        self._chunk = xxhash.xxh3_64()
+        self._checksums = bytearray()
+        self._synced_bytes = 0
+        self._syncing: Future[None] | None = None
+        self._descriptor: int | None = self._create()
+
+    def write(self, chunk: Buffer) -> None:
+        """Write and checksum the next bytes; from time to time set the disk to work early."""
+        assert self._descriptor is not None
+        view = memoryview(chunk)
+        try:
+            self._disk.pwrite_all(self._descriptor, (view,), self._size_bytes)
+            self._add_checksums(view)
+            if self._size_bytes - self._synced_bytes >= WRITE_BACK_BYTES:
+                self._start_write_back(self._descriptor)
+        except OSError as error:
+            self.close()  # the kernel reports a lost write once: nothing may be committed now
+            raise blob_error("writing a blob", error) from error
+
+    def commit(self, ref: BlobRef) -> "Future[None]":
+        """Make the blob appear; it is durable when this returns, and the future has ended."""
+        assert self._descriptor is not None
+        assert ref.size_bytes == self._size_bytes
+        done: Future[None] = Future()
+        try:
+            if not self._store.holds(ref):
+                with world("committing a blob"):
+                    self._finish(self._descriptor, ref)
+        except BlobError as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        finally:
+            self.close()
+        return done
+
+    def close(self) -> None:
+        """Discard unless committed; what cannot be removed is swept when the store opens."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        with suppress(OSError):
+            self._await_write_back()
+        with suppress(OSError):
+            self._disk.close(descriptor)
+        with suppress(OSError):
+            self._disk.unlink(self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _create(self) -> int:
+        try:
+            return self._disk.open(self._path, TEMPORARY_FLAGS)
+        except OSError as error:
+            with suppress(OSError):
+                self._disk.unlink(self._path)
+            raise blob_error("opening a blob for writing", error) from error
+
+    def _add_checksums(self, view: memoryview) -> None:
+        for part in _split(view, CHUNK_BYTES - self._size_bytes % CHUNK_BYTES):
+            self._chunk.update(part)
+            self._size_bytes += len(part)
+            if self._size_bytes % CHUNK_BYTES == 0:
+                self._end_chunk()
+
+    def _end_chunk(self) -> None:
+        self._checksums += self._chunk.intdigest().to_bytes(CHECKSUM_BYTES, "little")
+        self._chunk.reset()
+
+    def _start_write_back(self, descriptor: int) -> None:
+        """Sync in a thread while the caller goes on; at most one sync of a sink at a time."""
+        self._await_write_back()
+        self._synced_bytes = self._size_bytes
+        self._syncing = self._pool.submit(self._disk.sync_data, descriptor)
+
+    def _await_write_back(self) -> None:
+        """Wait, since the kernel reports a lost write to one sync only."""
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.result()
+
+    def _finish(self, descriptor: int, ref: BlobRef) -> None:
+        if self._size_bytes % CHUNK_BYTES:
+            self._end_chunk()
+        self._disk.pwrite_all(descriptor, (pack(ref, bytes(self._checksums)),), self._size_bytes)
+        self._await_write_back()
+        self._disk.sync(descriptor)
+        self._store.publish(self._path, ref.digest)
+
+
+def _split(view: memoryview, first_bytes: int) -> Iterable[memoryview]:
+    """Cut at `first_bytes`, and every chunk from there."""
+    if view:
+        yield view[:first_bytes]
+    for start in range(first_bytes, len(view), CHUNK_BYTES):
+        yield view[start : start + CHUNK_BYTES]

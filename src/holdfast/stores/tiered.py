@@ -1,0 +1,137 @@
+"""Two stores as one: blobs up to a size go to the first, larger ones to the second.
+
+A blob is buffered until it proves to be large, so that each store sees only its own. Reading looks
+in the small store first. The size may change between runs: what was stored stays where it is, and
+a blob that is in both is one blob.
+"""
+
+import heapq
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self
+
+from holdfast.core import limits
+from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.errors import NotFoundError
+from holdfast.core.seams import Buffer
+from holdfast.core.store import Sink, Source, Span, Store, Traits
+
+
+class TieredStore:
+    """A store over two others, which it owns and closes.
+
+    Its `traits.log_id` is that of the small store; it stays true because a commit to the large
+    store is waited for.
+    """
+
+    def __init__(self, small: Store, large: Store, small_bytes_max: int) -> None:
+        assert small_bytes_max >= 0
+        self._small = small
+        self._large = large
+        self._small_bytes_max = small_bytes_max
+        self._traits = Traits(
+            durable=small.traits.durable and large.traits.durable,
+            native_file=small.traits.native_file or large.traits.native_file,
+            log_id=small.traits.log_id if large.traits.durable else "",
+        )
+
+    @property
+    def traits(self) -> Traits:
+        """Durable where both are; in native files where one is."""
+        return self._traits
+
+    def sink(self) -> "TieredSink":
+        """Open a way in that chooses the store by the size."""
+        return TieredSink(self._small, self._large, self._small_bytes_max)
+
+    def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
+        """Open a blob where it is."""
+        try:
+            return self._small.open(digest, span, wait=wait)
+        except NotFoundError:
+            return self._large.open(digest, span, wait=wait)
+
+    def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
+        """Size in bytes of those that exist in either."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        found = self._small.stat(digests)
+        missing = [digest for digest in digests if digest not in found]
+        return {**found, **self._large.stat(missing)} if missing else found
+
+    def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
+        """Merge both scans, which are in order already."""
+        last = None
+        for ref in heapq.merge(self._small.scan(after), self._large.scan(after)):
+            if ref.digest != last:
+                yield ref
+            last = ref.digest
+
+    def remove(self, digests: Collection[Digest]) -> None:
+        """Forget blobs in both."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        self._large.remove(digests)
+        self._small.remove(digests)
+
+    def close(self) -> None:
+        """Close both."""
+        self._large.close()
+        self._small.close()
+
+
+class TieredSink:
+    """One blob on its way: chunks in memory until there are too many, then the large sink."""
+
+    def __init__(self, small: Store, large: Store, small_bytes_max: int) -> None:
+        self._small = small
+        self._large = large
+        self._room_bytes = small_bytes_max
+        self._chunks: list[bytes] = []
+        self._sink: Sink | None = None
+
+    def write(self, chunk: Buffer) -> None:
+        """Keep a copy while the blob may be small, else pass it on."""
+        if self._sink is None and len(chunk) <= self._room_bytes:
+            self._room_bytes -= len(chunk)
+            self._chunks.append(bytes(chunk))
+            return
+        if self._sink is None:
+            self._sink = self._open(self._large)
+        self._sink.write(chunk)
+
+    def commit(self, ref: BlobRef) -> "Future[None]":
+        """Commit where the bytes are; a large blob is durable when this returns."""
+        if self._sink is None:
+            self._sink = self._open(self._small)
+            return self._sink.commit(ref)
+        done = self._sink.commit(ref)
+        done.exception()
+        return done
+
+    def close(self) -> None:
+        """Discard unless committed."""
+        self._chunks.clear()
+        if self._sink is not None:
+            self._sink.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self, store: Store) -> Sink:
+        sink = store.sink()
+        try:
+            for chunk in self._chunks:
+                sink.write(chunk)
+        except BaseException:
+            sink.close()
+            raise
+        self._chunks.clear()
+        return sink

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from holdfast.core.digest import Digest
+from holdfast.core.limits import KIB
+from holdfast.core.seams import Disk, SystemClock, SystemEntropy
+from holdfast.core.store import Store
+from holdfast.stores.files import FileStore
+from holdfast.stores.memory import MemoryStore
+from holdfast.stores.tiered import TieredStore
+from holdfast.testing.blobs import make, put, read
+from holdfast.testing.store_suite import StoreSuite
+
+
+def open_files(folder: Path) -> Store:
+    return FileStore(folder, Disk(), SystemEntropy(), SystemClock())
+
+
+class TestTieredOfMemoryAndFiles(StoreSuite):
+    def open_store(self, folder: Path) -> Store:
+        return TieredStore(MemoryStore(), open_files(folder), 256 * KIB)
+
+    def test_large_blobs_outlive_a_small_store_that_forgets(self, tmp_path: Path) -> None:
+        store = self.open_store(tmp_path)
+        small, large = put(store, make(256 * KIB)), put(store, make(256 * KIB + 1))
+        self.close_store(store)
+        store = self.open_store(tmp_path)
+        assert store.stat([small.digest, large.digest]) == {large.digest: large.size_bytes}
+        self.close_store(store)
+
+
+class TestTieredOfFilesAndFiles(StoreSuite):
+    """Both sides durable, and so many blobs on each side."""
+
+    def open_store(self, folder: Path) -> Store:
+        return TieredStore(open_files(folder / "small"), open_files(folder / "large"), 300)
+
+
+@pytest.mark.parametrize("step_bytes", [1, 3, 10, 11, 30])
+@pytest.mark.parametrize("size_bytes", [0, 9, 10, 11, 30])
+def test_the_size_decides_however_the_bytes_are_cut(size_bytes: int, step_bytes: int) -> None:
+    small, large = MemoryStore(), MemoryStore()
+    store = TieredStore(small, large, 10)
+    ref = put(store, make(size_bytes), step_bytes)
+    assert bool(small.stat([ref.digest])) == (size_bytes <= 10)
+    assert bool(large.stat([ref.digest])) == (size_bytes > 10)
+    assert read(store, ref.digest) == make(size_bytes)
+
+
+def test_a_blob_in_both_stores_is_one_blob() -> None:
+    small, large = MemoryStore(), MemoryStore()
+    refs = [put(TieredStore(small, large, limit), b"twenty bytes of blob") for limit in (19, 20)]
+    other = put(large, b"another")
+    store = TieredStore(small, large, 5)
+    assert list(store.scan()) == sorted({refs[0], other})
+    assert store.stat([refs[0].digest]) == {refs[0].digest: 20}
+    store.remove([refs[0].digest])
+    assert list(small.scan()) == []
+    assert list(large.scan()) == [other]
+
+
+def test_traits_come_from_both() -> None:
+    store = TieredStore(MemoryStore(), MemoryStore(), 5)
+    assert not store.traits.durable
+    assert not store.traits.native_file
+    assert store.traits.log_id == ""
+    assert store.stat([Digest.of(b"")]) == {}
