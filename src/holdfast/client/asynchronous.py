@@ -123,7 +123,6 @@ class AsyncClient:
 
     def __init__(self, url: str, *, options: ClientOptions = ClientOptions()) -> None:  # noqa: B008
         self._link = AsyncLink(url, options)
-        self._owns_link = True
         self._name = wire.DEFAULT_BUCKET
 
     @property
@@ -139,7 +138,8 @@ class AsyncClient:
     def bucket(self, name: str) -> "AsyncClient":
         """Look at another bucket of the same server, over the same connections."""
         other = object.__new__(type(self))
-        other._link, other._owns_link, other._name = self._link, False, name
+        wire.bucket_path(name)
+        other._link, other._name = self._link, name
         return other
 
     async def put(
@@ -214,9 +214,8 @@ class AsyncClient:
         return await self._link.call(calls.stats())
 
     async def close(self) -> None:
-        """Close the connections, if this is the client that opened them."""
-        if self._owns_link:
-            await self._link.aclose()
+        """Close the connections, for all buckets of this client."""
+        await self._link.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -120,12 +120,11 @@ class Client:
 
     All verbs, arguments and errors are those of `holdfast.core.bucket.Bucket`. Bytes are compared
     with their digest at both ends: CorruptError when they changed on their way. Buckets that
-    `bucket` returns share the connections, which `close` of this one closes.
+    `bucket` returns share the connections, and `close` of any closes them.
     """
 
     def __init__(self, url: str, *, options: ClientOptions = ClientOptions()) -> None:  # noqa: B008
         self._link = Link(url, options)
-        self._owns_link = True
         self._name = wire.DEFAULT_BUCKET
 
     @property
@@ -141,7 +140,8 @@ class Client:
     def bucket(self, name: str) -> "Client":
         """Look at another bucket of the same server."""
         other = object.__new__(type(self))
-        other._link, other._owns_link, other._name = self._link, False, name
+        wire.bucket_path(name)
+        other._link, other._name = self._link, name
         return other
 
     def put(
@@ -223,9 +223,8 @@ class Client:
         return self._link.call(calls.stats())
 
     def close(self) -> None:
-        """Close the connections, if this is the client that opened them."""
-        if self._owns_link:
-            self._link.close()
+        """Close the connections, for all buckets of this client."""
+        self._link.close()
 
     def __enter__(self) -> Self:
         return self

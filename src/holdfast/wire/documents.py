@@ -1,0 +1,152 @@
+"""The JSON of entries, listings and counters (docs/http.md, JSON)."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from holdfast.core.digest import Digest
+from holdfast.core.entry import EPOCH, Entry, HashPage, Page, Stats
+from holdfast.core.errors import InvalidError, UnavailableError
+
+MICROSECOND = timedelta(microseconds=1)
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class EntryDoc(msgspec.Struct, kw_only=True):
+    """An entry as JSON; unknown members of a newer server are ignored."""
+
+    key: str
+    bucket: str
+    size_bytes: int
+    digest: str
+    content_type: str
+    metadata: Mapping[str, str] = {}
+    created_at: Moment
+    updated_at: Moment
+    version: int = 0
+    expires_at: Moment | None = None
+    size: int | None = None
+    """`size_bytes` again, under the name that clients of Blobnom read."""
+
+
+class PageDoc(msgspec.Struct):
+    """A page of a listing as JSON."""
+
+    entries: list[EntryDoc]
+    prefixes: list[str] = []
+    next: str | None = None
+
+
+class HashPageDoc(msgspec.Struct):
+    """A page of digests as JSON."""
+
+    hashes: list[str]
+    next: str | None = None
+
+
+class StatsDoc(msgspec.Struct):
+    """How much is stored, as JSON."""
+
+    entries: int
+    entry_bytes: int
+    revision: int
+
+
+_encoder = msgspec.json.Encoder()
+_entry_decoder = msgspec.json.Decoder(EntryDoc)
+_page_decoder = msgspec.json.Decoder(PageDoc)
+_hash_page_decoder = msgspec.json.Decoder(HashPageDoc)
+_stats_decoder = msgspec.json.Decoder(StatsDoc)
+D = TypeVar("D", EntryDoc, PageDoc, HashPageDoc, StatsDoc)
+
+
+def encode_entry(entry: Entry) -> EntryDoc:
+    """Spell an entry for JSON."""
+    return EntryDoc(
+        key=entry.key,
+        bucket=entry.bucket,
+        size_bytes=entry.size_bytes,
+        digest=str(entry.digest),
+        content_type=entry.content_type,
+        created_at=entry.created_at,
+        updated_at=entry.modified_at,
+        metadata=dict(entry.metadata),
+        version=entry.version,
+        size=entry.size_bytes,
+    )
+
+
+def entry_json(entry: Entry) -> bytes:
+    """Write the body of an answer about one entry."""
+    return _encoder.encode(encode_entry(entry))
+
+
+def page_json(page: Page) -> bytes:
+    """Write the body of a listing."""
+    return _encoder.encode(
+        PageDoc([encode_entry(entry) for entry in page.entries], page.prefixes, page.next)
+    )
+
+
+def hash_page_json(page: HashPage) -> bytes:
+    """Write the body of a listing of digests."""
+    return _encoder.encode(HashPageDoc([str(digest) for digest in page.digests], page.next))
+
+
+def stats_json(stats: Stats) -> bytes:
+    """Write the body of `GET /stats`."""
+    return _encoder.encode(StatsDoc(stats.entries, stats.entry_bytes, stats.revision))
+
+
+def parse_entry(data: bytes) -> Entry:
+    """Read an entry; UnavailableError when it is none."""
+    return _entry(_decode(_entry_decoder, data))
+
+
+def parse_page(data: bytes) -> Page:
+    """Read a page of a listing; UnavailableError when it is none."""
+    doc = _decode(_page_decoder, data)
+    return Page([_entry(one) for one in doc.entries], doc.prefixes, doc.next)
+
+
+def parse_hash_page(data: bytes) -> HashPage:
+    """Read a page of digests; UnavailableError when it is none."""
+    doc = _decode(_hash_page_decoder, data)
+    return HashPage([_peer_digest(one) for one in doc.hashes], doc.next)
+
+
+def parse_stats(data: bytes) -> Stats:
+    """Read the counters; UnavailableError when they are none."""
+    doc = _decode(_stats_decoder, data)
+    return Stats(doc.entries, doc.entry_bytes, doc.revision)
+
+
+def _decode(decoder: "msgspec.json.Decoder[D]", data: bytes) -> D:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnavailableError(f"the server's answer is not ours: {error}") from None
+
+
+def _entry(doc: EntryDoc) -> Entry:
+    return Entry(
+        bucket=doc.bucket,
+        key=doc.key,
+        digest=_peer_digest(doc.digest),
+        size_bytes=doc.size_bytes,
+        content_type=doc.content_type,
+        created_us=(doc.created_at - EPOCH) // MICROSECOND,
+        modified_us=(doc.updated_at - EPOCH) // MICROSECOND,
+        version=doc.version,
+        metadata=doc.metadata,
+    )
+
+
+def _peer_digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except InvalidError as error:
+        raise UnavailableError(f"the server's answer is not ours: {error}") from None
