@@ -1,0 +1,78 @@
+"""`holdfast config show` and `holdfast config check`."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import click
+
+from holdfast.cli.output import examples
+from holdfast.cli.store import json_option
+from holdfast.config import Loaded, Settings, load
+from holdfast.config.settings import RULES
+
+file_option = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="HOLDFAST_CONFIG",
+    metavar="FILE",
+    help="TOML file with settings.",
+)
+
+
+@click.group(short_help="Show or check settings.")
+def config() -> None:
+    """Show or check the settings that `holdfast serve` would use."""
+
+
+@config.command(
+    short_help="Show all settings and where they come from.",
+    epilog=examples(
+        "holdfast config show",
+        "holdfast config show --about > holdfast.toml    a file to begin with",
+        "HOLDFAST_PORT=8080 holdfast config show --json",
+    ),
+)
+@file_option
+@click.option("--about", is_flag=True, help="Say what each is for and what it allows.")
+@json_option
+def show(file: Path | None, about: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Show all settings as a TOML file, with where each comes from."""
+    loaded = load(file)
+    if as_json:
+        click.echo(json.dumps({name: _plain(value) for name, value in _items(loaded)}))
+        return
+    for name, value in _items(loaded):
+        if about:
+            click.echo(f"\n# {RULES[name].about}\n# Allowed: {RULES[name].kind.allowed}.")
+        line = f"# {name} =" if value is None else f"{name} = {_toml(value)}"
+        click.echo(f"{line}  # {loaded.origins[name]}")
+
+
+@config.command(
+    short_help="Check settings; exit 2 when they are wrong.",
+    epilog=examples(
+        "holdfast config check --config holdfast.toml && systemctl restart holdfast",
+    ),
+)
+@file_option
+def check(file: Path | None) -> None:
+    """Check all settings and the data folder as `holdfast serve` would, without serving."""
+    load(file).check_folders()
+    click.echo("ok")
+
+
+def _items(loaded: Loaded) -> list[tuple[str, object]]:
+    return [(one.name, getattr(loaded.settings, one.name)) for one in fields(Settings)]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _toml(value: object) -> str:
+    """Spell a value in TOML, whose strings, numbers, booleans and lists are those of JSON."""
+    return json.dumps(_plain(value), ensure_ascii=False).replace("\x7f", "\\u007f")

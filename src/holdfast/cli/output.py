@@ -1,0 +1,108 @@
+"""What commands print, and bars for those who watch."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from holdfast import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.core.entry import Entry
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def examples(*lines: str) -> str:
+    """Lay out examples for the end of a help text."""
+    return "\b\nExamples:\n" + "\n".join("  " + line for line in lines)
+
+
+def emit(data: bytes) -> None:
+    """Print one line of JSON."""
+    click.echo(data)
+
+
+def print_entry(entry: "Entry", *, as_json: bool) -> None:
+    """Print one entry: as JSON, or as digest, size and key."""
+    if as_json:
+        emit(wire.entry_json(entry))
+    else:
+        click.echo(f"{entry.digest}  {human_size(entry.size_bytes):>9}  {shown(entry.key)}")
+
+
+def human_size(size_bytes: int) -> str:
+    """Write a size for people.
+
+    >>> human_size(512), human_size(30 * 1024 * 1024)
+    ('512 B', '30.0 MiB')
+    """
+    power = min(max(size_bytes.bit_length() - 1, 0) // 10, len(UNITS) - 1)
+    return f"{size_bytes / 1024**power:.{min(power, 1)}f} {UNITS[power]}"
+
+
+def shown(text: str) -> str:
+    """Make text safe for a terminal; as it is in a file or pipe."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode-escape").decode() for c in text)
+
+
+def note(text: str) -> None:
+    """Say something beside the output."""
+    click.echo(text, err=True)
+
+
+@contextmanager
+def bar(label: str, total: int | None) -> Iterator["Callable[[int], None]"]:
+    """Show a progress bar on a terminal; the yielded function takes the bytes done so far."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich import progress  # noqa: PLC0415 - slow to import, and only for terminals
+    from rich.console import Console  # noqa: PLC0415
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(binary_units=True),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with progress.Progress(*columns, console=console, transient=True) as display:
+        task = display.add_task(shown(label), total=total)
+        yield lambda done: display.update(task, completed=done)
+
+
+class Watched:
+    """A file whose reading moves a bar; enough of a BinaryIO to be stored."""
+
+    def __init__(self, file: BinaryIO, move: "Callable[[int], None]") -> None:
+        self._file = file
+        self._move = move
+        self._done = 0
+
+    def read(self, size_bytes: int = -1) -> bytes:
+        """Read on."""
+        data = self._file.read(size_bytes)
+        self._done += len(data)
+        self._move(self._done)
+        return data
+
+    def seekable(self) -> bool:
+        """As the file."""
+        return self._file.seekable()
+
+    def tell(self) -> int:
+        """As the file."""
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As the file; the bar starts again."""
+        self._done = 0
+        return self._file.seek(offset, whence)

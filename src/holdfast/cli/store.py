@@ -1,0 +1,102 @@
+"""Which store, which bucket, which blob: the options and names that all verbs share."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+
+import click
+
+from holdfast.config import open_bucket
+from holdfast.config.target import folder_of
+from holdfast.core.bucket import Bucket
+from holdfast.core.digest import Digest
+from holdfast.core.errors import NotFoundError
+
+F = TypeVar("F", bound=Callable[..., object])
+
+DEFAULT_STORE = "http://127.0.0.1:3000"
+HASH_NAME = re.compile(r"sha256:[0-9a-f]{64}")
+KEY_MARK = "key:"
+
+
+class Target(NamedTuple):
+    """The store and the bucket that a command works on."""
+
+    store: str
+    bucket: str
+
+
+class Name(NamedTuple):
+    """A blob by its key or, when `digest` is there, by its bytes."""
+
+    key: str
+    digest: Digest | None
+
+    def open(self, bucket: Bucket) -> BinaryIO:
+        """Open the blob as a seekable file."""
+        return bucket.open(self.key) if self.digest is None else bucket.content.open(self.digest)
+
+
+def parse_name(text: str) -> Name:
+    """Tell keys from digests: KEY, sha256:HEX, or key:KEY for one that looks like the others.
+
+    >>> parse_name("photo.jpg").key, parse_name("key:sha256:x").key
+    ('photo.jpg', 'sha256:x')
+    >>> parse_name("sha256:" + "0" * 64).digest == Digest(bytes(32))
+    True
+    """
+    if HASH_NAME.fullmatch(text):
+        return Name("", Digest.parse(text))
+    return Name(text.removeprefix(KEY_MARK), None)
+
+
+def store_options(command: F) -> F:
+    """Add --store and --bucket."""
+    for option in (
+        click.option(
+            "-b",
+            "--bucket",
+            metavar="NAME",
+            envvar="HOLDFAST_BUCKET",
+            default="default",
+            show_default=True,
+            help="Bucket that the keys are in.",
+        ),
+        click.option(
+            "-s",
+            "--store",
+            metavar="DIR_OR_URL",
+            envvar="HOLDFAST_STORE",
+            default=DEFAULT_STORE,
+            show_default=True,
+            help="The store: a folder, or the URL of a server.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object a line, also for errors."
+)
+
+
+@contextmanager
+def opened(target: Target, *, writing: bool = False) -> Iterator[Bucket]:
+    """Open the bucket of a target; only writing makes a folder that is not there.
+
+    Raises:
+        NotFoundError: the folder is not there.
+    """
+    if not writing and (folder := _folder(target.store)) is not None and not folder.is_dir():
+        raise NotFoundError(f"there is no store at {folder}")
+    with open_bucket(target.store) as store:
+        yield store.bucket(target.bucket)
+
+
+def _folder(store: str) -> Path | None:
+    if "://" not in store:
+        return Path(store)
+    return None if store.startswith(("http://", "https://")) else folder_of(store)
