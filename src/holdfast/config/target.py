@@ -44,6 +44,6 @@ def folder_of(url: str) -> Path:
 
 
 def _open_folder(folder: Path) -> Bucket:
-    from holdfast.depot.depot import open_depot  # noqa: PLC0415 - a client needs no engine
+    from holdfast.depot.local import open_depot  # noqa: PLC0415 - a client needs no engine
 
     return open_depot(folder)
