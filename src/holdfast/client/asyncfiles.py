@@ -147,7 +147,7 @@ class AsyncRangeFile:
     async def _receive(self) -> None:
         if self._chunks is None:
             await self._begin()
-        assert self._chunks is not None
+            return
         try:
             self._rest = await self._chunks.expect()
         except UnavailableError:

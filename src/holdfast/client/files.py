@@ -128,7 +128,7 @@ class RangeFile(io.RawIOBase):
     def _receive(self) -> None:
         if self._chunks is None:
             self._begin()
-        assert self._chunks is not None
+            return
         try:
             self._rest = self._chunks.expect()
         except UnavailableError:

@@ -24,7 +24,8 @@ class Address:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise InvalidError("url", url[:200], f"http://host:port ({error})") from None
-        if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.query:
+        sane = parsed.host and "%" not in parsed.host and (parsed.port or 1) < 65_536
+        if parsed.scheme not in {"http", "https"} or not sane or parsed.query:
             raise InvalidError("url", url[:200], "http://host:port or https://host:port")
         self._url = parsed.copy_with(fragment=None)
         self._path = parsed.raw_path.rstrip(b"/")
