@@ -96,6 +96,20 @@ class TooLargeError(BlobError):
         self.unit = unit
 
 
+class HeadTooLargeError(TooLargeError):
+    """The head of a request is over its limit."""
+
+    status = 431
+    code = "head_too_large"
+
+
+class SlowError(BlobError):
+    """The client took too long to send its request."""
+
+    status = 408
+    code = "timeout"
+
+
 class QuotaError(BlobError):
     """The owner is over quota."""
 
@@ -174,4 +188,7 @@ class CompactedError(BlobError):
 
 def classes() -> list[type[BlobError]]:
     """List every class that is raised, in the order of definition: the table of docs/errors.md."""
-    return list(BlobError.__subclasses__())
+    found: list[type[BlobError]] = []
+    for one in BlobError.__subclasses__():
+        found += [one, *one.__subclasses__()]
+    return found

@@ -110,9 +110,9 @@ class KV(Protocol):
         """Write all of `writes` if all of `compares` hold, else nothing, at one revision.
 
         At most one write a key. `after` is what `Sink.commit` of a store with the same log gave:
-        the commit shares the blob's sync, and its error if it fails. Another store's is refused
-        by nobody and must have ended before. The future ends when the commit is durable and visible. An error
-        in it means that nothing was written, but for UnavailableError after a lost connection.
+        the commit shares the blob's sync, and its error if it fails; with another log, wait for
+        the blob instead. The future ends when the commit is durable and visible. An error in it
+        means that nothing was written, but for UnavailableError after a lost connection.
         """
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:

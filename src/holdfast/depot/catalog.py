@@ -1,8 +1,8 @@
 """The catalog: which keys and values of the KV say what (docs/format.md, "Catalog").
 
     e <bucket> 0 <key>                 -> the entry
-    r <digest> e <bucket> 0 <key>      -> content type: an entry holds the blob
-    r <digest> c                       -> content type: the content face holds the blob
+    r <digest> e <bucket> 0 <key>      -> Held: an entry holds the blob
+    r <digest> c                       -> Held: the content face holds the blob
     u <bucket>                         -> counters: entries, bytes
 
 A blob is held while any key begins with `r <digest>`. Every change of an entry changes its
@@ -42,8 +42,17 @@ class _Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     metadata: dict[str, str]
 
 
+class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a holder of a blob says of it; members are only ever added at the end."""
+
+    size_bytes: int
+    content_type: str
+    since_us: int
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Record).decode
+_decode_held = msgspec.msgpack.Decoder(Held).decode
 
 
 def check_bucket(name: str) -> str:
@@ -167,12 +176,30 @@ def decode_entry(bucket: str, key: str, value: bytes) -> Entry:
     )
 
 
+def encode_held(held: Held) -> bytes:
+    """The value of a reference."""
+    return _encode(held)
+
+
+def decode_held(value: bytes) -> Held:
+    """Read the value of a reference back.
+
+    Raises:
+        CorruptError: it is none.
+    """
+    try:
+        return _decode_held(value)
+    except msgspec.DecodeError as error:
+        raise CorruptError("a reference is damaged") from error
+
+
 def replacing(old: Entry | None, new: Entry) -> list[Write]:
     """The writes that put `new` in the place of `old` (None: a new name)."""
     key = new.key.encode()
+    held = Held(new.size_bytes, new.content_type, new.created_us)
     writes: list[Write] = [
         Put(entry_key(new.bucket, key), encode_entry(new)),
-        Put(held_by_entry(new.digest, new.bucket, key), new.content_type.encode()),
+        Put(held_by_entry(new.digest, new.bucket, key), encode_held(held)),
     ]
     if old is None:
         writes.append(Add(usage_key(new.bucket), (1, new.size_bytes)))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from holdfast.core.bucket import Data
     from holdfast.core.digest import BlobRef
     from holdfast.core.store import Source, Span
+    from holdfast.depot.catalog import Held
     from holdfast.depot.engine import Engine
 
 HASH_SCAN = 512
@@ -58,35 +59,34 @@ class ContentDepot:
 
     def get(self, digest: Digest, span: Span | None = None) -> bytes:
         """Read a blob, or a part, into memory."""
-        with self.source(digest, span)[1] as source:
+        with self.source(digest, span) as source:
             return b"".join(chunks(source))
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob as a seekable file."""
-        return as_file(self.source(digest)[1])
+        return as_file(self.source(digest))
 
     def stat(self, digest: Digest) -> int:
         """Size in bytes."""
-        with self.source(digest)[1] as source:
-            return source.size_bytes
+        return self.held(digest).size_bytes
 
-    def content_type(self, digest: Digest) -> str:
-        """The type that the first holder of a blob gave it.
+    def held(self, digest: Digest) -> Held:
+        """What the first holder of a blob says of it.
 
         Raises:
             NotFoundError: nothing holds it.
         """
         start = catalog.holds(digest)
-        held = self._engine.kv.scan(start, prefix_end(start), limit=1)
-        if not held:
+        found = self._engine.kv.scan(start, prefix_end(start), limit=1)
+        if not found:
             raise NotFoundError("no such blob", digest=str(digest))
-        return held[0].value.decode()
+        return catalog.decode_held(found[0].value)
 
-    def source(self, digest: Digest, span: Span | None = None) -> tuple[str, Source]:
-        """Open a blob that anything holds, and give its content type."""
-        content_type = self.content_type(digest)
+    def source(self, digest: Digest, span: Span | None = None) -> Source:
+        """Open a blob that anything holds."""
+        self.held(digest)
         try:
-            return content_type, open_blob(self._engine.store, digest, span)
+            return open_blob(self._engine.store, digest, span)
         except NotFoundError as error:
             raise missing(digest) from error
 
@@ -126,7 +126,8 @@ class ContentDepot:
 
     def _keep(self, ref: BlobRef, content_type: str, stored: Future[None]) -> Future[Kept]:
         kept = Kept(ref, not self.holds(ref.digest))
-        hold = Put(catalog.held_by_content(ref.digest), content_type.encode())
+        held = catalog.Held(ref.size_bytes, content_type, self._engine.names.clock.now_us())
+        hold = Put(catalog.held_by_content(ref.digest), catalog.encode_held(held))
 
         def commit(f: Future[None] | None) -> Future[Kept]:
             return _then(self._engine.kv.commit([], [hold], after=f), kept)

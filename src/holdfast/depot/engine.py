@@ -13,13 +13,12 @@ from holdfast.depot.names import Names
 from holdfast.depot.reader import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
     from holdfast.core.bucket import Data
     from holdfast.core.digest import Digest
     from holdfast.core.kv import KV
-    from holdfast.core.seams import Clock
     from holdfast.core.store import Source, Span, Store
 
 Result = TypeVar("Result")
@@ -40,14 +39,9 @@ class Engine(NamedTuple):
     names: Names
     ingest: Ingest
     limits: Limits
+    facts: Callable[[], Mapping[str, int]]
+    """What the log says of itself; `healthy` is 1 while it takes writes."""
     close: Callable[[], None]
-
-
-def make_engine(
-    store: Store, kv: KV, clock: Clock, bounds: Limits, close: Callable[[], None]
-) -> Engine:
-    """Join a store and a KV; `close` ends what they stand on."""
-    return Engine(store, kv, Names(kv, clock), Ingest(store), bounds, close)
 
 
 def feed(upload: Upload[Result], data: Data) -> None:

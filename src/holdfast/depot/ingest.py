@@ -74,6 +74,14 @@ class Upload(Generic[Placed]):
         """Bytes taken so far."""
         return self._hasher.size_bytes
 
+    def declare(self, content_type: str) -> None:
+        """Say the content type late, before the first byte.
+
+        Raises:
+            InvalidError: it is none.
+        """
+        self._arrival.content_type = media.check(content_type)
+
     def write(self, chunk: Buffer) -> None:
         """Take the next bytes; `chunk` may be reused when this returns.
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from holdfast.core import limits
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.depot.depot import Depot
-from holdfast.depot.engine import Limits, make_engine
+from holdfast.depot.engine import Engine, Limits
+from holdfast.depot.ingest import Ingest
+from holdfast.depot.names import Names
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.log import Log
 from holdfast.stores.files import FileStore
@@ -38,4 +40,6 @@ def open_depot(
         store.close()
         log.close()
 
-    return Depot(make_engine(store, EmbeddedKV(log), clock, bounds, close))
+    kv = EmbeddedKV(log)
+    names, ingest = Names(kv, clock), Ingest(store)
+    return Depot(Engine(store, kv, names, ingest, bounds, log.facts, close))

@@ -40,7 +40,7 @@ from holdfast.log.segment import Segment, SegmentHeader, segment_ids
 from holdfast.log.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from holdfast.log.batch import Batch, Result
@@ -108,6 +108,23 @@ class Log:
     def writer(self) -> Writer:
         """The writer, for its counters and its health."""
         return self._writer
+
+    def facts(self) -> Mapping[str, int]:
+        """Counters and gauges of the log, as docs/operations.md explains them."""
+        stats, recovery = self._writer.stats, self.recovery
+        blobs, keys = self.index.counts()
+        return {
+            "healthy": int(self._writer.healthy),
+            "batches": stats.batches,
+            "jobs": stats.jobs,
+            "appended_bytes": stats.bytes,
+            "segments": recovery.segments + stats.segments,
+            "blobs": blobs,
+            "keys": keys,
+            "recovered_records": recovery.records,
+            "truncated_bytes": recovery.truncated_bytes,
+            "damaged_places": len(recovery.damages),
+        }
 
     def submit(self, stage: Callable[[Batch], Result], size_bytes: int) -> Future[Result]:
         """Queue a request that appends about `size_bytes` (see `Job`).

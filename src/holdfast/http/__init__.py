@@ -1,0 +1,1 @@
+"""The faces of the server: one behaviour, answered by the hot path or by the ASGI app."""

@@ -1,0 +1,210 @@
+"""The ASGI app: every route again, for what the hot path hands over and for other servers.
+
+Routing, conditions, answers and errors are those of the hot path (route.py, site.py); this module
+only moves bytes between ASGI and them. Starlette adds CORS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.routing import Mount
+
+from holdfast.core import limits
+from holdfast.core.errors import BlobError, InvalidError, SlowError
+from holdfast.core.store import Span
+from holdfast.http import route
+from holdfast.http.form import Form
+from holdfast.http.message import Answer, Request, error_answer
+from holdfast.http.site import Intake, is_transfer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.types import Receive, Scope, Send
+
+    from holdfast.config.settings import Settings
+    from holdfast.http.loop import Shared
+    from holdfast.http.message import Stream
+    from holdfast.http.site import Site
+
+STEP_BYTES = 256 * limits.KIB
+EXPOSED = ("etag", "location", "content-range", "content-disposition", "repr-digest", "retry-after")
+
+Result = TypeVar("Result")
+
+
+def make_app(site: Site, settings: Settings, shared: Callable[[], Shared]) -> Starlette:
+    """Build the app; `shared` gives what the running loop shares."""
+    middleware = []
+    if settings.cors_origins:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "HEAD", "PUT", "POST", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=EXPOSED,
+        )
+        middleware.append(cors)
+    return Starlette(
+        routes=[Mount("/", app=Endpoint(site, settings, shared))], middleware=middleware
+    )
+
+
+class Endpoint:
+    """Answers every HTTP request of the app."""
+
+    def __init__(self, site: Site, settings: Settings, shared: Callable[[], Shared]) -> None:
+        self._site = site
+        self._settings = settings
+        self._shared = shared
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Speak ASGI 3 (asgi.readthedocs.io)."""
+        assert scope["type"] == "http"
+        request = _request(scope)
+        try:
+            answer = await self._answer(request, StarletteRequest(scope, receive))
+        except BlobError as error:
+            answer = error_answer(error)
+        except ClientDisconnect:
+            return
+        name = "cold"
+        self._site.counts.requests[name, request.method, answer.status] += 1
+        await self._send(request, answer, send)
+
+    async def _answer(self, request: Request, body: StarletteRequest) -> Answer:
+        target = route.resolve(request.method, request.path)
+        if request.method in {"GET", "HEAD"}:
+            if target.route not in {route.BLOB, route.HASH}:
+                return await self._in_thread(lambda: self._site.look(request, target))
+            answer = await self._in_thread(lambda: self._site.read(request, target, wait=True))
+            assert answer is not None
+            return answer
+        if request.method == "DELETE" or is_transfer(request):
+            return await self._ended(lambda done: self._site.change(request, target, done))
+        return await self._receive(request, target, body)
+
+    async def _receive(
+        self, request: Request, target: route.Target, body: StarletteRequest
+    ) -> Answer:
+        size_bytes = _length(request)
+        form = Form.of(request)
+        if form is not None:
+            request, size_bytes = form.request, 0
+        admitted = await self._in_thread(lambda: self._site.admit(request, target, size_bytes))
+        if isinstance(admitted, Answer):
+            return admitted
+        try:
+            await self._feed(admitted, form, body)
+            if form is not None:
+                await self._in_thread(lambda: form.end(admitted.upload))
+            return await self._ended(admitted.finish)
+        finally:
+            await self._in_thread(admitted.upload.close)
+
+    async def _feed(self, intake: Intake, form: Form | None, body: StarletteRequest) -> None:
+        """Write the body in steps, each in a thread, so that the loop never waits for a disk."""
+        waiting = bytearray()
+        async for chunk in self._timed(body.stream()):
+            waiting += chunk
+            if len(waiting) >= STEP_BYTES:
+                step, waiting = bytes(waiting), bytearray()
+                await self._write(intake, form, step)
+        if waiting:
+            await self._write(intake, form, bytes(waiting))
+
+    async def _write(self, intake: Intake, form: Form | None, step: bytes) -> None:
+        self._site.counts.received_bytes += len(step)
+        if form is None:
+            await self._in_thread(lambda: intake.upload.write(step))
+        else:
+            await self._in_thread(lambda: form.write(intake.upload, step))
+
+    async def _timed(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass chunks on; a client that sends none for too long is refused."""
+        chunks = aiter(stream)
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.body_wait_s):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise SlowError("the body of the request did not arrive in time") from None
+            yield chunk
+
+    async def _ended(self, begin: Callable[[Callable[[Answer], None]], None]) -> Answer:
+        """Begin something that ends by a callback, in a thread, and wait for it."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Answer] = loop.create_future()
+
+        def end(answer: Answer) -> None:
+            if not ended.done():
+                ended.set_result(answer)
+
+        def done(answer: Answer) -> None:
+            loop.call_soon_threadsafe(end, answer)
+
+        await self._in_thread(lambda: begin(done))
+        return await ended
+
+    async def _send(self, request: Request, answer: Answer, send: Send) -> None:
+        headers = [_line(line) for line in (answer.head + answer.content_length).splitlines()]
+        headers.append((b"server", b"holdfast"))
+        if self._settings.hot_path:  # the hot path watches the time between requests, uvicorn not
+            headers.append((b"connection", b"close"))
+        start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+        await send(start)
+        try:
+            if answer.stream is not None and request.method != "HEAD":
+                await self._stream(answer.stream, send)
+        finally:
+            answer.close()
+        body = b"" if request.method == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, stream: Stream, send: Send) -> None:
+        """Send verified chunks; an error here leaves the answer too short, which clients see."""
+        for part in stream.parts:
+            if not isinstance(part, Span):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+                continue
+            stream.source.seek(part.offset)
+            missing = part.size_bytes
+            while missing:
+                step = min(missing, limits.CHUNK_BYTES)
+                chunk = bytes(await self._in_thread(partial(stream.source.read, step)))
+                missing -= len(chunk)
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def _in_thread(self, call: Callable[[], Result]) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._shared().disk, call)
+
+
+def _request(scope: Scope) -> Request:
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        before = headers.get(name)
+        headers[name] = value if before is None else before + b", " + value
+    return Request(scope["method"], scope["raw_path"], scope["query_string"], headers)
+
+
+def _length(request: Request) -> int:
+    text = request.headers.get(b"content-length", b"0")
+    if not text.isdigit():
+        raise InvalidError("content-length", text[:100].decode("latin-1"), "digits")
+    return int(text)
+
+
+def _line(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.partition(b": ")
+    return name, value

@@ -1,0 +1,88 @@
+"""What the connections of one event loop share: the way back from threads, the watch on time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from holdfast.core.preconditions import format_date
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.config.settings import Settings
+    from holdfast.core.seams import Clock
+
+WATCH_S = 1.0
+DISK_THREADS = min(32, 4 * (os.cpu_count() or 1) + 4)
+
+
+Letter = TypeVar("Letter")
+
+
+class Connection(Protocol):
+    """A connection that the loop keeps an eye on."""
+
+    def check_time(self, now_s: float) -> None:
+        """End what has waited too long."""
+
+
+class Mailbox:
+    """Calls from other threads into the loop, with one wake-up for all that wait.
+
+    The lock guards the letters and whether a wake-up is under way.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._letters: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._woken = False
+
+    def post(self, receiver: Callable[[Letter], None], letter: Letter) -> None:
+        """Call `receiver(letter)` on the loop, in the order of posting; safe from any thread."""
+        with self._lock:
+            self._letters.append((receiver, letter))
+            if self._woken:
+                return
+            self._woken = True
+        self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            letters, self._letters = self._letters, deque()
+            self._woken = False
+        for receiver, letter in letters:
+            receiver(letter)
+
+
+class Shared:
+    """One per event loop; used on its thread only, but for the mailbox."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, clock: Clock) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.mailbox = Mailbox(loop)
+        self.disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="holdfast-disk")
+        self.connections: set[Connection] = set()
+        self._clock = clock
+        self.common_head = b""
+        self._watch()
+
+    def close(self) -> None:
+        """Stop the watch and end the threads."""
+        self._timer.cancel()
+        self.disk.shutdown(wait=True)
+
+    def _watch(self) -> None:
+        """Once a second: write the Date header, and let connections look at the time."""
+        date = format_date(self._clock.now_us() // 1_000_000).encode()
+        self.common_head = b"server: holdfast\r\ndate: %b\r\n" % date
+        now_s = self.loop.time()
+        for connection in list(self.connections):
+            connection.check_time(now_s)
+        self._timer = self.loop.call_later(WATCH_S, self._watch)

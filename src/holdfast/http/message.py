@@ -1,0 +1,145 @@
+"""Requests and answers as values, between the two ways in (protocol.py, app.py) and the faces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple
+
+from holdfast import wire
+from holdfast.core.bucket import Description
+from holdfast.core.errors import (
+    BlobError,
+    InvalidError,
+    MethodError,
+    UnavailableError,
+    UnsatisfiableError,
+)
+from holdfast.core.preconditions import NO_CONDITIONS, Conditions
+from holdfast.core.store import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from holdfast.core.digest import Digest
+    from holdfast.core.store import Source
+
+CONDITIONAL = frozenset(
+    (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
+)
+DIGESTS = (b"content-digest", b"repr-digest", b"digest")
+FORM = b"application/x-www-form-urlencoded"
+JSON_HEAD = b"content-type: application/json\r\nx-content-type-options: nosniff\r\n"
+STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+
+
+class Request(NamedTuple):
+    """One request without its body; header names are in lower case, repeated ones are joined."""
+
+    method: str
+    path: bytes
+    """As it came, percent-encoded."""
+    query: bytes
+    headers: Mapping[bytes, bytes]
+
+    def header(self, name: bytes) -> str | None:
+        """One header as text; bytes over 127 are read as Latin-1."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+class Stream(NamedTuple):
+    """A body that is sent in parts: bytes as they are, spans from the source."""
+
+    source: Source
+    parts: Sequence[bytes | Span]
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer; `head` holds whole header lines, without those of the connection."""
+
+    status: int
+    head: bytes
+    body: bytes = b""
+    stream: Stream | None = None
+    length: int | None = None
+    """Content-Length where it is not that of `body`; negative for none (204, 304)."""
+
+    @property
+    def content_length(self) -> bytes:
+        """The header line of the length."""
+        if self.length is None:
+            return b"content-length: %d\r\n" % len(self.body)
+        return b"" if self.length < 0 else b"content-length: %d\r\n" % self.length
+
+    def close(self) -> None:
+        """Let go of the source, sent or not."""
+        if self.stream is not None:
+            self.stream.source.close()
+
+
+def json_answer(status: int, body: bytes, head: bytes = b"") -> Answer:
+    """Answer with JSON."""
+    return Answer(status, JSON_HEAD + head, body)
+
+
+def error_answer(error: BlobError) -> Answer:
+    """Answer with the one error shape and the headers that its status asks for."""
+    head = b""
+    if isinstance(error, UnavailableError):
+        head = b"retry-after: %d\r\n" % error.retry_after_s
+    elif isinstance(error, MethodError):
+        head = b"allow: %b\r\n" % error.allow.encode()
+    elif isinstance(error, UnsatisfiableError):
+        head = b"content-range: bytes */%d\r\n" % error.size_bytes
+    return json_answer(error.status, wire.error_json(error), head)
+
+
+def conditions(request: Request) -> Conditions:
+    """The conditional headers of a request."""
+    if CONDITIONAL.isdisjoint(request.headers):
+        return NO_CONDITIONS
+    return Conditions(
+        request.header(b"if-match"),
+        request.header(b"if-none-match"),
+        request.header(b"if-modified-since"),
+        request.header(b"if-unmodified-since"),
+        request.header(b"if-range"),
+    )
+
+
+def description(request: Request) -> Description:
+    """What the headers of an upload say of its bytes.
+
+    Raises:
+        InvalidError: malformed metadata or digests, or bytes that are encoded.
+    """
+    if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        got = request.header(b"content-encoding")
+        raise InvalidError("content-encoding", got, "identity: send the bytes as they are")
+    declared = request.headers.get(b"content-type", b"")
+    is_form = declared.partition(b";")[0].strip().lower() == FORM
+    content_type = None if is_form else declared.decode("latin-1").strip() or None
+    return Description(
+        content_type, wire.parse_metadata(request.headers.items()), promised_digest(request)
+    )
+
+
+def promised_digest(request: Request) -> Digest | None:
+    """The SHA-256 that the digest headers promise.
+
+    Raises:
+        InvalidError: malformed, or they contradict each other.
+    """
+    promised = None
+    for name in DIGESTS:
+        if (header := request.header(name)) is None:
+            continue
+        digest = wire.parse_digest(header)
+        if promised is not None and digest not in (None, promised):
+            raise InvalidError("digest headers", header[:100], "one SHA-256 for one body")
+        promised = promised or digest
+    return promised

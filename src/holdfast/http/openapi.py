@@ -1,0 +1,93 @@
+"""The OpenAPI description at GET /openapi.json, made from the table of routes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from holdfast.http import route
+
+PATHS = {
+    "/blob/{key}": (route.BLOB, "A name in the bucket `default`."),
+    "/b/{bucket}/{key}": (route.BLOB, "A name in a bucket."),
+    "/blob/{key}/metadata": (route.METADATA, "What a name in `default` points to."),
+    "/b/{bucket}/{key}/metadata": (route.METADATA, "What a name points to."),
+    "/blob": (route.LISTING, "A listing of the bucket `default`."),
+    "/b/{bucket}": (route.LISTING, "A listing of a bucket."),
+    "/blobs/{hash}": (route.HASH, "A blob by the SHA-256 of its bytes."),
+    "/blobs": (route.HASHES, "The digests of all blobs."),
+}
+SERVICES = {
+    "/": "A list of the routes, for people.",
+    "/healthz": "200 while the process lives.",
+    "/readyz": "200 while it takes writes.",
+    "/metrics": "Prometheus metrics.",
+    "/stats": "How much is stored.",
+    "/openapi.json": "This document.",
+}
+WRITING = ("PUT", "POST")
+STATUSES = {
+    "GET": {"200": "The bytes or the JSON.", "206": "The asked ranges.", "304": "Not modified."},
+    "HEAD": {"200": "As GET, without a body.", "304": "Not modified."},
+    "PUT": {"201": "Created, and durable.", "200": "Replaced, or it was there; durable."},
+    "POST": {"201": "Created, and durable.", "200": "Replaced, and durable."},
+    "DELETE": {"204": "Gone, or never there; durable."},
+}
+
+
+def document() -> bytes:
+    """Write the description as JSON."""
+    paths = {path: _path(path, *about) for path, about in PATHS.items()}
+    paths |= {path: _path(path, route.SERVICE, about) for path, about in SERVICES.items()}
+    schema = {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message", "retryable"],
+                "properties": {
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                    "retryable": {"type": "boolean"},
+                },
+            }
+        },
+    }
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "holdfast", "version": "1"},
+            "paths": paths,
+            "components": {"schemas": {"Error": schema}},
+        }
+    )
+
+
+def _path(path: str, name: str, about: str) -> dict[str, object]:
+    placed = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    parameters = [
+        {"name": one, "in": "path", "required": True, "schema": {"type": "string"}}
+        for one in placed
+    ]
+    item: dict[str, object] = {"parameters": parameters} if parameters else {}
+    for method in route.METHODS[name]:
+        item[method.lower()] = _operation(name, method, about)
+    return item
+
+
+def _operation(name: str, method: str, about: str) -> dict[str, object]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    responses: dict[str, object] = {
+        status: {"description": text} for status, text in STATUSES[method].items()
+    }
+    responses["default"] = {"description": "An error.", "content": error}
+    operation: dict[str, object] = {"summary": about, "responses": responses}
+    if method == "GET":
+        operation["parameters"] = [
+            {"name": one, "in": "query", "schema": {"type": "string"}}
+            for one in route.PARAMETERS[name]
+        ]
+    if method in WRITING:
+        content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        operation["requestBody"] = {"content": content}
+    return operation

@@ -1,0 +1,432 @@
+"""The hot path: blob requests answered without building an ASGI scope.
+
+uvicorn loads this class as its HTTP protocol, so sockets, TLS, limits and graceful stop are its
+own. The head of a request is parsed by httptools (llhttp); a body of known length never passes
+the parser. What is not a plain request for a blob (chunked bodies, forms, upgrades, CORS, unknown
+routes) is handed to uvicorn's own protocol, with the bytes read so far, and the ASGI app answers.
+
+One request at a time: pipelined ones wait in `_ahead`. A connection is in one of four phases: HEAD
+(reading a head, or idle), BODY (body.py receives an upload), BUSY (an answer is being made or sent)
+and DRAIN (an upload was refused; what is still sent is read and dropped for a while).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from holdfast.core import limits
+from holdfast.core.errors import (
+    BlobError,
+    HeadTooLargeError,
+    InvalidError,
+    SlowError,
+    UnavailableError,
+)
+from holdfast.http import route
+from holdfast.http.body import Receiver
+from holdfast.http.message import STATUS_LINES, Answer, Request, error_answer
+from holdfast.http.sender import Sender
+from holdfast.http.site import is_transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from uvicorn.server import ServerState
+
+    from holdfast.http.loop import Shared
+    from holdfast.http.route import Target
+    from holdfast.http.site import Site
+
+HEAD_END = b"\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE = b"connection: close\r\n\r\n"
+KEEP_OLD = b"connection: keep-alive\r\n\r\n"  # HTTP/1.0 must be told
+KEEP = b"\r\n"
+FORM = b"multipart/"
+DRAIN_WAIT_S = 5.0
+
+
+class Phase(Enum):
+    """What a connection is doing."""
+
+    HEAD = 1
+    BODY = 2
+    BUSY = 3
+    DRAIN = 4
+
+
+class HotProtocol(asyncio.Protocol):
+    """One connection; everything runs on the loop's thread."""
+
+    def __init__(
+        self, site: Site, shared: Shared, cold: Callable[[], HttpToolsProtocol], state: ServerState
+    ) -> None:
+        self._site = site
+        self.shared = shared
+        self._cold = cold
+        self._state = state
+        self._parser = httptools.HttpRequestParser(self)
+        self._phase = Phase.HEAD
+        self._raw = b""  # of the head that is being read
+        self._ahead = b""  # pipelined behind the request that is being answered
+        self._since_s = 0.0  # when the phase last moved on
+        self._head_done = False
+        self._keep = True
+        self._stopping = False
+        self._method = ""
+        self._target: Target | None = None
+        self._receiver: Receiver | None = None
+        self._sender: Sender | None = None
+        self._drain_bytes = 0
+        self._drain_since_s = 0.0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # a socket's, as uvicorn has it
+        """Begin to wait for a request."""
+        self.transport = transport
+        self._state.connections.add(self)  # type: ignore[arg-type] # uvicorn calls shutdown() only
+        self.shared.connections.add(self)
+        self._site.counts.connections += 1
+        self._since_s = self.shared.loop.time()
+        if len(self._state.connections) > self.shared.settings.max_connections:
+            self._refuse(UnavailableError("too many connections are open"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forget the connection; an unfinished upload leaves nothing behind."""
+        del error
+        self._forget()
+        if self._receiver is not None:
+            self._receiver.abandon()
+        if self._sender is not None:
+            self._sender.lost()
+
+    def pause_writing(self) -> None:
+        """Tell the sender that the client is slower than we are."""
+        if self._sender is not None:
+            self._sender.pause()
+
+    def resume_writing(self) -> None:
+        """Let the sender go on."""
+        if self._sender is not None:
+            self._sender.resume()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client, whatever the phase."""
+        self._since_s = self.shared.loop.time()
+        if self._phase is Phase.HEAD:
+            self._read(data)
+        elif self._phase is Phase.BODY:
+            assert self._receiver is not None
+            self._ahead += self._receiver.receive(data)
+        elif self._phase is Phase.BUSY:
+            self._ahead += data
+            if len(self._ahead) > limits.HEAD_BYTES_MAX:
+                self.transport.pause_reading()
+        else:
+            self._drain(len(data))
+
+    def eof_received(self) -> bool:
+        """Close, unless an answer is on its way to a client that only stopped sending."""
+        return self._phase is Phase.BUSY
+
+    # uvicorn
+
+    def shutdown(self) -> None:
+        """Finish the request, if there is one, then close."""
+        self._stopping = True
+        if self._phase in {Phase.HEAD, Phase.DRAIN}:
+            self.transport.close()
+
+    # Time
+
+    def check_time(self, now_s: float) -> None:
+        """End what has waited too long (called once a second)."""
+        settings = self.shared.settings
+        waited_s = now_s - self._since_s
+        if self._phase is Phase.HEAD:
+            self._check_head(waited_s)
+        elif self._phase is Phase.BODY:
+            assert self._receiver is not None
+            if waited_s > settings.body_wait_s and not self._receiver.is_full:
+                self._receiver.abandon()
+                self._refuse(SlowError("the body of the request did not arrive in time"))
+        elif self._phase is Phase.DRAIN:
+            if waited_s > DRAIN_WAIT_S or now_s - self._drain_since_s > settings.body_wait_s:
+                self.transport.close()
+        elif self._sender is not None and self._sender.stalled_s(now_s) > settings.body_wait_s:
+            self.transport.abort()
+
+    def _check_head(self, waited_s: float) -> None:
+        settings = self.shared.settings
+        if self._raw and waited_s > settings.head_wait_s:
+            self._refuse(SlowError("the head of the request did not arrive in time"))
+        elif not self._raw and waited_s > settings.idle_wait_s:
+            self.transport.close()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        """A request line comes."""
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+
+    def on_url(self, url: bytes) -> None:
+        """Gather the request's target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Gather a header."""
+        name = name.lower()
+        before = self._headers.get(name)
+        self._headers[name] = value if before is None else before + b", " + value
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._head_done = True
+
+    # Reading heads
+
+    def _read(self, data: bytes) -> None:
+        """Read as many requests as `data` holds; stop at the first that takes time."""
+        while data and self._phase is Phase.HEAD and not self.transport.is_closing():
+            overlap = self._raw[-3:]
+            end = (overlap + data).find(HEAD_END)
+            at = len(data) if end < 0 else end + len(HEAD_END) - len(overlap)
+            piece, data = data[:at], data[at:]
+            if not self._raw:
+                self._head_began_s = self._since_s
+            self._since_s = self._head_began_s
+            self._raw += piece
+            if not self._parse(piece):
+                return
+            if self._head_done:
+                self._head_done = False
+                raw, self._raw = self._raw, b""
+                data = self._begin(raw, data)
+            elif len(self._raw) > limits.HEAD_BYTES_MAX:
+                self._refuse(HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX))
+
+    def _parse(self, piece: bytes) -> bool:
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            return True  # _is_cold sees the same header and hands over
+        except httptools.HttpParserError as error:
+            self._refuse(InvalidError("request", str(error)[:200], "HTTP/1.1 (RFC 9112)"))
+            return False
+        return True
+
+    def _begin(self, raw: bytes, rest: bytes) -> bytes:
+        """Start one request; return the bytes behind it."""
+        parser = self._parser
+        self._method = parser.get_method().decode()
+        self._version = parser.get_http_version()
+        self._keep = parser.should_keep_alive() and not self._stopping
+        headers = self._headers
+        if len(raw) > limits.HEAD_BYTES_MAX:
+            self._refuse(HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX))
+            return b""
+        if self._version == "1.1" and b"host" not in headers:
+            self._refuse(InvalidError("host", None, "one Host header (RFC 9112 section 3.2)"))
+            return b""
+        path, _, query = self._url.partition(b"?")
+        request = Request(self._method, path, query, headers)
+        size_bytes = int(headers.get(b"content-length", b"0"))
+        if self._is_cold(request, size_bytes):
+            self._hand_over(raw + rest)
+            return b""
+        if size_bytes:
+            self._parser = httptools.HttpRequestParser(self)
+        try:
+            return self._start(request, size_bytes, rest)
+        except BlobError as error:
+            return self._deny(error, size_bytes, rest)
+
+    def _is_cold(self, request: Request, size_bytes: int) -> bool:
+        headers = request.headers
+        if b"transfer-encoding" in headers or b"upgrade" in headers or b"origin" in headers:
+            return True
+        if request.method in {"PUT", "POST"}:
+            return headers.get(b"content-type", b"").lower().startswith(FORM)
+        return request.method not in {"GET", "HEAD", "DELETE"} or size_bytes > 0
+
+    def _start(self, request: Request, size_bytes: int, rest: bytes) -> bytes:
+        """Do what the request asks.
+
+        Raises:
+            BlobError: refused before any body byte was used.
+        """
+        target = self._target = route.resolve(request.method, request.path)
+        if request.method in {"PUT", "POST"} and not is_transfer(request):
+            return self._receive(request, target, size_bytes, rest)
+        self._phase = Phase.BUSY
+        if request.method in {"GET", "HEAD"}:
+            if target.route not in {route.BLOB, route.HASH}:
+                self._in_thread(lambda: self._site.look(request, target))
+            elif (answer := self._site.read(request, target, wait=False)) is not None:
+                self._send(answer)
+            else:
+                self._in_thread(lambda: self._site.read(request, target, wait=True))
+        elif size_bytes:
+            raise InvalidError("content-length", size_bytes, "0 for a copy or a move")
+        else:
+            self._site.change(request, target, self._post)
+        return rest
+
+    def _receive(self, request: Request, target: Target, size_bytes: int, rest: bytes) -> bytes:
+        if b"content-length" not in request.headers:
+            size_bytes = 0
+        intake = self._site.admit(request, target, size_bytes)
+        if isinstance(intake, Answer):
+            return self._answer_early(intake, size_bytes, rest)
+        self._site.counts.received_bytes += size_bytes
+        if request.headers.get(b"expect", b"").lower() == b"100-continue" and not rest:
+            self.transport.write(CONTINUE)
+        self._phase = Phase.BODY
+        self._receiver = Receiver(self, intake, size_bytes)
+        return self._receiver.receive(rest)
+
+    # Answering
+
+    def receiver_done(self) -> None:
+        """The body is whole; its answer will be posted."""
+        self._phase = Phase.BUSY
+
+    def fail(self, error: BlobError, missing_bytes: int) -> None:
+        """Answer an upload that went wrong while its body still came."""
+        self._receiver = None
+        self._phase = Phase.BUSY
+        self._deny(error, missing_bytes, b"")
+
+    def post(self, answer: Answer) -> None:
+        """Send `answer` for the request that is being answered; safe from any thread."""
+        self.shared.mailbox.post(self._send, answer)
+
+    _post = post
+
+    def _in_thread(self, make: Callable[[], Answer | None]) -> None:
+        def run() -> None:
+            try:
+                answer = make()
+            except BlobError as error:
+                answer = error_answer(error)
+            assert answer is not None
+            self.post(answer)
+
+        self.shared.disk.submit(run)
+
+    def _send(self, answer: Answer) -> None:
+        """Send an answer, then go on with what came meanwhile."""
+        self._phase = Phase.BUSY
+        self._receiver = None
+        if self.transport.is_closing():
+            answer.close()
+            return
+        self._count(answer)
+        head = self._head(answer)
+        if answer.stream is None or self._method == "HEAD":
+            answer.close()
+            self.transport.write(head if self._method == "HEAD" else head + answer.body)
+            self._done()
+            return
+        self._sender = Sender(self, answer.stream)
+        self._sender.start(head)
+
+    def sender_done(self, error: BlobError | None) -> None:
+        """A stream was sent; one that broke off must not look like a whole one."""
+        self._sender = None
+        if error is not None:
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self._done()
+
+    def _head(self, answer: Answer) -> bytes:
+        end = CLOSE if not self._keep else KEEP if self._version == "1.1" else KEEP_OLD
+        return b"".join(
+            (
+                STATUS_LINES[answer.status],
+                self.shared.common_head,
+                answer.head,
+                answer.content_length,
+                end,
+            )
+        )
+
+    def _done(self) -> None:
+        """End the exchange: close, or read on."""
+        if not self._keep or self._stopping:
+            self.transport.close()
+            return
+        self._phase = Phase.HEAD
+        self._since_s = self.shared.loop.time()
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            self.transport.resume_reading()
+            self.shared.loop.call_soon(self._read_ahead, ahead)
+
+    def _read_ahead(self, ahead: bytes) -> None:
+        if self._phase is Phase.HEAD and not self._raw:
+            self._read(ahead)
+        else:
+            self._ahead = ahead + self._ahead
+
+    # Refusing
+
+    def _answer_early(self, answer: Answer, size_bytes: int, rest: bytes) -> bytes:
+        """Answer without wanting the body, which the client may be sending already."""
+        if len(rest) >= size_bytes:
+            self._send(answer)
+            return rest[size_bytes:]
+        self._keep = False
+        self._count(answer)
+        self.transport.write(self._head(answer) + answer.body)
+        self._phase = Phase.DRAIN
+        self._drain_bytes = size_bytes - len(rest)
+        self._drain_since_s = self.shared.loop.time()
+        return b""
+
+    def _deny(self, error: BlobError, size_bytes: int, rest: bytes) -> bytes:
+        return self._answer_early(error_answer(error), size_bytes, rest)
+
+    def _refuse(self, error: BlobError) -> None:
+        """Answer what is not HTTP, or not in time, and close."""
+        self._keep = False
+        self._method = self._method or "GET"
+        self._version = "1.1"
+        answer = error_answer(error)
+        self._count(answer)
+        self.transport.write(self._head(answer) + answer.body)
+        self._phase = Phase.BUSY
+        self.transport.close()
+
+    def _drain(self, size_bytes: int) -> None:
+        """Drop a refused body, so that the client finishes sending and reads why."""
+        self._drain_bytes -= size_bytes
+        if self._drain_bytes <= 0:
+            self.transport.close()
+
+    def _count(self, answer: Answer) -> None:
+        counts = self._site.counts
+        name = self._target.route if self._target is not None else "none"
+        counts.requests[name, self._method, answer.status] += 1
+        counts.sent_bytes += len(answer.body) if answer.length is None else max(0, answer.length)
+
+    def _hand_over(self, raw: bytes) -> None:
+        """Let uvicorn's own protocol take the connection, from the first byte of this request."""
+        self._forget()
+        cold = self._cold()
+        self.transport.set_protocol(cold)
+        cold.connection_made(self.transport)
+        cold.data_received(raw)
+
+    def _forget(self) -> None:
+        self._state.connections.discard(self)
+        if self in self.shared.connections:
+            self.shared.connections.discard(self)
+            self._site.counts.connections -= 1

@@ -1,0 +1,118 @@
+"""Which path means what: one table for the hot path, the ASGI app and /openapi.json."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from holdfast.core.errors import InvalidError, MethodError, NotFoundError
+from holdfast.wire import DEFAULT_BUCKET
+
+BLOB, METADATA, LISTING, HASH, HASHES, SERVICE = (
+    "blob",
+    "metadata",
+    "listing",
+    "hash",
+    "hashes",
+    "service",
+)
+METHODS = {
+    BLOB: ("GET", "HEAD", "PUT", "POST", "DELETE"),
+    METADATA: ("GET", "HEAD"),
+    LISTING: ("GET", "HEAD"),
+    HASH: ("GET", "HEAD", "PUT", "DELETE"),
+    HASHES: ("GET", "HEAD"),
+    SERVICE: ("GET", "HEAD"),
+}
+PARAMETERS = {
+    BLOB: ("disposition",),
+    METADATA: (),
+    LISTING: ("prefix", "delimiter", "cursor", "limit"),
+    HASH: ("disposition",),
+    HASHES: ("cursor", "limit"),
+    SERVICE: (),
+}
+SERVICES = {b"/healthz", b"/readyz", b"/metrics", b"/stats", b"/openapi.json", b"/"}
+BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+METADATA_END = b"/metadata"
+
+
+class Target(NamedTuple):
+    """What a request is about."""
+
+    route: str
+    bucket: str = ""
+    name: str = ""
+    """A key, a hash as it was spelled, or the path of a service."""
+
+
+def resolve(method: str, path: bytes) -> Target:
+    """Find the target of a request.
+
+    Raises:
+        NotFoundError: no such route.
+        MethodError: the route does not know this method.
+        InvalidError: bad percent-encoding, or not UTF-8.
+    """
+    target = _find(path)
+    if method not in METHODS[target.route]:
+        raise MethodError(", ".join((*METHODS[target.route], "OPTIONS")))
+    return target
+
+
+def parameters(target: Target, query: bytes) -> dict[str, str]:
+    """Read the query.
+
+    Raises:
+        InvalidError: an unknown or repeated parameter, or bad percent-encoding.
+    """
+    found: dict[str, str] = {}
+    for pair in query.split(b"&") if query else ():
+        raw_name, _, raw_value = pair.partition(b"=")
+        name = decode(raw_name, "query parameter")
+        if name not in PARAMETERS[target.route] or name in found:
+            allowed = ", ".join(PARAMETERS[target.route]) or "none here"
+            raise InvalidError("query parameter", name[:100], f"each once of: {allowed}")
+        found[name] = decode(raw_value.replace(b"+", b" "), name)
+    return found
+
+
+def decode(raw: bytes, what: str) -> str:
+    """Undo percent-encoding.
+
+    Raises:
+        InvalidError: a percent sign without two hex digits, or not UTF-8.
+    """
+    if b"%" in raw:
+        if BAD_ESCAPE.search(raw) is not None:
+            raise InvalidError(what, raw[:100].decode("latin-1"), "% and two hex digits")
+        raw = unquote_to_bytes(raw)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidError(what, raw[:100].decode("latin-1"), "UTF-8, percent-encoded") from None
+
+
+def _find(path: bytes) -> Target:
+    if path.startswith(b"/blob/"):
+        return _named(DEFAULT_BUCKET, path[6:])
+    if path.startswith(b"/blobs/"):
+        return Target(HASH, name=decode(path[7:], "hash"))
+    if path.startswith(b"/b/"):
+        bucket, slash, rest = path[3:].partition(b"/")
+        name = decode(bucket, "bucket")
+        return _named(name, rest) if slash else Target(LISTING, name)
+    if path == b"/blob":
+        return Target(LISTING, DEFAULT_BUCKET)
+    if path == b"/blobs":
+        return Target(HASHES)
+    if path in SERVICES:
+        return Target(SERVICE, name=path.decode())
+    raise NotFoundError("no such route", path=path[:100].decode("latin-1"))
+
+
+def _named(bucket: str, rest: bytes) -> Target:
+    if rest.endswith(METADATA_END) and len(rest) > len(METADATA_END):
+        return Target(METADATA, bucket, decode(rest[: -len(METADATA_END)], "key"))
+    return Target(BLOB, bucket, decode(rest, "key"))

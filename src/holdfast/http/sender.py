@@ -1,0 +1,157 @@
+"""Streams on their way out: sendfile from verified files, else verified chunks.
+
+uvloop has no sendfile and does not let its own sockets be watched, so the descriptor is duplicated
+and written directly, only while the transport's own buffer is empty. With TLS, bytes pass through
+the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from holdfast.core import limits
+from holdfast.core.errors import BlobError, CorruptError
+from holdfast.core.seams import Disk
+from holdfast.core.store import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.core.store import NativeFile, Source
+    from holdfast.http.message import Stream
+    from holdfast.http.protocol import HotProtocol
+
+WINDOW_BYTES = 4 * limits.MIB
+HIGH_BYTES = 64 * limits.KIB  # asyncio's own default
+
+Result = TypeVar("Result")
+
+
+class Sender:
+    """Sends one stream; runs as a task that its connection starts and ends."""
+
+    def __init__(self, protocol: HotProtocol, stream: Stream) -> None:
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._loop = protocol.shared.loop
+        self._stream = stream
+        self._room: asyncio.Future[None] | None = None
+        self._progress_s = self._loop.time()
+        self._is_native = self._transport.get_extra_info("sslcontext") is None
+        self._out = -1
+
+    def start(self, head: bytes) -> None:
+        """Send the head, then begin with the stream."""
+        high_bytes = 0 if self._is_native else HIGH_BYTES
+        self._transport.set_write_buffer_limits(high=high_bytes)
+        self._transport.write(head)
+        self._task = self._loop.create_task(self._run())
+
+    def stalled_s(self, now_s: float) -> float:
+        """For how long the client has taken nothing."""
+        return now_s - self._progress_s
+
+    def pause(self) -> None:
+        """Wait from now on until the transport has room."""
+        if self._room is None:
+            self._room = self._loop.create_future()
+
+    def resume(self) -> None:
+        """Go on."""
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+
+    def lost(self) -> None:
+        """Stop: there is nobody to send to."""
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        error: BlobError | None = None
+        try:
+            for part in self._stream.parts:
+                if isinstance(part, Span):
+                    await self._send_span(self._stream.source, part)
+                else:
+                    self._transport.write(part)
+                    await self._drained()
+        except BlobError as refused:
+            error = refused
+        except OSError as refused:
+            error = CorruptError(f"sending broke off: {refused.strerror}")
+        finally:
+            self._transport.set_write_buffer_limits(high=HIGH_BYTES)
+            self._stream.source.close()
+            if self._out >= 0:
+                os.close(self._out)
+        self._protocol.sender_done(error)
+
+    async def _send_span(self, source: Source, span: Span) -> None:
+        file = source.file() if self._is_native else None
+        if file is None:
+            await self._send_chunks(source, span)
+            return
+        if self._out < 0:
+            self._out = os.dup(self._transport.get_extra_info("socket").fileno())
+        end = span.offset + span.size_bytes
+        for offset in range(span.offset, end, WINDOW_BYTES):
+            window = Span(offset, min(WINDOW_BYTES, end - offset))
+            if not source.verify(window, wait=False):
+                await self._in_thread(partial(source.verify, window))
+            await self._sendfile(file, window)
+
+    async def _sendfile(self, file: NativeFile, window: Span) -> None:
+        """Send a verified window; a disk thread reads ahead when it left the page cache."""
+        await self._drained()
+        offset = file.offset + window.offset
+        end = offset + window.size_bytes
+        disk = Disk()
+        if disk.pread_cached(file.descriptor, 1, end - 1) is None:
+            await self._in_thread(lambda: disk.pread(file.descriptor, window.size_bytes, offset))
+        while offset < end:
+            try:
+                sent = os.sendfile(self._out, file.descriptor, offset, end - offset)
+            except BlockingIOError:
+                await self._writable()
+                continue
+            if sent == 0:
+                raise CorruptError("a file is shorter than its footer says")
+            offset += sent
+            self._progress_s = self._loop.time()
+
+    async def _send_chunks(self, source: Source, span: Span) -> None:
+        source.seek(span.offset)
+        missing = span.size_bytes
+        while missing:
+            step = min(missing, limits.CHUNK_BYTES)
+            chunk = await self._in_thread(partial(source.read, step))
+            if not chunk:
+                raise CorruptError("a blob is shorter than its description says")
+            missing -= len(chunk)
+            self._transport.write(chunk)
+            await self._drained()
+            self._progress_s = self._loop.time()
+
+    async def _drained(self) -> None:
+        while self._room is not None:
+            await self._room
+
+    async def _writable(self) -> None:
+        """Wait until the socket takes bytes again."""
+        ready = self._loop.create_future()
+        self._loop.add_writer(self._out, _set, ready)
+        try:
+            await ready
+        finally:
+            self._loop.remove_writer(self._out)
+
+    async def _in_thread(self, call: Callable[[], Result]) -> Result:
+        return await self._loop.run_in_executor(self._protocol.shared.disk, call)
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

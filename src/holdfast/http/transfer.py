@@ -1,0 +1,174 @@
+"""Downloads: conditions, ranges and headers of a blob, the same on every face (docs/http.md)."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from holdfast import wire
+from holdfast.core import limits
+from holdfast.core.errors import PreconditionError
+from holdfast.core.preconditions import (
+    NO_CONDITIONS,
+    Outcome,
+    Validators,
+    evaluate,
+    format_date,
+    range_applies,
+)
+from holdfast.core.ranges import parse_range
+from holdfast.core.store import Span
+from holdfast.http.message import Answer, Request, Stream, conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from holdfast.core.digest import Digest
+    from holdfast.core.store import Source
+
+NO_CACHE = b"no-cache"
+IMMUTABLE = b"public, max-age=31536000, immutable"
+BOUNDARY = b"holdfast-part-"
+HEAD = (
+    b'etag: "%b"\r\nlast-modified: %b\r\naccept-ranges: bytes\r\ncache-control: %b\r\n'
+    b"x-content-type-options: nosniff\r\ncontent-security-policy: default-src 'none'; sandbox\r\n"
+)
+BODY_HEAD = b"repr-digest: sha-256=:%b:\r\ncontent-disposition: %b\r\n"
+
+
+class Download(NamedTuple):
+    """What is sent, before conditions and ranges."""
+
+    digest: Digest
+    size_bytes: int
+    content_type: str
+    modified_s: int
+    file_name: str
+    cache_control: bytes
+    metadata: Mapping[str, str]
+
+
+def answer(
+    request: Request,
+    download: Download,
+    opener: Callable[[Span | None], Source | None],
+    *,
+    inline: bool,
+) -> Answer | None:
+    """Answer a GET or HEAD; None when `opener` would have to wait for a disk.
+
+    Raises:
+        PreconditionError, UnsatisfiableError, CorruptError: as the request or the store has it.
+    """
+    head = HEAD % (
+        download.digest.hex().encode(),
+        http_date(download.modified_s),
+        download.cache_control,
+    )
+    spans = None
+    wanted = conditions(request)
+    if wanted is not NO_CONDITIONS:
+        stored = Validators(f'"{download.digest.hex()}"', download.modified_s)
+        outcome = evaluate(wanted, stored, reading=True)
+        if outcome is Outcome.NOT_MODIFIED:
+            return Answer(304, head, length=-1)
+        if outcome is Outcome.FAILED:
+            raise PreconditionError("the condition does not hold", etag=stored.etag)
+    ranged = request.header(b"range")
+    if ranged is not None and request.method == "GET":
+        stored = Validators(f'"{download.digest.hex()}"', download.modified_s)
+        if range_applies(wanted.if_range, stored):
+            spans = parse_range(ranged, download.size_bytes)
+    head += BODY_HEAD % (
+        b64encode(download.digest),
+        disposition(download.file_name, inline=inline),
+    )
+    if download.metadata:
+        head += metadata_head(download.metadata)
+    return _body(request, download, head, spans, opener)
+
+
+def _body(
+    request: Request,
+    download: Download,
+    head: bytes,
+    spans: list[Span] | None,
+    opener: Callable[[Span | None], Source | None],
+) -> Answer | None:
+    content_type = b"content-type: %b\r\n" % download.content_type.encode()
+    if request.method == "HEAD":
+        return Answer(200, head + content_type, length=download.size_bytes)
+    if spans is None:
+        return _send(200, head + content_type, opener(None))
+    if len(spans) == 1:
+        line = b"content-range: %b\r\n" % content_range(spans[0], download.size_bytes)
+        return _send(206, head + content_type + line, opener(spans[0]))
+    source = opener(None)
+    if source is None:
+        return None
+    parts, size_bytes = multipart(spans, download)
+    kind = b"content-type: multipart/byteranges; boundary=%b\r\n" % boundary(download.digest)
+    return Answer(206, head + kind, stream=Stream(source, parts), length=size_bytes)
+
+
+def _send(status: int, head: bytes, source: Source | None) -> Answer | None:
+    """Send one span: small ones from memory, others as a stream."""
+    if source is None:
+        return None
+    size_bytes = source.size_bytes
+    if size_bytes <= limits.SMALL_BLOB_BYTES_MAX and source.file() is None:
+        with source:
+            body = bytes(source.read(size_bytes)) if size_bytes else b""
+            while len(body) < size_bytes:
+                body += bytes(source.read(size_bytes - len(body)))
+        return Answer(status, head, body)
+    return Answer(status, head, stream=Stream(source, (Span(0, size_bytes),)), length=size_bytes)
+
+
+def multipart(spans: list[Span], download: Download) -> tuple[list[bytes | Span], int]:
+    """Lay out multipart/byteranges (RFC 9110 section 14.6) and count its bytes."""
+    parts: list[bytes | Span] = []
+    mark = boundary(download.digest)
+    for span in spans:
+        parts.append(
+            b"\r\n--%b\r\ncontent-type: %b\r\ncontent-range: %b\r\n\r\n"
+            % (mark, download.content_type.encode(), content_range(span, download.size_bytes))
+        )
+        parts.append(span)
+    parts.append(b"\r\n--%b--\r\n" % mark)
+    size_bytes = sum(one.size_bytes if isinstance(one, Span) else len(one) for one in parts)
+    return parts, size_bytes
+
+
+def boundary(digest: Digest) -> bytes:
+    """A line that the blob holds only by an accident of 128 bits."""
+    return BOUNDARY + digest.hex()[:32].encode()
+
+
+def content_range(span: Span, size_bytes: int) -> bytes:
+    """The value of Content-Range."""
+    return b"bytes %d-%d/%d" % (span.offset, span.offset + span.size_bytes - 1, size_bytes)
+
+
+@lru_cache(maxsize=4096)
+def http_date(seconds: int) -> bytes:
+    """An HTTP date as bytes."""
+    return format_date(seconds).encode()
+
+
+@lru_cache(maxsize=4096)
+def disposition(file_name: str, *, inline: bool) -> bytes:
+    """Content-Disposition (RFC 6266): the name in ASCII, and in UTF-8 where that differs."""
+    kind = b"inline" if inline else b"attachment"
+    plain = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in file_name)
+    line = b'%b; filename="%b"' % (kind, plain.encode())
+    if plain != file_name:
+        line += b"; filename*=UTF-8''" + quote(file_name, safe="").encode()
+    return line
+
+
+def metadata_head(metadata: Mapping[str, str]) -> bytes:
+    """User metadata as header lines."""
+    return b"".join(b"%b: %b\r\n" % line for line in wire.metadata_headers(metadata))
