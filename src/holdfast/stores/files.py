@@ -11,7 +11,6 @@ lock of the data directory, so whatever lies in ROOT/tmp at opening is left from
 
 import os
 import re
-import stat
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,11 +24,11 @@ import xxhash
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.errors import BlobError, CorruptError, NotFoundError
 from holdfast.core.limits import CHUNK_BYTES, MIB
 from holdfast.core.seams import Buffer, Clock, Disk, Entropy
 from holdfast.core.store import Span, Traits
-from holdfast.stores.footer import CHECKSUM_BYTES, content_bytes, pack
+from holdfast.stores.footer import CHECKSUM_BYTES, pack
 from holdfast.stores.handles import FileSource, Handles, blob_error, world
 
 TRAITS = Traits(durable=True, native_file=True)
@@ -90,17 +89,22 @@ class FileStore:
         """Open a blob; without waiting only one whose file is open already."""
         handle = self._handles.cached(digest)
         if handle is None:
-            return self._open(digest, span) if wait else None
+            if not wait:
+                return None
+            handle = self._handles.open(digest, self._path(digest))
+        if digest in self._unsynced:
+            self._handles.release(handle)
+            raise NotFoundError("no such blob yet", digest=str(digest))
         return self._handles.source(handle, span)
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
-        """Tell sizes from those of the files; a file of an impossible size is no blob."""
+        """Tell sizes from the footers; a file with a damaged one is no blob."""
         assert len(digests) <= limits.BATCH_REFS_MAX
         sizes = ((digest, self._size_bytes(digest)) for digest in digests)
         return {digest: size_bytes for digest, size_bytes in sizes if size_bytes is not None}
 
     def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
-        """Yield every blob in digest order; holds the names of one folder at a time."""
+        """Yield every blob with a sound footer; holds the names of one folder at a time."""
         for number in range(after[0] if after else 0, FOLDERS):
             for digest in self._digests(f"{number:02x}"):
                 if after is None or digest > after:
@@ -146,7 +150,9 @@ class FileStore:
     def holds(self, ref: BlobRef) -> bool:
         """Whether `ref` is there, durable, and sound in every chunk; for FileSink alone."""
         try:
-            with self._open(ref.digest, None) as source:
+            source = self.open(ref.digest)
+            assert source is not None
+            with source:
                 source.verify(Span(0, source.size_bytes))
         except BlobError:
             return False
@@ -167,23 +173,13 @@ class FileStore:
         name = digest.hex()
         return self._root / name[:2] / f"{name}.blob"
 
-    def _open(self, digest: Digest, span: Span | None) -> FileSource:
-        handle = self._handles.open(digest, self._path(digest))
-        if digest in self._unsynced:
-            self._handles.release(handle)
-            raise NotFoundError("no such blob yet", digest=str(digest))
-        return self._handles.source(handle, span)
-
     def _size_bytes(self, digest: Digest) -> int | None:
+        """Size by a sound footer; None for what is damaged too, so that it is stored again."""
         try:
-            status = self._path(digest).lstat()
-        except FileNotFoundError:
+            size_bytes = self._handles.peek(digest, self._path(digest)).ref.size_bytes
+        except (NotFoundError, CorruptError):
             return None
-        except OSError as error:
-            raise blob_error("looking at a blob", error) from error
-        if not stat.S_ISREG(status.st_mode) or digest in self._unsynced:
-            return None
-        return content_bytes(status.st_size)
+        return None if digest in self._unsynced else size_bytes
 
     def _digests(self, folder: str) -> list[Digest]:
         """Digests named in one folder, in order; whatever else lies there is ignored."""

@@ -180,6 +180,20 @@ class Handles:
         self._close(closing)
         return handle
 
+    def peek(self, digest: Digest, path: Path) -> Footer:
+        """Read the footer only, leaving the cache as it is.
+
+        Raises:
+            NotFoundError, CorruptError, UnavailableError: as for `open`.
+        """
+        with self._lock:
+            handle = self._cache.get(digest)
+            if handle is not None:
+                return handle.footer
+        handle = self._load(digest, path)
+        self._close([handle])
+        return handle.footer
+
     def source(self, handle: Handle, span: Span | None) -> "FileSource":
         """Read `span` through `handle`, whose reference goes to the source.
 
