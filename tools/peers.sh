@@ -1,0 +1,19 @@
+#!/bin/sh
+# Install what some tests compare with (nginx, a browser) where that is possible; say so where not.
+# Those tests skip with a reason when a peer is missing.
+set -u
+missing=""
+command -v nginx >/dev/null 2>&1 || missing="$missing nginx-light"
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v curl >/dev/null 2>&1 || missing="$missing curl"
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    apt-get update -qq >/dev/null 2>&1
+    for package in $missing; do
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" \
+            >/dev/null 2>&1 || echo "peers: cannot install $package; its tests will be skipped"
+    done
+else
+    echo "peers: not root on Debian, so tests that need$missing will be skipped"
+fi
+exit 0
