@@ -6,7 +6,7 @@ from email.utils import formatdate
 from enum import Enum
 from typing import NamedTuple
 
-ENTITY_TAG = re.compile(r'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+ENTITY_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"
 OLD_DATES = ("%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")  # §5.6.7: must still be read
 

@@ -11,8 +11,8 @@ from holdfast.core import limits
 from holdfast.core.errors import UnsatisfiableError
 from holdfast.core.store import Span
 
-RANGES = re.compile(r"bytes=\s*([0-9]*-[0-9]*(?:\s*,\s*(?:[0-9]*-[0-9]*)?)*)\s*", re.IGNORECASE)
-DIGITS_MAX = 18  # keeps every number far under 64 bits
+RANGE = re.compile(r"([0-9]{0,18})-([0-9]{0,18})")  # keeps every number far under 64 bits
+BLANKS = " \t"
 
 
 def parse_range(header: str, size_bytes: int) -> list[Span] | None:
@@ -28,10 +28,11 @@ def parse_range(header: str, size_bytes: int) -> list[Span] | None:
     Raises:
         UnsatisfiableError: well-formed, but no range lies within the blob.
     """
-    match = RANGES.fullmatch(header)
-    if match is None or size_bytes == 0:
+    unit, _, ranges = header.partition("=")
+    parts = [part.strip(BLANKS) for part in ranges.split(",")]
+    if unit.lower() != "bytes" or size_bytes == 0 or not parts[0]:
         return None
-    parts = [part.strip() for part in match[1].split(",") if part.strip()]
+    parts = [part for part in parts if part]
     if len(parts) > limits.RANGES_MAX or not all(map(_is_well_formed, parts)):
         return None
     spans = [span for part in parts if (span := _span(part, size_bytes)) is not None]
@@ -43,9 +44,10 @@ def parse_range(header: str, size_bytes: int) -> list[Span] | None:
 
 
 def _is_well_formed(part: str) -> bool:
-    first, _, last = part.partition("-")
-    if not (first or last) or max(len(first), len(last)) > DIGITS_MAX:
+    match = RANGE.fullmatch(part)
+    if match is None or part == "-":
         return False
+    first, last = match.groups()
     return not (first and last) or int(first) <= int(last)
 
 
