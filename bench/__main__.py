@@ -17,7 +17,7 @@ from bench.table import Line, NotRunError, draw, summary
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
 RESULTS = HERE / "results"
-QUICK = Options(turn_s=0.7, rounds=1, blobs=20_000, large_bytes=512 << 20, files_per_turn=4)
+QUICK = Options(turn_s=0.5, rounds=1, blobs=10_000, large_bytes=512 << 20, files_per_turn=4)
 FULL = Options(turn_s=5, rounds=3, blobs=1_000_000)
 
 

@@ -3,13 +3,13 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from bench.debian import find
 from bench.table import NotRunError
 
 SOURCES = Path(__file__).parent
@@ -106,9 +106,7 @@ def build(work_directory: Path) -> Generator:
 
 def compile_c(source: Path, target: Path, *flags: str) -> None:
     """Compile one C file with the compiler at hand."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise NotRunError("no C compiler (apt-get install gcc libc6-dev)")
+    compiler = find("cc", "gcc", "libc6-dev")
     subprocess.run([compiler, "-O2", *flags, "-o", str(target), str(source)], check=True)
 
 
@@ -118,10 +116,7 @@ def wrk_rate(url: str, connections: int, seconds: float) -> float:
     Raises:
         NotRunError: wrk is missing, or saw errors.
     """
-    program = shutil.which("wrk")
-    if program is None:
-        raise NotRunError("no wrk (apt-get install wrk)")
-    command = [program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", url]
+    command = [find("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", url]
     text = subprocess.run(
         command, capture_output=True, text=True, timeout=seconds + GRACE_S, check=True
     ).stdout

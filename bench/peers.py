@@ -1,16 +1,15 @@
 """holdfast and nginx as servers under test, each set up to be strong."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from bench.debian import find
 from bench.process import Server, free_port
 from bench.table import NotRunError
 
 ROOT = Path(__file__).parent.parent
-INSTALL_WAIT_S = 300
 
 NGINX = """
 worker_processes 1; daemon off; master_process on; pid {work}/nginx.pid;
@@ -49,7 +48,7 @@ def holdfast(directory: Path, **settings: str) -> Server:
 
 def nginx(directory: Path, *, sendfile: bool = True) -> Server:
     """Describe nginx with one worker, static files and WebDAV PUT; installed when absent."""
-    program = shutil.which("nginx") or _apt_install("nginx-light", "nginx")
+    program = find("nginx", "nginx-light")
     port = free_port()
     for name in ("www", "body"):
         (directory / name).mkdir(parents=True, exist_ok=True)
@@ -73,24 +72,10 @@ def nginx(directory: Path, *, sendfile: bool = True) -> Server:
 
 def nginx_version() -> str:
     """Say which nginx runs."""
-    program = shutil.which("nginx")
-    if program is None:
-        return "nginx absent"
+    try:
+        program = find("nginx", "nginx-light")
+    except NotRunError as error:
+        return f"nginx absent: {error}"
     return subprocess.run(
         [program, "-v"], capture_output=True, text=True, check=True
     ).stderr.strip()
-
-
-def _apt_install(package: str, program: str) -> str:
-    apt = shutil.which("apt-get")
-    if apt is None or os.geteuid() != 0:
-        raise NotRunError(f"no {program} (as root: apt-get install {package})")
-    command = [apt, "install", "--yes", "--no-install-recommends", package]
-    try:
-        subprocess.run(command, capture_output=True, timeout=INSTALL_WAIT_S, check=True)
-    except subprocess.SubprocessError as error:
-        raise NotRunError(f"apt-get install {package} failed") from error
-    found = shutil.which(program)
-    if found is None:
-        raise NotRunError(f"{package} holds no {program}")
-    return found

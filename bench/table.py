@@ -6,6 +6,9 @@ from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
+UNSTEADY = 1.5
+"""Turns whose best is this many times their worst are shown one by one."""
+
 HEADINGS = ("row", "holdfast", "peer", "figure", "bar", "verdict")
 
 
@@ -27,7 +30,7 @@ class Bar(NamedTuple):
 
     def unit_text(self, value: float) -> str:
         """Spell a figure with the unit of the bar; "x" is a ratio."""
-        return spell(value) + (" " + self.unit if self.unit else "")
+        return spell(value) + ("" if self.unit.startswith("/") else " ") + self.unit
 
     def met(self, value: float) -> bool:
         """Say whether `value` reaches the bar."""
@@ -77,6 +80,13 @@ def median(values: Sequence[float]) -> float:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Divide the medians."""
     return median(ours) / median(theirs)
+
+
+def spread(turns: Mapping[str, Sequence[float]]) -> str:
+    """Say what the single turns came to, if they differ much; empty when they do not."""
+    shaky = [name for name, values in turns.items() if max(values) > UNSTEADY * min(values)]
+    texts = (f"{name} {' '.join(map(spell, turns[name]))}" for name in shaky)
+    return "unsteady turns: " + "; ".join(texts) if shaky else ""
 
 
 def in_turn(runs: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:

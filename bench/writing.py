@@ -11,7 +11,7 @@ from bench.load import Work
 from bench.peers import holdfast, nginx
 from bench.seaweed import Seaweed, install
 from bench.stage import Row, Scene, Stage, Target
-from bench.table import Bar, Line, NotRunError, in_turn, median, ratio, spell
+from bench.table import Bar, Line, NotRunError, in_turn, median, ratio, spell, spread
 from holdfast.core.seams import Disk
 
 KIB = 1024
@@ -65,6 +65,7 @@ def _small_line(name: str, bar: Bar, rates: Mapping[str, list[float]], missing: 
         bar,
         ours=ours,
         peer=f"{spell(median(rates[name]))}/s",
+        note=spread({each: rates[each] for each in ("holdfast", name)}),
     )
 
 

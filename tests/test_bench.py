@@ -1,6 +1,6 @@
 """The pure parts of the bench: medians, turns, verdicts and the table."""
 
-from bench.table import Bar, Line, draw, in_turn, median, ratio, spell, spell_us, summary
+from bench.table import Bar, Line, draw, in_turn, median, ratio, spell, spell_us, spread, summary
 
 
 def test_a_median_is_the_middle_or_the_mean_of_the_middle_two() -> None:
@@ -29,6 +29,7 @@ def test_a_bar_says_in_which_direction_it_is_met() -> None:
     assert not Bar(0.9, "x").met(0.89)
     assert Bar(60, "MB", at_least=False).met(59)
     assert not Bar(60, "MB", at_least=False).met(61)
+    assert Bar(50_000, "/s").text == ">= 50 k/s"
 
 
 def test_a_line_that_was_not_measured_stays_in_the_table_with_its_reason() -> None:
@@ -51,3 +52,8 @@ def test_numbers_are_short_and_honest() -> None:
         "1.23 M",
     ]
     assert [spell_us(value) for value in (12.3, 1500, 2_500_000)] == ["12 us", "1.5 ms", "2.5 s"]
+
+
+def test_turns_that_differ_much_are_shown_one_by_one() -> None:
+    assert spread({"a": [100, 110], "b": [50, 60]}) == ""
+    assert spread({"a": [100, 110], "b": [50, 90]}) == "unsteady turns: b 50 90"

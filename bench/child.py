@@ -1,0 +1,193 @@
+"""The library's measurements, each in a process of its own: `python -m bench.child NAME DIR ...`.
+
+A fresh process has no other row's memory, threads or caches. It prints one JSON object of numbers.
+"""
+
+import gc
+import hashlib
+import json
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench.process import memory_bytes
+from holdfast.config import open_bucket
+from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.seams import Disk
+from holdfast.log.log import Log
+from holdfast.stores.segments import SegmentStore
+
+Figures = dict[str, float]
+
+THREADS = 64
+BLOB_BYTES = 1024
+KEY = "k{:08d}"
+LIST_PAGE = 1000
+IN_FLIGHT = 1000
+
+
+def main() -> None:
+    """Run one measurement; its arguments are a directory and numbers."""
+    name, directory, *numbers = sys.argv[1:]
+    figures = MEASUREMENTS[name](Path(directory), *map(float, numbers))
+    print(json.dumps(figures))
+
+
+def blob(number: int) -> bytes:
+    """Make a blob that no other number has and that does not compress."""
+    return hashlib.shake_128(number.to_bytes(8, "little")).digest(BLOB_BYTES)
+
+
+def fill(directory: Path, count: float) -> Figures:
+    """Put `count` keys."""
+    with open_bucket(directory) as bucket:
+        return _together(
+            lambda number: bool(bucket.put(KEY.format(number), blob(number))),
+            lambda done: done >= count,
+        )
+
+
+def put(directory: Path, seconds: float, first: float) -> Figures:
+    """Put new keys durably for a while."""
+    end = time.monotonic() + seconds
+    with open_bucket(directory) as bucket:
+        return _together(
+            lambda number: bool(bucket.put(f"p{number}", blob(number))),
+            lambda done: time.monotonic() >= end,
+            int(first),
+        )
+
+
+def files(directory: Path, seconds: float, first: float) -> Figures:
+    """Write one file per blob durably for a while: file, fsync, rename, fsync of the directory."""
+    disk = Disk()
+    disk.make_directory(directory)
+    end = time.monotonic() + seconds
+
+    def write(number: int) -> bool:
+        temporary = directory / f"{number}.tmp"
+        descriptor = disk.open(temporary, os.O_WRONLY | os.O_CREAT)
+        disk.pwrite_all(descriptor, [blob(number)], 0)
+        disk.sync(descriptor)
+        disk.close(descriptor)
+        disk.rename(temporary, directory / str(number))
+        disk.sync_directory(directory)
+        return True
+
+    return _together(write, lambda done: time.monotonic() >= end, int(first))
+
+
+def get(directory: Path, seconds: float, keys: float) -> Figures:
+    """Read keys at random on one core."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    chosen = [KEY.format(random.randrange(int(keys))) for _ in range(20_000)]
+    with open_bucket(directory) as bucket:
+        done = 0
+        began = time.perf_counter()
+        while time.perf_counter() < began + seconds:
+            for key in chosen:
+                bucket.get(key)
+            done += len(chosen)
+        return {"rate": done / (time.perf_counter() - began)}
+
+
+def listing(directory: Path, keys: float) -> Figures:
+    """List all keys, page by page."""
+    with open_bucket(directory) as bucket:
+        began = time.perf_counter()
+        seen = 0
+        cursor = None
+        while True:
+            page = bucket.list(prefix="k", cursor=cursor, limit=LIST_PAGE)
+            seen += len(page.entries)
+            cursor = page.next
+            if cursor is None:
+                break
+        rate = seen / (time.perf_counter() - began)
+    assert seen == keys
+    return {"rate": rate}
+
+
+def memory(directory: Path, keys: float, reads: float) -> Figures:
+    """Read `keys` keys `reads` times in all and say what the process holds then."""
+    with open_bucket(directory) as bucket:
+        for number in range(int(reads)):
+            bucket.get(KEY.format(number % int(keys)))
+        gc.collect()
+        return {name: memory_bytes(os.getpid(), name) for name in ("RssAnon", "VmRSS")}
+
+
+def overhead(directory: Path, count: float) -> Figures:
+    """Store unnamed blobs in the log and say how large it is."""
+    with Log(directory) as log:
+        store = SegmentStore(log)
+        pending = []
+        for number in range(int(count)):
+            data = blob(number)
+            with store.sink() as sink:
+                sink.write(data)
+                ref = BlobRef(Digest(hashlib.sha256(data).digest()), len(data))
+                pending.append(sink.commit(ref))
+            if len(pending) == IN_FLIGHT:
+                pending.pop(0).result()
+        for future in pending:
+            future.result()
+    size_bytes = sum(path.stat().st_size for path in (directory / "log").iterdir())
+    return {"bytes": size_bytes / count - BLOB_BYTES}
+
+
+def rebuild(directory: Path) -> Figures:
+    """Throw the index away and open the log."""
+    shutil.rmtree(directory / "index")
+    began = time.perf_counter()
+    with Log(directory) as log:
+        seconds = time.perf_counter() - began
+        return {"records": log.recovery.records, "rate": log.recovery.records / seconds}
+
+
+MEASUREMENTS: Mapping[str, Callable[..., Figures]] = {
+    "fill": fill,
+    "put": put,
+    "files": files,
+    "get": get,
+    "list": listing,
+    "memory": memory,
+    "overhead": overhead,
+    "rebuild": rebuild,
+}
+
+
+def _together(
+    step: Callable[[int], bool], finished: Callable[[int], bool], first: int = 0
+) -> Figures:
+    """Call `step` with rising numbers in 64 threads until `finished`; return the rate."""
+    lock = threading.Lock()
+    state = {"next": 0, "done": 0}
+
+    def work() -> None:
+        while True:
+            with lock:
+                if finished(state["next"]):
+                    return
+                number = state["next"]
+                state["next"] += 1
+            if step(first + number):
+                with lock:
+                    state["done"] += 1
+
+    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"rate": state["done"] / (time.perf_counter() - began), "done": state["done"]}
+
+
+if __name__ == "__main__":
+    main()
