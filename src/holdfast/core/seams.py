@@ -104,14 +104,14 @@ class Disk:
             got += len(data)
         return b"".join(parts)
 
-    def pread_cached(self, descriptor: int, size_bytes: int, offset: int) -> bytes | None:
+    def pread_cached(self, descriptor: int, size_bytes: int, offset: int) -> bytearray | None:
         """Read only what the page cache holds; None when a disk would be waited for."""
         data = bytearray(size_bytes)
         try:
             got = os.preadv(descriptor, (data,), offset, os.RWF_NOWAIT)
         except (BlockingIOError, OSError):
             return None
-        return bytes(data) if got == size_bytes else None
+        return data if got == size_bytes else None
 
     def sync_data(self, descriptor: int) -> None:
         """Make the written bytes and the file's size survive a power cut (fdatasync(2))."""

@@ -67,6 +67,8 @@ class Answer:
     stream: Stream | None = None
     length: int | None = None
     """Content-Length where it is not that of `body`; negative for none (204, 304)."""
+    digest: Digest | None = None
+    """Of the whole blob, when `body` is just that."""
 
     @property
     def content_length(self) -> bytes:

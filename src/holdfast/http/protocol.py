@@ -13,7 +13,6 @@ and DRAIN (an upload was refused; what is still sent is read and dropped for a w
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import httptools
@@ -29,7 +28,7 @@ from holdfast.core.errors import (
 )
 from holdfast.http import route
 from holdfast.http.body import Receiver
-from holdfast.http.message import STATUS_LINES, Answer, Request, error_answer
+from holdfast.http.message import CONDITIONAL, STATUS_LINES, Answer, Request, error_answer
 from holdfast.http.sender import Sender
 from holdfast.http.site import is_transfer
 
@@ -47,17 +46,21 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE = b"connection: close\r\n\r\n"
 KEEP_OLD = b"connection: keep-alive\r\n\r\n"  # HTTP/1.0 must be told
 KEEP = b"\r\n"
+OK = STATUS_LINES[200]
 FORM = b"multipart/"
 DRAIN_WAIT_S = 5.0
+NOT_PLAIN = frozenset(
+    (
+        *CONDITIONAL,
+        b"range",
+        b"content-length",
+        b"transfer-encoding",
+        b"upgrade",
+        b"origin",
+    )
+)
 
-
-class Phase(Enum):
-    """What a connection is doing."""
-
-    HEAD = 1
-    BODY = 2
-    BUSY = 3
-    DRAIN = 4
+HEAD, BODY, BUSY, DRAIN = range(4)  # the phases; plain integers, for they are compared often
 
 
 class HotProtocol(asyncio.Protocol):
@@ -71,7 +74,7 @@ class HotProtocol(asyncio.Protocol):
         self._cold = cold
         self._state = state
         self._parser = httptools.HttpRequestParser(self)
-        self._phase = Phase.HEAD
+        self._phase = HEAD
         self._raw = b""  # of the head that is being read
         self._ahead = b""  # pipelined behind the request that is being answered
         self._since_s = 0.0  # when the phase last moved on
@@ -119,12 +122,12 @@ class HotProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client, whatever the phase."""
         self._since_s = self.shared.loop.time()
-        if self._phase is Phase.HEAD:
+        if self._phase == HEAD:
             self._read(data)
-        elif self._phase is Phase.BODY:
+        elif self._phase == BODY:
             assert self._receiver is not None
             self._ahead += self._receiver.receive(data)
-        elif self._phase is Phase.BUSY:
+        elif self._phase == BUSY:
             self._ahead += data
             if len(self._ahead) > limits.HEAD_BYTES_MAX:
                 self.transport.pause_reading()
@@ -133,14 +136,14 @@ class HotProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Close, unless an answer is on its way to a client that only stopped sending."""
-        return self._phase is Phase.BUSY
+        return self._phase == BUSY
 
     # uvicorn
 
     def shutdown(self) -> None:
         """Finish the request, if there is one, then close."""
         self._stopping = True
-        if self._phase in {Phase.HEAD, Phase.DRAIN}:
+        if self._phase in {HEAD, DRAIN}:
             self.transport.close()
 
     # Time
@@ -149,14 +152,14 @@ class HotProtocol(asyncio.Protocol):
         """End what has waited too long (called once a second)."""
         settings = self.shared.settings
         waited_s = now_s - self._since_s
-        if self._phase is Phase.HEAD:
+        if self._phase == HEAD:
             self._check_head(waited_s)
-        elif self._phase is Phase.BODY:
+        elif self._phase == BODY:
             assert self._receiver is not None
             if waited_s > settings.body_wait_s and not self._receiver.is_full:
                 self._receiver.abandon()
                 self._refuse(SlowError("the body of the request did not arrive in time"))
-        elif self._phase is Phase.DRAIN:
+        elif self._phase == DRAIN:
             if waited_s > DRAIN_WAIT_S or now_s - self._drain_since_s > settings.body_wait_s:
                 self.transport.close()
         elif self._sender is not None and self._sender.stalled_s(now_s) > settings.body_wait_s:
@@ -194,13 +197,13 @@ class HotProtocol(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         """Read as many requests as `data` holds; stop at the first that takes time."""
-        while data and self._phase is Phase.HEAD and not self.transport.is_closing():
+        while data and self._phase == HEAD and not self.transport.is_closing():
+            if not self._raw:
+                self._head_began_s = self._since_s
             overlap = self._raw[-3:]
             end = (overlap + data).find(HEAD_END)
             at = len(data) if end < 0 else end + len(HEAD_END) - len(overlap)
             piece, data = data[:at], data[at:]
-            if not self._raw:
-                self._head_began_s = self._since_s
             self._since_s = self._head_began_s
             self._raw += piece
             if not self._parse(piece):
@@ -225,7 +228,11 @@ class HotProtocol(asyncio.Protocol):
     def _begin(self, raw: bytes, rest: bytes) -> bytes:
         """Start one request; return the bytes behind it."""
         parser = self._parser
-        self._method = parser.get_method().decode()
+        method = parser.get_method()
+        is_plain = method == b"GET" and NOT_PLAIN.isdisjoint(self._headers)
+        if is_plain and self._answer_known(self._url):
+            return rest
+        self._method = method.decode()
         self._version = parser.get_http_version()
         self._keep = parser.should_keep_alive() and not self._stopping
         headers = self._headers
@@ -248,6 +255,33 @@ class HotProtocol(asyncio.Protocol):
         except BlobError as error:
             return self._deny(error, size_bytes, rest)
 
+    def _answer_known(self, path: bytes) -> bool:
+        """Answer a plain GET of a path that was served before and did not change."""
+        known = self._site.recent.find(path)
+        if known is None or not self._is_ordinary():
+            return False
+        try:
+            body = self._site.recent.body(known)
+        except BlobError:
+            return False  # the long way finds it again, and says so
+        if body is None:
+            return False
+        shared, counts = self.shared, self._site.counts
+        self.transport.write(b"".join((OK, shared.common_head, known.head, KEEP, body)))
+        counts.requests[known.route, "GET", 200] += 1
+        counts.sent_bytes += len(body)
+        return True
+
+    def _is_ordinary(self) -> bool:
+        """Whether the connection just goes on behind this request, as nearly always."""
+        parser = self._parser
+        return (
+            b"host" in self._headers
+            and not self._stopping
+            and parser.should_keep_alive()
+            and parser.get_http_version() == "1.1"
+        )
+
     def _is_cold(self, request: Request, size_bytes: int) -> bool:
         headers = request.headers
         if b"transfer-encoding" in headers or b"upgrade" in headers or b"origin" in headers:
@@ -265,11 +299,11 @@ class HotProtocol(asyncio.Protocol):
         target = self._target = route.resolve(request.method, request.path)
         if request.method in {"PUT", "POST"} and not is_transfer(request):
             return self._receive(request, target, size_bytes, rest)
-        self._phase = Phase.BUSY
+        self._phase = BUSY
         if request.method in {"GET", "HEAD"}:
             if target.route not in {route.BLOB, route.HASH}:
                 self._in_thread(lambda: self._site.look(request, target))
-            elif (answer := self._site.read(request, target, wait=False)) is not None:
+            elif (answer := self._read_blob(request, target)) is not None:
                 self._send(answer)
             else:
                 self._in_thread(lambda: self._site.read(request, target, wait=True))
@@ -278,6 +312,15 @@ class HotProtocol(asyncio.Protocol):
         else:
             self._site.change(request, target, self._post)
         return rest
+
+    def _read_blob(self, request: Request, target: Target) -> Answer | None:
+        """Answer without waiting for a disk, and remember what is likely to be asked again."""
+        revision = self._site.depot.engine.kv.revision()
+        answer = self._site.read(request, target, wait=False)
+        is_plain = request.method == "GET" and NOT_PLAIN.isdisjoint(request.headers)
+        if answer is not None and answer.digest is not None and is_plain:
+            self._site.recent.keep(self._url, target, answer, revision)
+        return answer
 
     def _receive(self, request: Request, target: Target, size_bytes: int, rest: bytes) -> bytes:
         if b"content-length" not in request.headers:
@@ -288,7 +331,7 @@ class HotProtocol(asyncio.Protocol):
         self._site.counts.received_bytes += size_bytes
         if request.headers.get(b"expect", b"").lower() == b"100-continue" and not rest:
             self.transport.write(CONTINUE)
-        self._phase = Phase.BODY
+        self._phase = BODY
         self._receiver = Receiver(self, intake, size_bytes)
         return self._receiver.receive(rest)
 
@@ -296,12 +339,12 @@ class HotProtocol(asyncio.Protocol):
 
     def receiver_done(self) -> None:
         """The body is whole; its answer will be posted."""
-        self._phase = Phase.BUSY
+        self._phase = BUSY
 
     def fail(self, error: BlobError, missing_bytes: int) -> None:
         """Answer an upload that went wrong while its body still came."""
         self._receiver = None
-        self._phase = Phase.BUSY
+        self._phase = BUSY
         self._deny(error, missing_bytes, b"")
 
     def post(self, answer: Answer) -> None:
@@ -323,7 +366,7 @@ class HotProtocol(asyncio.Protocol):
 
     def _send(self, answer: Answer) -> None:
         """Send an answer, then go on with what came meanwhile."""
-        self._phase = Phase.BUSY
+        self._phase = BUSY
         self._receiver = None
         if self.transport.is_closing():
             answer.close()
@@ -363,7 +406,7 @@ class HotProtocol(asyncio.Protocol):
         if not self._keep or self._stopping:
             self.transport.close()
             return
-        self._phase = Phase.HEAD
+        self._phase = HEAD
         self._since_s = self.shared.loop.time()
         if self._ahead:
             ahead, self._ahead = self._ahead, b""
@@ -371,7 +414,7 @@ class HotProtocol(asyncio.Protocol):
             self.shared.loop.call_soon(self._read_ahead, ahead)
 
     def _read_ahead(self, ahead: bytes) -> None:
-        if self._phase is Phase.HEAD and not self._raw:
+        if self._phase == HEAD and not self._raw:
             self._read(ahead)
         else:
             self._ahead = ahead + self._ahead
@@ -386,7 +429,7 @@ class HotProtocol(asyncio.Protocol):
         self._keep = False
         self._count(answer)
         self.transport.write(self._head(answer) + answer.body)
-        self._phase = Phase.DRAIN
+        self._phase = DRAIN
         self._drain_bytes = size_bytes - len(rest)
         self._drain_since_s = self.shared.loop.time()
         return b""
@@ -402,7 +445,7 @@ class HotProtocol(asyncio.Protocol):
         answer = error_answer(error)
         self._count(answer)
         self.transport.write(self._head(answer) + answer.body)
-        self._phase = Phase.BUSY
+        self._phase = BUSY
         self.transport.close()
 
     def _drain(self, size_bytes: int) -> None:

@@ -24,6 +24,7 @@ from holdfast.http.message import (
     error_answer,
     json_answer,
 )
+from holdfast.http.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,7 @@ class Site:
     def __init__(self, depot: Depot) -> None:
         self.depot = depot
         self.counts = metrics.Counts()
+        self.recent = Recent(depot.engine.store, depot.engine.kv)
 
     # Reading
 

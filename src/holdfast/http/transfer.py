@@ -101,7 +101,10 @@ def _body(
     if request.method == "HEAD":
         return Answer(200, head + content_type, length=download.size_bytes)
     if spans is None:
-        return _send(200, head + content_type, opener(None))
+        whole = _send(200, head + content_type, opener(None))
+        if whole is not None and whole.stream is None:
+            whole.digest = download.digest
+        return whole
     if len(spans) == 1:
         line = b"content-range: %b\r\n" % content_range(spans[0], download.size_bytes)
         return _send(206, head + content_type + line, opener(spans[0]))

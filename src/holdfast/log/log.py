@@ -14,7 +14,6 @@ import fcntl
 import os
 import shutil
 import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -58,7 +57,7 @@ class _Marker(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Log:
-    """Open log of one folder; safe from any thread. `_lock` guards the open segments."""
+    """Open log of one folder; safe from any thread. `_lock` guards changes of the open segments."""
 
     def __init__(
         self,
@@ -79,7 +78,7 @@ class Log:
         self.disk = disk or Disk()
         self._seams = (self.disk, clock or SystemClock(), entropy or SystemEntropy())
         self._lock = threading.Lock()
-        self._segments: OrderedDict[int, Segment] = OrderedDict()
+        self._segments: dict[int, Segment] = {}
         self._committed = threading.Condition()
         self._closed = False
         try:
@@ -136,7 +135,7 @@ class Log:
         self._writer.submit(job)
         return job.future
 
-    def read(self, digest: bytes, place: Location, *, wait: bool) -> bytes | None:
+    def read(self, digest: bytes, place: Location, *, wait: bool) -> memoryview | None:
         """Read and verify a blob's payload; None when `wait` is False and a disk is needed.
 
         Raises:
@@ -154,8 +153,12 @@ class Log:
             return None
         if len(data) == size_bytes:
             name, payload_bytes, payload_sum = unpack_trusted(data)
-            payload = data[HEADER_BYTES:]
-            if (name, payload_bytes) == (digest, len(payload)) and checksum(payload) == payload_sum:
+            payload = memoryview(data)[HEADER_BYTES:]
+            if (
+                name == digest
+                and payload_bytes == place.payload_bytes
+                and checksum(payload) == payload_sum
+            ):
                 return payload
         raise CorruptError(
             "a stored blob is damaged",
@@ -220,14 +223,14 @@ class Log:
         raise CorruptError("a commit record is damaged", revision=position.revision)
 
     def _segment(self, segment_id: int) -> Segment:
-        with self._lock:
-            segment = self._segments.get(segment_id)
-            if segment is None:
-                segment = Segment.open(self.disk, self._root, segment_id)
+        segment = self._segments.get(segment_id)
+        if segment is None:
+            segment = Segment.open(self.disk, self._root, segment_id)
+            with self._lock:
                 self._segments[segment_id] = segment
                 if len(self._segments) > limits.OPEN_FILES_MAX:
-                    self._segments.popitem(last=False)
-            return segment
+                    del self._segments[next(iter(self._segments))]
+        return segment
 
     def _identify(self) -> str:
         """Read the log's id, or give it one."""

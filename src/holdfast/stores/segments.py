@@ -46,7 +46,7 @@ class SegmentStore:
         payload = self._log.read(digest, place, wait=wait)
         if payload is None:
             return None
-        return MemorySource(memoryview(payload)[offset : offset + size_bytes])
+        return MemorySource(payload if span is None else payload[offset : offset + size_bytes])
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Look the sizes up in the index."""

@@ -97,6 +97,12 @@ def _plain(kind: type[BlobError]) -> Callable[[str, dict[str, Fact]], BlobError]
     return build
 
 
+def _too_large(kind: type[errors.TooLargeError]) -> Callable[[str, dict[str, Fact]], BlobError]:
+    return lambda _, facts: kind(
+        str(facts["what"]), _int(facts, "limit"), str(facts.get("unit", "bytes"))
+    )
+
+
 _CODES = {
     kind.status: kind.code
     for kind in (
@@ -121,9 +127,7 @@ _BUILDERS: dict[str, Callable[[str, dict[str, Fact]], BlobError]] = {
     errors.DigestMismatchError.code: lambda _, facts: errors.DigestMismatchError(
         str(facts["expected"]), str(facts["actual"])
     ),
-    errors.TooLargeError.code: lambda _, facts: errors.TooLargeError(
-        str(facts["what"]), _int(facts, "limit"), str(facts.get("unit", "bytes"))
-    ),
+    **{kind.code: _too_large(kind) for kind in (errors.TooLargeError, errors.HeadTooLargeError)},
     errors.QuotaError.code: lambda _, facts: errors.QuotaError(
         _int(facts, "used_bytes"), _int(facts, "limit_bytes")
     ),
