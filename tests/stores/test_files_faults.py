@@ -91,6 +91,7 @@ def _put_with_fault(folder: Path, fault: Fault) -> bool:
         assert type(failure) is ERRORS[fault.error]
         assert_absent(store, DIGEST)
         assert after == before
+        assert not blob_path(folder, DATA).exists() or fault.lasting
     assert not temporaries(folder) or fault.lasting or last == "unlink"
     assert read(store, Digest.of(OTHER)) == OTHER
     put(store, DATA)
