@@ -104,12 +104,14 @@ def _put_with_fault(folder: Path, fault: Fault) -> bool:
     return struck
 
 
-def test_a_failed_early_sync_is_not_forgotten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_failed_early_sync_is_not_forgotten(tmp_path: Path, number: int) -> None:
     """The kernel tells of a lost write once; the sync at the end would find nothing wrong."""
-    disk = FaultyDisk(Fault(1, only=frozenset({"sync_data"})))
+    disk = FaultyDisk(Fault(number, only=frozenset({"sync_data"})))
     store = open_files(tmp_path, disk)
     assert isinstance(put_and_fail(store), UnavailableError)
-    assert disk.struck
+    assert disk.calls.count("sync_data") == number
+    assert_absent(store, DIGEST)
     assert temporaries(tmp_path) == []
     store.close()
 
@@ -248,6 +250,31 @@ def _live_until_the_cut(folder: Path, disk: Disk) -> tuple[dict[Digest, bytes], 
         pass
     store.close()
     return there, gone
+
+
+class UnsyncedFolder(PowerCutDisk):
+    """Fails to sync one folder once."""
+
+    failing: Path | None = None
+
+    def sync_directory(self, path: Path) -> None:
+        if path == self.failing:
+            self.failing = None
+            raise OSError(errno.EIO, "once")
+        super().sync_directory(path)
+
+
+def test_a_new_folder_is_synced_even_when_that_failed_before(tmp_path: Path) -> None:
+    disk = UnsyncedFolder(tmp_path / "graves")
+    store = open_files(tmp_path / "store", disk)
+    disk.failing = tmp_path / "store"
+    assert put_and_fail(store) is not None
+    put(store, DATA)
+    store.close()
+    disk.lose(names=True, data=True)
+    store = open_files(tmp_path / "store")
+    assert read(store, DIGEST) == DATA
+    store.close()
 
 
 def test_names_that_a_killed_process_left_unsynced_are_synced_at_opening(tmp_path: Path) -> None:

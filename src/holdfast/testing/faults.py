@@ -204,7 +204,10 @@ class PowerCutDisk(Disk):
             os.close(file.descriptor)
         for changes in self._names.values() if names else ():
             for change in reversed(changes):
-                change.path.unlink(missing_ok=True)
+                if change.path.is_dir():
+                    change.path.rename(self._grave())
+                else:
+                    change.path.unlink(missing_ok=True)
                 if change.grave is not None:
                     os.link(change.grave, change.path)
         self._files.clear()
@@ -283,10 +286,15 @@ class PowerCutDisk(Disk):
             super().unlink(path)
 
     def make_directory(self, path: Path) -> None:
-        """Make a directory, which is synced at once."""
+        """Make a directory and its parents, and sync their names."""
+        if path.is_dir():
+            return
+        self.make_directory(path.parent)
         with self._lock:
-            self._step(changes=False)
-        super().make_directory(path)
+            self._step()
+            path.mkdir(mode=0o700)
+            self._changed(path, None)
+        self.sync_directory(path.parent)
 
     def _step(self, *, changes: bool = True) -> None:
         if not self.is_cut:
@@ -307,10 +315,13 @@ class PowerCutDisk(Disk):
         self._names.setdefault(path.parent, []).append(_Name(path, grave))
 
     def _bury(self, path: Path) -> Path:
-        self._buried += 1
-        grave = self._graves / str(self._buried)
+        grave = self._grave()
         os.link(path, grave)
         return grave
+
+    def _grave(self) -> Path:
+        self._buried += 1
+        return self._graves / str(self._buried)
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
