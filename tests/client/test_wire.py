@@ -79,6 +79,8 @@ EXAMPLES: list[BlobError] = [
     errors.CorruptError("a chunk is damaged", chunk=3),
     errors.PreconditionError("If-Match did not hold"),
     errors.TooLargeError("body", 30),
+    errors.HeadTooLargeError("head", 32_768),
+    errors.SlowError("too slow", waited_s=10),
     errors.QuotaError(5, 4),
     errors.FullError("the disk is full"),
     errors.UnauthenticatedError("no key"),

@@ -40,7 +40,9 @@ class AsyncLink:
             timeout=transport.timeout(options),
             limits=transport.pool(options),
             trust_env=self.address.trusts_environment,
+            verify=self.address.may_use_tls,
         )
+        self._gate = anyio.Semaphore(options.connections_max)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -49,7 +51,8 @@ class AsyncLink:
     async def call(self, call: Call[T], upload: AsyncUpload | None = None) -> T:
         """Carry a call out."""
         steps = exchange(call, self.options, replayable=upload is None or upload.replayable)
-        return await _drive(steps, lambda: self._attempt(call, upload))
+        async with self._gate:
+            return await _drive(steps, lambda: self._attempt(call, upload))
 
     async def stream(self, call: Call[Head]) -> tuple[Head, AsyncChunks]:
         """Carry a call out whose body the caller reads, and closes."""

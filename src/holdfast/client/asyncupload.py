@@ -11,10 +11,13 @@ from holdfast.client.options import Progress
 from holdfast.client.upload import Meter, Upload
 from holdfast.core.bucket import Data
 from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.limits import KIB
 from holdfast.core.seams import Buffer
 
 AsyncData = Data | AsyncIterable[Buffer]
 """What can be stored: all that Data is, or chunks that come asynchronously."""
+
+INLINE_BYTES_MAX = 64 * KIB  # hashing so much costs less than a thread's turn
 
 
 class AsyncUpload:
@@ -39,8 +42,12 @@ class AsyncUpload:
         return self._upload.replayable
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body, each chunk from a thread."""
+        """Yield the body, each chunk from a thread unless it is ready."""
         chunks = self._upload.chunks()
+        if self._upload.is_ready:
+            for chunk in chunks:
+                yield chunk
+            return
         while chunk := await to_thread.run_sync(next, chunks, b""):
             yield chunk
 
@@ -54,7 +61,8 @@ class AsyncUpload:
 
     async def aclose(self) -> None:
         """Close the file that was opened here, if any."""
-        await to_thread.run_sync(self._upload.close)
+        if not self._upload.is_ready:
+            await to_thread.run_sync(self._upload.close)
 
 
 class StreamedUpload(AsyncUpload):
@@ -104,6 +112,8 @@ async def uploading(data: AsyncData, progress: Progress) -> AsyncIterator[AsyncU
     """Prepare `data` for sending, and close what was opened for it."""
     if isinstance(data, AsyncIterable):
         upload: AsyncUpload = StreamedUpload(data, progress)
+    elif isinstance(data, bytes) and len(data) <= INLINE_BYTES_MAX:
+        upload = AsyncUpload(Upload(data, progress))
     else:
         upload = AsyncUpload(await to_thread.run_sync(Upload, data, progress))
     try:

@@ -1,5 +1,6 @@
 """The blocking client: a Bucket behind a URL."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -39,7 +40,9 @@ class Link:
             timeout=transport.timeout(options),
             limits=transport.pool(options),
             trust_env=self.address.trusts_environment,
+            verify=self.address.may_use_tls,
         )
+        self._gate = threading.BoundedSemaphore(options.connections_max)
 
     def close(self) -> None:
         """Close all connections."""
@@ -48,7 +51,8 @@ class Link:
     def call(self, call: Call[T], upload: Upload | None = None) -> T:
         """Carry a call out."""
         steps = exchange(call, self.options, replayable=upload is None or upload.replayable)
-        return _drive(steps, lambda: self._attempt(call, upload))
+        with self._gate:
+            return _drive(steps, lambda: self._attempt(call, upload))
 
     def stream(self, call: Call[Head]) -> tuple[Head, Chunks]:
         """Carry a call out whose body the caller reads, and closes."""

@@ -18,12 +18,13 @@ class ClientOptions:
 
     connect_timeout_s: float = 5.0
     idle_timeout_s: float = 60.0
-    """Longest wait for the next bytes in either direction, or for a free connection."""
+    """Longest wait for the next bytes in either direction."""
     retries: int = 3
     """How often a request is sent again after a failure that allows it."""
     retry_wait_s: float = 0.1
     """Wait before the first retry; it doubles each time, with chance, up to `retry_wait_max_s`."""
     retry_wait_max_s: float = 5.0
     """A server that asks for a longer wait (Retry-After) is not asked again."""
-    connections_max: int = 100
+    connections_max: int = 32
+    """Calls under way at once; more wait. Each open file may have one more connection."""
     progress: Progress = no_progress

@@ -45,6 +45,11 @@ class Address:
         except ValueError:
             return self._url.host != "localhost"
 
+    @property
+    def may_use_tls(self) -> bool:
+        """Whether certificates are worth loading, which takes a tenth of a second."""
+        return self._url.scheme == "https" or self.trusts_environment
+
 
 def timeout(options: ClientOptions) -> httpx.Timeout:
     """Spell the time limits."""
@@ -52,9 +57,12 @@ def timeout(options: ClientOptions) -> httpx.Timeout:
 
 
 def pool(options: ClientOptions) -> httpx.Limits:
-    """Spell the bounds of the connection pool."""
-    bound = options.connections_max
-    return httpx.Limits(max_connections=bound, max_keepalive_connections=min(20, bound))
+    """Spell the bounds of the connection pool, which has none: the clients bound their calls.
+
+    A pool that is full searches all its connections for each waiting request, which made a
+    thousand waiting puts take 80 s; and files that are open must not keep calls waiting.
+    """
+    return httpx.Limits(max_connections=None, max_keepalive_connections=options.connections_max)
 
 
 def request(

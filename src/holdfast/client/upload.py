@@ -149,6 +149,11 @@ class Upload:
         """Whether `chunks` may be called again."""
         return self._body.replayable
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether all of it is in memory and hashed, so that no step blocks."""
+        return self.digest is not None and isinstance(self._body, MemoryBody)
+
     def chunks(self) -> Iterator[bytes]:
         """Yield the body; `meter` knows its name afterwards."""
         self.meter = self._new_meter()
