@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
-from holdfast.core.digest import Digest
+from holdfast.core.digest import BlobRef, Digest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,6 +24,11 @@ class Entry(NamedTuple):
     version: int = 0
     """Counts replacements of this name, from 0."""
     metadata: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def ref(self) -> BlobRef:
+        """The blob."""
+        return BlobRef(self.digest, self.size_bytes)
 
     @property
     def etag(self) -> str:

@@ -5,9 +5,12 @@ that last changed it. The ordered stream of commits is the event log: `watch` re
 here are plain tuples because thousands are made a second.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from holdfast.core.pending import Pending
+
+Result = TypeVar("Result")
 
 
 class Versioned(NamedTuple):
@@ -83,6 +86,18 @@ class Change(NamedTuple):
     value: bytes | None
 
 
+class Plan(NamedTuple, Generic[Result]):
+    """What a transaction writes, and what it comes to; without writes, nothing is committed."""
+
+    writes: Sequence[Write]
+    result: Result
+
+
+Planner = Callable[[Sequence[Versioned | None]], Plan[Result]]
+"""Makes the plan from the values that were read. It must be quick, pure and free of side effects,
+for it may run several times and in any thread; a BlobError from it ends the transaction."""
+
+
 class KV(Protocol):
     """Ordered bytes to bytes; safe from any thread; blocking.
 
@@ -105,14 +120,27 @@ class KV(Protocol):
         compares: Sequence[Compare],
         writes: Sequence[Write],
         *,
-        after: "Future[None] | None" = None,
-    ) -> "Future[Committed | Conflict]":
+        after: Pending[None] | None = None,
+    ) -> Pending[Committed | Conflict]:
         """Write all of `writes` if all of `compares` hold, else nothing, at one revision.
 
         At most one write a key. `after` is what `Sink.commit` of a store with the same log gave:
         the commit shares the blob's sync, and its error if it fails; with another log, wait for
         the blob instead. The future ends when the commit is durable and visible. An error in it
         means that nothing was written, but for UnavailableError after a lost connection.
+        """
+
+    def transact(
+        self,
+        reads: Sequence[bytes],
+        planner: Planner[Result],
+        *,
+        after: Pending[None] | None = None,
+    ) -> Pending[Result]:
+        """Read keys, let `planner` decide, and write what it says, as if nobody else were there.
+
+        At most `limits.COMPARES_MAX` reads, different ones. The future ends as that of `commit`,
+        with the plan's result. UnavailableError also means that others change the keys too fast.
         """
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:

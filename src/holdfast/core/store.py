@@ -7,13 +7,13 @@ and the suite in holdfast.testing.store_suite asserts both sides of every trait.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import UnsatisfiableError
+from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
 
 
@@ -104,7 +104,7 @@ class Sink(Protocol):
             UnavailableError: the medium refused; close the sink.
         """
 
-    def commit(self, ref: BlobRef) -> "Future[None]":
+    def commit(self, ref: BlobRef) -> Pending[None]:
         """Make the blob appear under `ref`, whose digest the caller computed from these bytes.
 
         The future ends when the blob is as durable as the traits say and can be opened. Its size

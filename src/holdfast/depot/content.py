@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.entry import HashPage
 from holdfast.core.errors import NotFoundError
-from holdfast.core.kv import Committed, Conflict, Delete, Put, prefix_end
+from holdfast.core.kv import Committed, Conflict, Delete, Plan, Put, Versioned, prefix_end
 from holdfast.depot import catalog, media
 from holdfast.depot.engine import after, as_file, chunks, feed, missing, open_blob
 from holdfast.depot.ingest import Arrival, Upload, check_size
 from holdfast.depot.listing import check_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holdfast.core.bucket import Data
     from holdfast.core.digest import BlobRef
+    from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span
     from holdfast.depot.catalog import Held
     from holdfast.depot.engine import Engine
@@ -116,7 +118,7 @@ class ContentDepot:
         """Let go, and wait until that is durable."""
         self.release(digest).result()
 
-    def release(self, digest: Digest) -> Future[Committed | Conflict]:
+    def release(self, digest: Digest) -> Pending[Committed | Conflict]:
         """Begin to let go."""
         return self._engine.kv.commit([], [Delete(catalog.held_by_content(digest))])
 
@@ -124,27 +126,14 @@ class ContentDepot:
         """Whether the content face itself holds the blob, so that a PUT has nothing to do."""
         return self._engine.kv.get(catalog.held_by_content(digest)) is not None
 
-    def _keep(self, ref: BlobRef, content_type: str, stored: Future[None]) -> Future[Kept]:
-        kept = Kept(ref, not self.holds(ref.digest))
+    def _keep(self, ref: BlobRef, content_type: str, stored: Pending[None]) -> Pending[Kept]:
         held = catalog.Held(ref.size_bytes, content_type, self._engine.names.clock.now_us())
-        hold = Put(catalog.held_by_content(ref.digest), catalog.encode_held(held))
+        key = catalog.held_by_content(ref.digest)
 
-        def commit(f: Future[None] | None) -> Future[Kept]:
-            return _then(self._engine.kv.commit([], [hold], after=f), kept)
+        def planner(values: Sequence[Versioned | None]) -> Plan[Kept]:
+            if values[0] is not None:
+                return Plan((), Kept(ref, is_new=False))
+            return Plan((Put(key, catalog.encode_held(held)),), Kept(ref, is_new=True))
 
-        return after(self._engine, stored, commit)
-
-
-def _then(commit: Future[Committed | Conflict], value: Kept) -> Future[Kept]:
-    """Pass on the end of a commit without compares."""
-    ended: Future[Kept] = Future()
-
-    def end(done: Future[Committed | Conflict]) -> None:
-        error = done.exception()
-        if error is None:
-            ended.set_result(value)
-        else:
-            ended.set_exception(error)
-
-    commit.add_done_callback(end)
-    return ended
+        kv = self._engine.kv
+        return after(self._engine, stored, lambda ended: kv.transact((key,), planner, after=ended))

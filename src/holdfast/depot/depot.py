@@ -21,10 +21,10 @@ from holdfast.depot.names import Place, Placed, Wish, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
 
     from holdfast.core.bucket import Data
     from holdfast.core.entry import Entry, Page, Stats
+    from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span
 
 DEFAULT_BUCKET = "default"
@@ -66,7 +66,7 @@ class Depot:
         bounds = self.engine.limits
         check_size(size_bytes, bounds.max_bytes)
         if when is not NO_CONDITIONS:
-            check(when, self.engine.names.find(*place))
+            check(when, self.engine.names.find(place))
         arrival = Arrival(key, content_type, about.digest, bounds.max_bytes)
         return Upload(
             self.engine.ingest,
@@ -100,7 +100,7 @@ class Depot:
     def head(self, key: str) -> Entry:
         """Describe an entry."""
         catalog.check_key(key)
-        return self.engine.names.get(self._name, key).entry
+        return self.engine.names.get(Place(self._name, key))
 
     def source(self, key: str, span: Span | None = None) -> tuple[Entry, Source]:
         """Open what a name points to, once more if it is replaced at that very moment.
@@ -144,7 +144,7 @@ class Depot:
         """Remove a name."""
         return self.remove(key, when).result()
 
-    def remove(self, key: str, when: Conditions = NO_CONDITIONS) -> Future[bool]:
+    def remove(self, key: str, when: Conditions = NO_CONDITIONS) -> Pending[bool]:
         """Begin to remove a name."""
         catalog.check_key(key)
         return self.engine.names.remove(Place(self._name, key), when)
@@ -165,7 +165,7 @@ class Depot:
             self.transfer(key, Place(to_bucket or self._name, to), when, move=True).result().entry
         )
 
-    def transfer(self, key: str, target: Place, when: Conditions, *, move: bool) -> Future[Placed]:
+    def transfer(self, key: str, target: Place, when: Conditions, *, move: bool) -> Pending[Placed]:
         """Begin to copy or move."""
         catalog.check_bucket(target.bucket)
         catalog.check_key(key)
@@ -188,7 +188,7 @@ class Depot:
         self.close()
 
     def _assign(
-        self, place: Place, wish: Wish, when: Conditions, stored: Future[None]
-    ) -> Future[Placed]:
+        self, place: Place, wish: Wish, when: Conditions, stored: Pending[None]
+    ) -> Pending[Placed]:
         names = self.engine.names
         return after(self.engine, stored, lambda f: names.assign(place, wish, when, f))

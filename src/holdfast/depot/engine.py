@@ -14,11 +14,11 @@ from holdfast.depot.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from concurrent.futures import Future
 
     from holdfast.core.bucket import Data
     from holdfast.core.digest import Digest
     from holdfast.core.kv import KV
+    from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span, Store
 
 Result = TypeVar("Result")
@@ -89,8 +89,8 @@ def missing(digest: Digest) -> CorruptError:
 
 
 def after(
-    engine: Engine, stored: Future[None], commit: Callable[[Future[None] | None], Future[Result]]
-) -> Future[Result]:
+    engine: Engine, stored: Pending[None], commit: Callable[[Pending[None] | None], Pending[Result]]
+) -> Pending[Result]:
     """Commit once the bytes are safe: at once on a shared log, else when `stored` ended."""
     if engine.store.traits.log_id == engine.kv.log_id != "":
         return commit(stored)

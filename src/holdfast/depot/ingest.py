@@ -6,7 +6,7 @@ written. Nothing is visible before `finish`; closing an unfinished Upload leaves
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from holdfast.core import limits
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.core.digest import Digest
+    from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
     from holdfast.core.store import Store
 
@@ -60,7 +61,7 @@ class Upload(Generic[Placed]):
         self,
         ingest: Ingest,
         arrival: Arrival,
-        place: Callable[[BlobRef, str, Future[None]], Future[Placed]],
+        place: Callable[[BlobRef, str, Pending[None]], Pending[Placed]],
     ) -> None:
         self._ingest = ingest
         self._arrival = arrival
@@ -102,7 +103,7 @@ class Upload(Generic[Placed]):
         finally:
             hashing.result()
 
-    def finish(self) -> Future[Placed]:
+    def finish(self) -> Pending[Placed]:
         """Check, store and name what was written; the future ends when all of it is durable.
 
         Raises:

@@ -6,7 +6,6 @@ Uploads and changes end by a callback, from the thread that ends the commit.
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast import wire
@@ -29,6 +28,7 @@ from holdfast.http.recent import Recent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span
     from holdfast.depot.content import Kept
     from holdfast.depot.depot import Depot
@@ -214,7 +214,7 @@ class Site:
 
 
 def complete(
-    begin: Callable[[], Future[Any]],
+    begin: Callable[[], Pending[Any]],
     make: Callable[[Any], Answer],
     done: Callable[[Answer], None],
 ) -> None:
@@ -225,7 +225,7 @@ def complete(
         done(error_answer(error))
         return
 
-    def end(ended: Future[Any]) -> None:
+    def end(ended: Pending[Any]) -> None:
         error = ended.exception()
         if error is None:
             done(make(ended.result()))

@@ -23,12 +23,14 @@ from holdfast.core.kv import (
     Write,
     add_counters,
 )
+from holdfast.log.batch import Needs
 from holdfast.log.index import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
 
+    from holdfast.core.kv import Planner, Result
+    from holdfast.core.pending import Pending
     from holdfast.log.batch import Batch
     from holdfast.log.log import Log
 
@@ -63,13 +65,40 @@ class EmbeddedKV:
         compares: Sequence[Compare],
         writes: Sequence[Write],
         *,
-        after: Future[None] | None = None,
-    ) -> Future[Committed | Conflict]:
+        after: Pending[None] | None = None,
+    ) -> Pending[Committed | Conflict]:
         """Queue a commit for the next batch, which is the blob's or a later one."""
         check(compares, writes)
-        return self._log.submit(
-            lambda batch: _stage(batch, compares, writes, after), WRITE_BYTES * len(writes)
-        )
+
+        def stage(batch: Batch) -> Committed | Conflict:
+            _join(after)
+            for position, compare in enumerate(compares):
+                if not _holds(compare, batch):
+                    return Conflict(position)
+            return Committed(_write(batch, writes))
+
+        reads = [compare.key for compare in compares if isinstance(compare, Unchanged)]
+        return self._log.submit(stage, WRITE_BYTES * len(writes), Needs(keys=reads))
+
+    def transact(
+        self,
+        reads: Sequence[bytes],
+        planner: Planner[Result],
+        *,
+        after: Pending[None] | None = None,
+    ) -> Pending[Result]:
+        """Queue a transaction; it is planned by the writer, between others, exactly once."""
+        assert len(reads) <= limits.COMPARES_MAX
+
+        def stage(batch: Batch) -> Result:
+            _join(after)
+            plan = planner([batch.get(key) for key in reads])
+            if plan.writes:
+                check((), plan.writes)
+                _write(batch, plan.writes)
+            return plan.result
+
+        return self._log.submit(stage, WRITE_BYTES * len(reads), Needs(keys=reads))
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:
         """Replay the log's commit records, then wait for more."""
@@ -91,21 +120,6 @@ class EmbeddedKV:
         """Do nothing: the log belongs to who opened it."""
 
 
-def _stage(
-    batch: Batch,
-    compares: Sequence[Compare],
-    writes: Sequence[Write],
-    after: Future[None] | None,
-) -> Committed | Conflict:
-    """Compare, then write: both see what the batch did before."""
-    if after is not None and after.done() and (error := after.exception()) is not None:
-        raise error
-    for position, compare in enumerate(compares):
-        if not _holds(compare, batch):
-            return Conflict(position)
-    return Committed(batch.add_commit([_resolve(write, batch) for write in writes]))
-
-
 def check(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
     """Assert the bounds of a commit."""
     assert len(compares) <= limits.COMPARES_MAX
@@ -116,11 +130,21 @@ def check(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
     assert len({write[0] for write in writes}) == len(writes)
 
 
+def _join(after: Pending[None] | None) -> None:
+    """Share the fate of a blob that was queued before: an earlier batch may have failed it."""
+    if after is not None and after.done() and (error := after.exception()) is not None:
+        raise error
+
+
 def _holds(compare: Compare, batch: Batch) -> bool:
     if isinstance(compare, Unchanged):
-        found = batch.index.get(compare.key, batch.txn)
+        found = batch.get(compare.key)
         return compare.revision == (0 if found is None else found.revision)
-    return batch.index.is_empty(compare.start, compare.end, batch.txn)
+    return batch.is_empty(compare.start, compare.end)
+
+
+def _write(batch: Batch, writes: Sequence[Write]) -> int:
+    return batch.add_commit([_resolve(write, batch) for write in writes])
 
 
 def _resolve(write: Write, batch: Batch) -> tuple[bytes, bytes | None]:
@@ -129,5 +153,5 @@ def _resolve(write: Write, batch: Batch) -> tuple[bytes, bytes | None]:
         return write.key, write.value
     if isinstance(write, Delete):
         return write.key, None
-    found = batch.index.get(write.key, batch.txn)
+    found = batch.get(write.key)
     return write.key, add_counters(None if found is None else found.value, write.deltas)

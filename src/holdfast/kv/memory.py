@@ -3,9 +3,9 @@
 import bisect
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 
 from holdfast.core import limits
+from holdfast.core.errors import BlobError
 from holdfast.core.kv import (
     Add,
     Change,
@@ -14,12 +14,15 @@ from holdfast.core.kv import (
     Conflict,
     Delete,
     Item,
+    Planner,
     Put,
+    Result,
     Unchanged,
     Versioned,
     Write,
     add_counters,
 )
+from holdfast.core.pending import Pending, Promise
 
 
 class MemoryKV:
@@ -60,16 +63,39 @@ class MemoryKV:
         compares: Sequence[Compare],
         writes: Sequence[Write],
         *,
-        after: "Future[None] | None" = None,
-    ) -> "Future[Committed | Conflict]":
+        after: Pending[None] | None = None,
+    ) -> Pending[Committed | Conflict]:
         """Write all of `writes` if all of `compares` hold, before it returns; waits for `after`."""
         _check(compares, writes)
-        done: Future[Committed | Conflict] = Future()
+        done: Promise[Committed | Conflict] = Promise()
         if after is not None and (error := after.exception()) is not None:
             done.set_exception(error)
             return done
         with self._condition:
             done.set_result(self._decide(compares, writes))
+        return done
+
+    def transact(
+        self,
+        reads: Sequence[bytes],
+        planner: Planner[Result],
+        *,
+        after: Pending[None] | None = None,
+    ) -> Pending[Result]:
+        """Plan and write under the lock."""
+        done: Promise[Result] = Promise()
+        try:
+            if after is not None:
+                after.result()
+            with self._condition:
+                plan = planner([self._items.get(key) for key in reads])
+                if plan.writes:
+                    _check((), plan.writes)
+                    self._decide((), plan.writes)
+        except BlobError as error:
+            done.set_exception(error)
+        else:
+            done.set_result(plan.result)
         return done
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:

@@ -1,11 +1,17 @@
-"""A batch: what one group commit appends, staged in memory and in one index transaction."""
+"""A batch: what one group commit appends, staged in memory over one index transaction.
+
+What the batch's requests are going to read is fetched in one call before the first is staged, and
+what they wrote goes to the index in one call after the last: each call into LMDB gives the
+interpreter lock away, and a thread that wants it back has to wait.
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from holdfast.core.errors import BlobError
+from holdfast.core.kv import Versioned
+from holdfast.core.pending import Promise
 from holdfast.log.index import Location, Position
 from holdfast.log.record import (
     HEADER_BYTES,
@@ -28,23 +34,33 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+class Needs:
+    """What a request reads: keys of the KV, or digests."""
+
+    __slots__ = ("digests", "keys")
+
+    def __init__(self, keys: Sequence[bytes] = (), digests: Sequence[bytes] = ()) -> None:
+        self.keys = keys
+        self.digests = digests
+
+
 class Job(Generic[Result]):
     """One request to the log: `stage` runs in the writer's thread and appends to its batch.
 
-    What it returns becomes the result of `future` once the batch is durable and visible; an error
-    in the future means that nothing of the request happened. A stage may raise a BlobError before
-    it appends anything: that ends this request alone.
+    What it returns becomes the result of `promise` once the batch is durable and visible; an error
+    there means that nothing of the request happened. A stage may raise a BlobError before it
+    appends anything: that ends this request alone.
     """
 
-    __slots__ = ("_refusal", "_result", "_stage", "future", "size_bytes")
+    __slots__ = ("_refusal", "_result", "_stage", "needs", "promise", "size_bytes")
     _result: Result
 
-    def __init__(self, stage: Callable[[Batch], Result], size_bytes: int) -> None:
+    def __init__(self, stage: Callable[[Batch], Result], size_bytes: int, needs: Needs) -> None:
         self._stage = stage
         self._refusal: BlobError | None = None
         self.size_bytes = size_bytes
-        self.future: Future[Result] = Future()
-        self.future.set_running_or_notify_cancel()  # what is queued cannot be taken back
+        self.needs = needs
+        self.promise: Promise[Result] = Promise()
 
     def stage(self, batch: Batch) -> None:
         """Append to `batch`; nothing is durable or visible yet."""
@@ -57,58 +73,100 @@ class Job(Generic[Result]):
         """Tell who asked."""
         error = self._refusal or error
         if error is None:
-            self.future.set_result(self._result)
+            self.promise.set_result(self._result)
         else:
-            self.future.set_exception(error)
+            self.promise.set_exception(error)
 
 
 class Batch:
     """Records that are written together behind `start` of one segment."""
 
     def __init__(self, index: Index, txn: Txn, salt: int, start: Position) -> None:
-        self.index = index
-        self.txn = txn
-        self.start = start
-        self.buffers: list[Buffer] = []
-        self.end = start.offset
-        self.commits: list[Writes] = []
+        self._index = index
+        self._txn = txn
         self._salt = salt
+        self.start = start
+        self.end = start.offset
+        self.buffers: list[Buffer] = []
+        self._commits: list[Writes] = []
+        self._keys: dict[bytes, Versioned | None] = {}
+        self._changed_keys: dict[bytes, Versioned | None] = {}
+        self._blobs: dict[bytes, Location] = {}
+        self._new_blobs: dict[bytes, Location] = {}
+
+    def fetch(self, needs: Sequence[Needs]) -> None:
+        """Read what the requests need, at once."""
+        keys = [key for need in needs for key in need.keys]
+        digests = [digest for need in needs for digest in need.digests]
+        self._keys = self._index.get_many(self._txn, keys) if keys else {}
+        self._blobs = self._index.locate_many(self._txn, digests) if digests else {}
+
+    # Blobs
+
+    def locate(self, digest: bytes) -> Location | None:
+        """Where a blob that was named in the needs lies, or will."""
+        return self._blobs.get(digest)
 
     def add_blob(self, digest: bytes, payload: Buffer, content_bytes: int, codec: int) -> None:
         """Append a blob and index it."""
         location = Location(self.start.segment_id, self.end, len(payload), content_bytes, codec)
         self._append(Kind.BLOB, digest, payload, content_bytes, codec)
-        self.index.put_blob(self.txn, digest, location)
+        self._blobs[digest] = self._new_blobs[digest] = location
 
     def remove_blobs(self, digests: Sequence[bytes]) -> None:
         """Append the removal of blobs and forget them."""
         self._append(Kind.REMOVE, NO_NAME, b"".join(digests), 0, 0)
         for digest in digests:
-            self.index.remove_blob(self.txn, digest)
+            self._blobs.pop(digest, None)
+            self._new_blobs.pop(digest, None)
+            self._index.remove_blob(self._txn, digest)
+
+    # Keys
+
+    def get(self, key: bytes) -> Versioned | None:
+        """Read a key as the requests before in this batch left it."""
+        if key not in self._keys:
+            self._keys[key] = self._index.get(key, self._txn)
+        return self._keys[key]
+
+    def is_empty(self, start: bytes, end: bytes) -> bool:
+        """Whether no key k with start <= k < end exists now."""
+        self._write_keys()
+        return self._index.is_empty(start, end, self._txn)
 
     def add_commit(self, writes: Writes) -> int:
         """Apply the writes of one commit and return its revision."""
-        self.commits.append(writes)
-        revision = self.start.revision + len(self.commits)
-        self.index.put_keys(self.txn, writes, revision)
+        self._commits.append(writes)
+        revision = self.start.revision + len(self._commits)
+        for key, value in writes:
+            stored = None if value is None else Versioned(value, revision)
+            self._keys[key] = self._changed_keys[key] = stored
         return revision
 
     def seal(self) -> Position:
         """Append the commits as one record, behind all blobs, and return where the batch ends."""
-        if self.commits:
+        if self._commits:
             first = self.start.revision + 1
-            self.index.put_batch(self.txn, first, self.start.segment_id, self.end)
-            self._append(Kind.COMMIT, revision_name(first), encode_commits(self.commits), 0, 0)
-        end = Position(self.start.segment_id, self.end, self.start.revision + len(self.commits))
-        self.index.set_applied(self.txn, end)
+            self._index.put_batch(self._txn, first, self.start.segment_id, self.end)
+            self._append(Kind.COMMIT, revision_name(first), encode_commits(self._commits), 0, 0)
+        revision = self.start.revision + len(self._commits)
+        end = Position(self.start.segment_id, self.end, revision)
+        if self.buffers:
+            self._write_keys()
+            self._index.put_blobs(self._txn, self._new_blobs)
+            self._index.set_applied(self._txn, end)
         return end
+
+    def _write_keys(self) -> None:
+        self._index.put_keys(self._txn, self._changed_keys)
+        self._changed_keys = {}
 
     def _append(
         self, kind: Kind, name: bytes, payload: Buffer, content_bytes: int, codec: int
     ) -> None:
-        header = Header(
-            kind, codec, len(payload), content_bytes, self.start.offset, name, checksum(payload)
-        )
+        total = checksum(payload)
+        durable_bytes = self.start.offset
+        header = Header(kind, codec, len(payload), content_bytes, durable_bytes, name, total)
         self.buffers.append(pack(header, self._salt, self.end))
         self.buffers.append(payload)
         self.end += HEADER_BYTES + len(payload)

@@ -25,10 +25,10 @@ from holdfast.core.digest import Digest
 from holdfast.core.errors import CorruptError, FullError, UnavailableError
 from holdfast.core.kv import Versioned
 from holdfast.log.keys import Keys
-from holdfast.log.record import RAW, Writes
+from holdfast.log.record import RAW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     Txn = lmdb.Transaction[bytes]
@@ -96,11 +96,19 @@ class Index:
         """Find a blob."""
         with self._environment.begin(self._blobs) as txn:
             found = txn.get(digest)
-        return None if found is None else Location(*LOCATION.unpack(found))
+        return None if found is None else Location._make(LOCATION.unpack(found))
 
-    def put_blob(self, txn: Txn, digest: bytes, location: Location) -> None:
-        """Say where a blob lies now."""
-        txn.put(digest, LOCATION.pack(*location), db=self._blobs)
+    def locate_many(self, txn: Txn, digests: Sequence[bytes]) -> dict[bytes, Location]:
+        """Find those of `digests` that exist, in one call."""
+        with txn.cursor(self._blobs) as cursor:
+            found = cursor.getmulti(digests)
+        return {digest: Location._make(LOCATION.unpack(value)) for digest, value in found}
+
+    def put_blobs(self, txn: Txn, blobs: Mapping[bytes, Location]) -> None:
+        """Say where blobs lie now, in one call."""
+        pairs = [(digest, LOCATION.pack(*blobs[digest])) for digest in sorted(blobs)]
+        with txn.cursor(self._blobs) as cursor:
+            cursor.putmulti(pairs)
 
     def remove_blob(self, txn: Txn, digest: bytes) -> None:
         """Forget a blob."""
@@ -130,7 +138,12 @@ class Index:
             stored = self._keys.get(txn, key)
         if stored is None:
             return None
-        return Versioned(stored[REVISION_BYTES:], int.from_bytes(stored[:REVISION_BYTES], "big"))
+        return split(stored)
+
+    def get_many(self, txn: Txn, keys: Sequence[bytes]) -> dict[bytes, Versioned | None]:
+        """Read keys in as few calls as there are; None for those that do not exist."""
+        found = self._keys.get_many(txn, keys)
+        return {key: split(found[key]) if key in found else None for key in keys}
 
     def scan(
         self, start: bytes, end: bytes, limit: int, *, reverse: bool = False
@@ -143,14 +156,17 @@ class Index:
         """Whether `txn` sees no key in a range."""
         return next(self._keys.walk(txn, start, end), None) is None
 
-    def put_keys(self, txn: Txn, writes: Writes, revision: int) -> None:
-        """Apply one commit."""
-        stamp = revision.to_bytes(REVISION_BYTES, "big")
-        for key, value in writes:
+    def put_keys(self, txn: Txn, values: Mapping[bytes, Versioned | None]) -> None:
+        """Set keys, or delete those that have no value; each with the revision that wrote it."""
+        pairs = []
+        for key in sorted(values):
+            value = values[key]
             if value is None:
                 self._keys.delete(txn, key)
             else:
-                self._keys.put(txn, key, stamp + value)
+                stamp = value.revision.to_bytes(REVISION_BYTES, "big")
+                pairs.append((key, stamp + value.value))
+        self._keys.put_many(txn, pairs)
 
     # History and position
 

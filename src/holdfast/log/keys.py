@@ -8,7 +8,7 @@ beginning share its node, so the order of bytes is the order of the tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
@@ -49,6 +49,24 @@ class Keys:
             return txn.get(key, db=self.table)
         found = self._descend(txn, key)
         return None if found is None else txn.get(found, db=self._tails)
+
+    def get_many(self, txn: Txn, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Read keys; those that fit go in one call."""
+        short = [key for key in keys if len(key) <= PIECE_BYTES]
+        with txn.cursor(self.table) as cursor:
+            found = dict(cursor.getmulti(short))
+        for key in keys:
+            if len(key) > PIECE_BYTES and (value := self.get(txn, key)) is not None:
+                found[key] = value
+        return found
+
+    def put_many(self, txn: Txn, pairs: Sequence[Pair]) -> None:
+        """Set keys, given in order; those that fit go in one call."""
+        with txn.cursor(self.table) as cursor:
+            cursor.putmulti([pair for pair in pairs if len(pair[0]) <= PIECE_BYTES])
+        for key, value in pairs:
+            if len(key) > PIECE_BYTES:
+                self.put(txn, key, value)
 
     def put(self, txn: Txn, key: bytes, value: bytes) -> None:
         """Set one key."""

@@ -22,7 +22,7 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError, UnavailableError, UnsupportedError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy, boot_id
-from holdfast.log.batch import Job
+from holdfast.log.batch import Job, Needs
 from holdfast.log.index import Index, Location
 from holdfast.log.record import (
     HEADER_BYTES,
@@ -40,13 +40,14 @@ from holdfast.log.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from concurrent.futures import Future
 
+    from holdfast.core.pending import Promise
     from holdfast.log.batch import Batch, Result
     from holdfast.log.index import Position
 
 FORMAT = 1
 CLEAN = "clean"
+NO_NEEDS = Needs()
 
 
 class _Marker(msgspec.Struct, forbid_unknown_fields=True):
@@ -125,15 +126,17 @@ class Log:
             "damaged_places": len(recovery.damages),
         }
 
-    def submit(self, stage: Callable[[Batch], Result], size_bytes: int) -> Future[Result]:
+    def submit(
+        self, stage: Callable[[Batch], Result], size_bytes: int, needs: Needs = NO_NEEDS
+    ) -> Promise[Result]:
         """Queue a request that appends about `size_bytes` (see `Job`).
 
         Raises:
             UnavailableError: closed, failed, or too many requests are waiting.
         """
-        job = Job(stage, size_bytes)
+        job = Job(stage, size_bytes, needs)
         self._writer.submit(job)
-        return job.future
+        return job.promise
 
     def read(self, digest: bytes, place: Location, *, wait: bool) -> memoryview | None:
         """Read and verify a blob's payload; None when `wait` is False and a disk is needed.

@@ -10,9 +10,11 @@ from its middle, so valid records behind damage make it rot as well.
 from __future__ import annotations
 
 import os
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
+from holdfast.core.kv import Versioned
 from holdfast.log.index import Location, Position
 from holdfast.log.record import (
     HEADER_BYTES,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from holdfast.log.index import Index, Txn
 
 WINDOW_BYTES = 4 * limits.MIB
-TRANSACTION_RECORDS = 20_000
+TRANSACTION_RECORDS = 10_000
 
 
 class Record(NamedTuple):
@@ -135,6 +137,57 @@ class Scan:
         return self._window[at : at + size_bytes]
 
 
+class Step:
+    """Records of one segment that one index transaction applies."""
+
+    def __init__(self, index: Index, txn: Txn, segment_id: int, position: Position) -> None:
+        self._index = index
+        self._txn = txn
+        self._segment_id = segment_id
+        self._position = position
+        self._blobs: dict[bytes, Location] = {}
+        self._keys: dict[bytes, Versioned | None] = {}
+        self.damages: list[Damage] = []
+        self.records = 0
+
+    def take(self, found: Record | Damage) -> None:
+        """Take the next record, in the order of the log."""
+        if isinstance(found, Damage):
+            self.damages.append(found)
+            self._position = self._position._replace(offset=found.offset + found.size_bytes)
+            return
+        self.records += 1
+        header, payload = found.header, found.payload
+        if header.kind == Kind.BLOB:
+            sizes = (header.payload_bytes, header.content_bytes, header.codec)
+            self._blobs[header.name] = Location(self._segment_id, found.offset, *sizes)
+        elif header.kind == Kind.REMOVE:
+            self._remove([bytes(payload[at : at + 32]) for at in range(0, len(payload), 32)])
+        elif header.kind == Kind.COMMIT:
+            self._commit(header, found)
+        self._position = self._position._replace(offset=found.end)
+
+    def finish(self) -> Position:
+        """Write what was taken to the index, and how far the log is applied now."""
+        self._index.put_blobs(self._txn, self._blobs)
+        self._index.put_keys(self._txn, self._keys)
+        self._index.set_applied(self._txn, self._position)
+        return self._position
+
+    def _commit(self, header: Header, found: Record) -> None:
+        first = revision = name_revision(header.name)
+        self._index.put_batch(self._txn, first, self._segment_id, found.offset)
+        for revision, writes in enumerate(decode_commits(found.payload), first):
+            for key, value in writes:
+                self._keys[key] = None if value is None else Versioned(value, revision)
+        self._position = self._position._replace(revision=revision)
+
+    def _remove(self, digests: list[bytes]) -> None:
+        for digest in digests:
+            self._blobs.pop(digest, None)
+            self._index.remove_blob(self._txn, digest)
+
+
 class Replay:
     """Brings an index up to the end of the log."""
 
@@ -187,45 +240,17 @@ class Replay:
     def _apply(self, segment: Segment, position: Position, end: int | None) -> Position:
         """Apply the records of one segment from `position` up to `end`."""
         scan = Scan(self._disk, segment).records(position.offset)
-        more = True
-        while more:
+        if end is not None:
+            scan = takewhile(lambda found: found.offset < end, scan)
+        while found := list(islice(scan, TRANSACTION_RECORDS)):
             with self._index.writing() as txn:
-                for _ in range(TRANSACTION_RECORDS):
-                    found = next(scan, None)
-                    more = found is not None and (end is None or found.offset < end)
-                    if not more or found is None:
-                        break
-                    position = self._apply_one(txn, segment, position, found)
-                self._index.set_applied(txn, position)
+                step = Step(self._index, txn, segment.header.id, position)
+                for one in found:
+                    step.take(one)
+                position = step.finish()
+            self._damages += step.damages
+            self._records += step.records
         return position
-
-    def _apply_one(
-        self, txn: Txn, segment: Segment, position: Position, found: Record | Damage
-    ) -> Position:
-        if isinstance(found, Damage):
-            self._damages.append(found)
-            return position._replace(offset=found.offset + found.size_bytes)
-        self._records += 1
-        header = found.header
-        revision = position.revision
-        if header.kind == Kind.BLOB:
-            place = Location(
-                segment.header.id,
-                found.offset,
-                header.payload_bytes,
-                header.content_bytes,
-                header.codec,
-            )
-            self._index.put_blob(txn, header.name, place)
-        elif header.kind == Kind.REMOVE:
-            for at in range(0, len(found.payload), len(header.name)):
-                self._index.remove_blob(txn, bytes(found.payload[at : at + len(header.name)]))
-        elif header.kind == Kind.COMMIT:
-            first = name_revision(header.name)
-            self._index.put_batch(txn, first, segment.header.id, found.offset)
-            for revision, writes in enumerate(decode_commits(found.payload), first):
-                self._index.put_keys(txn, writes, revision)
-        return Position(segment.header.id, found.end, revision)
 
     def _cut(self, segment: Segment, end: int) -> None:
         """Erase what lies behind the end of the newest segment."""

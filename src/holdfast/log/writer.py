@@ -169,6 +169,7 @@ class Writer:
     def _commit(self, jobs: list[Job[Any]]) -> None:
         with self._index.writing() as txn:
             batch = Batch(self._index, txn, self._active.header.salt, self._end)
+            batch.fetch([job.needs for job in jobs])
             for job in jobs:
                 job.stage(batch)
             end = batch.seal()

@@ -26,6 +26,7 @@ from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, NotFoundError
 from holdfast.core.limits import CHUNK_BYTES, MIB
+from holdfast.core.pending import Pending, Promise
 from holdfast.core.seams import Buffer, Clock, Disk, Entropy
 from holdfast.core.store import Span, Traits
 from holdfast.stores.footer import CHECKSUM_BYTES, pack
@@ -252,11 +253,11 @@ class FileSink:
             self.close()  # the kernel reports a lost write once: nothing may be committed now
             raise blob_error("writing a blob", error) from error
 
-    def commit(self, ref: BlobRef) -> "Future[None]":
+    def commit(self, ref: BlobRef) -> Pending[None]:
         """Make the blob appear; it is durable when this returns, and the future has ended."""
         assert self._descriptor is not None
         assert ref.size_bytes == self._size_bytes
-        done: Future[None] = Future()
+        done: Promise[None] = Promise()
         try:
             if not self._store.holds(ref):
                 with world("committing a blob"):

@@ -3,13 +3,13 @@
 import bisect
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import NotFoundError
+from holdfast.core.pending import Pending, settled
 from holdfast.core.seams import Buffer
 from holdfast.core.store import NativeFile, Span, Traits, clamp
 
@@ -95,15 +95,13 @@ class MemorySink:
         assert self._data is not None
         self._data += chunk
 
-    def commit(self, ref: BlobRef) -> "Future[None]":
+    def commit(self, ref: BlobRef) -> Pending[None]:
         """Make the blob appear at once."""
         assert self._data is not None
         assert len(self._data) == ref.size_bytes
         self._store._put(ref.digest, bytes(self._data))  # noqa: SLF001 - the sink is part of it
         self._data = None
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
+        return settled(None)
 
     def close(self) -> None:
         """Discard unless committed."""

@@ -7,19 +7,21 @@ checksum before a byte is returned. Removal is a record too; the space comes bac
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import CorruptError, NotFoundError, TooLargeError
+from holdfast.core.errors import BlobError, NotFoundError, TooLargeError
 from holdfast.core.store import NativeFile, Span, Traits, clamp
+from holdfast.log.batch import Needs
 from holdfast.log.record import RAW
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+    from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
+    from holdfast.log.batch import Batch
     from holdfast.log.log import Log
 
 
@@ -94,24 +96,27 @@ class SegmentSink:
             raise TooLargeError("blob in the log", limits.BATCH_BYTES_MAX)
         self._chunks.append(bytes(chunk))
 
-    def commit(self, ref: BlobRef) -> Future[None]:
+    def commit(self, ref: BlobRef) -> Pending[None]:
         """Queue the blob for the next batch."""
         assert ref.size_bytes == self._size_bytes
-        if self._is_stored(ref.digest):
-            return _done()
         payload = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        return self._log.submit(
-            lambda batch: batch.add_blob(ref.digest, payload, ref.size_bytes, RAW), len(payload)
-        )
 
-    def _is_stored(self, digest: Digest) -> bool:
+        def stage(batch: Batch) -> None:
+            if not self._is_stored(ref.digest, batch):
+                batch.add_blob(ref.digest, payload, ref.size_bytes, RAW)
+
+        return self._log.submit(stage, len(payload), Needs(digests=(ref.digest,)))
+
+    def _is_stored(self, digest: Digest, batch: Batch) -> bool:
         """Whether a good copy is there; a damaged one is no reason to refuse a new one."""
-        place = self._log.index.locate(digest)
+        place = batch.locate(digest)
         if place is None:
             return False
+        if (place.segment_id, place.offset) >= batch.start[:2]:
+            return True  # in this very batch
         try:
             return self._log.read(digest, place, wait=True) is not None
-        except CorruptError:
+        except BlobError:
             return False
 
     def close(self) -> None:
@@ -123,12 +128,6 @@ class SegmentSink:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _done() -> Future[None]:
-    future: Future[None] = Future()
-    future.set_result(None)
-    return future
 
 
 class MemorySource:

@@ -7,13 +7,13 @@ a blob that is in both is one blob.
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import NotFoundError
+from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
 from holdfast.core.store import Sink, Source, Span, Store, Traits
 
@@ -99,7 +99,7 @@ class TieredSink:
             self._sink = self._open(self._large)
         self._sink.write(chunk)
 
-    def commit(self, ref: BlobRef) -> "Future[None]":
+    def commit(self, ref: BlobRef) -> Pending[None]:
         """Commit where the bytes are; a large blob is durable when this returns."""
         if self._sink is None:
             self._sink = self._open(self._small)

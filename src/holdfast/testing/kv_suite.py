@@ -25,6 +25,7 @@ from holdfast.core.kv import KV, Add, Delete, Empty, Item, Put, Unchanged, Versi
 from holdfast.testing.kv_commits import CommitSuite
 from holdfast.testing.kv_machine import check_against_a_dict
 from holdfast.testing.kv_steps import FIRST, LAST, commit, conflict, everything, history
+from holdfast.testing.kv_transactions import TransactionSuite
 from holdfast.testing.kv_watches import WatchSuite
 
 LENGTHS = [1, 2, 255, 256, 479, 480, 481, 495, 496, 497, 505, 506, 507, 508, 509, 510, 511, 512]
@@ -34,7 +35,7 @@ TAILS += [b"\xff\xff"]
 THREADS = 16
 
 
-class KVSuite(CommitSuite, WatchSuite):
+class KVSuite(CommitSuite, TransactionSuite, WatchSuite):
     """What every key-value space must pass; `open_kv` is all that a subclass writes."""
 
     durable: ClassVar[bool] = True

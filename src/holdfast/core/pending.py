@@ -1,0 +1,108 @@
+"""Results that come later, from another thread.
+
+`Pending` is what callers see; concurrent.futures.Future is one. `Promise` is ours: it makes nothing
+to wait on until somebody waits, which matters when thousands a second only ever call back.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Pending(Protocol[T_co]):
+    """A result that comes later, or an error; safe from any thread."""
+
+    def done(self) -> bool:
+        """Whether it came."""
+
+    def result(self, timeout: float | None = None) -> T_co:
+        """Wait for the result, at most `timeout` seconds; raises the error, if that is what came.
+
+        Raises:
+            TimeoutError: it did not come in time.
+        """
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end; the error, or None when there is a result."""
+
+    def add_done_callback(self, call: Callable[[Any], object]) -> None:
+        """Call `call(self)` when it comes, in the thread that brings it; at once if it came."""
+
+
+class Promise(Generic[T]):
+    """A Pending that its maker settles once; the lock guards the callbacks and the event."""
+
+    __slots__ = ("_callbacks", "_done", "_error", "_event", "_lock", "_result")
+    _result: T
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._done = False
+        self._error: BaseException | None = None
+        self._event: threading.Event | None = None
+        self._callbacks: list[Callable[[Any], object]] = []
+
+    def done(self) -> bool:
+        """Whether it was settled."""
+        return self._done
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the result, or raise the error."""
+        self._wait(timeout)
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end; the error, or None when there is a result."""
+        self._wait(timeout)
+        return self._error
+
+    def add_done_callback(self, call: Callable[[Any], object]) -> None:
+        """Call `call(self)` at the end, or now if that was before."""
+        with self._lock:
+            if not self._done:
+                self._callbacks.append(call)
+                return
+        call(self)
+
+    def set_result(self, result: T) -> None:
+        """Settle; only once."""
+        assert not self._done
+        self._result = result
+        self._settle()
+
+    def set_exception(self, error: BaseException) -> None:
+        """Settle with an error; only once."""
+        assert not self._done
+        self._error = error
+        self._settle()
+
+    def _settle(self) -> None:
+        with self._lock:
+            self._done = True
+            event, callbacks = self._event, self._callbacks
+        if event is not None:
+            event.set()
+        for call in callbacks:
+            call(self)
+
+    def _wait(self, timeout: float | None) -> None:
+        if self._done:
+            return
+        with self._lock:
+            event = self._event = self._event or threading.Event()
+            if self.done():
+                event.set()
+        if not event.wait(timeout):
+            raise TimeoutError
+
+
+def settled(result: T) -> Promise[T]:
+    """A promise that is kept already."""
+    promise: Promise[T] = Promise()
+    promise.set_result(result)
+    return promise
