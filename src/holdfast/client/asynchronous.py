@@ -242,11 +242,9 @@ class AsyncClientContent:
         """Store `data`; what comes only once and has no `digest` is kept in a file first."""
         async with uploading(data, self._link.options.progress) as upload:
             name = agreed(digest, upload.digest) or (await upload.hash_first()).digest
-            if (upload.size_bytes or 0) >= ASK_FIRST_BYTES_MIN and await self._link.call(
-                calls.ask_hash(name)
-            ):
-                return name
-            await self._link.call(calls.put_hash(name), upload)
+            asks = upload.size_bytes is None or upload.size_bytes >= ASK_FIRST_BYTES_MIN
+            if not (asks and await self._link.call(calls.ask_hash(name))):
+                await self._link.call(calls.put_hash(name), upload)
             return name
 
     async def get(self, digest: Digest, span: Span | None = None) -> bytes:

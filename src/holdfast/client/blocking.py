@@ -27,7 +27,9 @@ from holdfast.core.store import Span
 
 T = TypeVar("T")
 
-ASK_FIRST_BYTES_MIN = MIB  # a larger blob is worth one question whether the server has it
+ASK_FIRST_BYTES_MIN = (
+    MIB  # a blob not known to be smaller is worth the question whether it is there
+)
 
 
 class Link:
@@ -252,11 +254,9 @@ class ClientContent:
         """Store `data`; what comes only once and has no `digest` is kept in a file first."""
         with closing(Upload(data, self._link.options.progress)) as upload:
             name = agreed(digest, upload.digest) or upload.hash_first().digest
-            if (upload.size_bytes or 0) >= ASK_FIRST_BYTES_MIN and self._link.call(
-                calls.ask_hash(name)
-            ):
-                return name
-            self._link.call(calls.put_hash(name), upload)
+            asks = upload.size_bytes is None or upload.size_bytes >= ASK_FIRST_BYTES_MIN
+            if not (asks and self._link.call(calls.ask_hash(name))):
+                self._link.call(calls.put_hash(name), upload)
             return name
 
     def get(self, digest: Digest, span: Span | None = None) -> bytes:
