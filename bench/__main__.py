@@ -41,7 +41,7 @@ def main() -> int:
     lines = _measure_all(rows, stage)
     text = f"{draw(lines)}\n{summary(lines)}; {time.monotonic() - began:.0f} s\n"
     print("\n" + text)
-    path = _keep(f"{head}\n{text}")
+    path = _keep(f"{head}\n{text}", _kind(arguments))
     print(f"kept as {path}")
     return 0
 
@@ -81,9 +81,15 @@ def _seaweed_version() -> str:
         return f"SeaweedFS absent: {error}"
 
 
-def _keep(text: str) -> Path:
+def _kind(arguments: argparse.Namespace) -> str:
+    """Tell short and partial runs from whole ones, which they must not replace."""
+    kinds = {"quick": arguments.quick, "full": arguments.full, "part": bool(arguments.only)}
+    return "".join(f"-{kind}" for kind, chosen in kinds.items() if chosen)
+
+
+def _keep(text: str, kind: str) -> Path:
     RESULTS.mkdir(exist_ok=True)
-    name = f"{time.strftime('%Y-%m-%d')}-{machine.commit().rstrip('+')}.txt"
+    name = f"{time.strftime('%Y-%m-%d')}-{machine.commit().rstrip('+')}{kind}.txt"
     path = RESULTS / name
     path.write_text(text)
     return path.relative_to(HERE.parent)

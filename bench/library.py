@@ -32,13 +32,13 @@ REBUILD_BAR = Bar(300_000, "/s")
 def rows() -> list[Row]:
     """List the rows in the order of the table."""
     return [
-        Row("library put 1 KiB, 64 threads", _put),
-        Row("library get 1 KiB, one core", _get),
-        Row("library list", _list),
-        Row("memory a key", _key_memory),
-        Row("disk overhead a small blob", _overhead),
-        Row("first answer after kill -9", _first_answer),
-        Row("index rebuild", _rebuild),
+        Row("library put 1 KiB, 64 threads", _put, PUT_BAR),
+        Row("library get 1 KiB, one core", _get, GET_BAR),
+        Row("library list", _list, LIST_BAR),
+        Row("memory a key", _key_memory, KEY_MEMORY_BAR),
+        Row("disk overhead a small blob", _overhead, OVERHEAD_BAR),
+        Row("first answer after kill -9", _first_answer, FIRST_ANSWER_BAR),
+        Row("index rebuild", _rebuild, REBUILD_BAR),
     ]
 
 
@@ -162,7 +162,7 @@ def _kill_and_wait(stage: Stage, home: Path) -> float:
     """Kill a server under PUTs, start it again and time its first blob in seconds."""
     running = start(holdfast(home))
     try:
-        target = Target("holdfast", running.port, "/blob/x{n}")
+        target = Target("holdfast", running, running.port, "/blob/x{n}")
         work = stage.put_work(target, KIB, 32)
         with ThreadPoolExecutor(1) as pool:
             load = pool.submit(_run_until_killed, stage, running.port, work)

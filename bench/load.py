@@ -46,6 +46,8 @@ class Measured:
     first_error: str
     generator_part: float
     """Part of one core that the generator used; near 1 it was the bottleneck."""
+    server_us: float = 0.0
+    """Processor time that the server spent on one request."""
 
     @property
     def rate(self) -> float:

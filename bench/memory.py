@@ -17,7 +17,10 @@ LARGE_WAIT_S = 180
 
 def rows() -> list[Row]:
     """List the rows in the order of the table."""
-    return [Row("memory, idle server", _idle), Row("memory, large blob", _large)]
+    return [
+        Row("memory, idle server", _idle, IDLE_BAR),
+        Row("memory, large blob", _large, LARGE_BAR),
+    ]
 
 
 def _idle(stage: Stage) -> Iterator[Line]:

@@ -48,6 +48,10 @@ class Running:
         """Bytes of a line of /proc/PID/status (VmRSS, VmHWM, RssAnon), with all child processes."""
         return sum(memory_bytes(pid, name) for pid in _family(self.process.pid))
 
+    def cpu_s(self) -> float:
+        """Processor time of it and its children, which a busy machine hardly changes."""
+        return sum(_cpu_s(pid) for pid in _family(self.process.pid))
+
     def kill(self) -> None:
         """Stop it as a power cut would stop the process."""
         self.process.kill()
@@ -153,6 +157,15 @@ def memory_bytes(pid: int, name: str) -> int:
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def _cpu_s(pid: int) -> float:
+    """Add the user and system time of /proc/PID/stat (proc(5)); 0 when the process is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _family(pid: int) -> list[int]:

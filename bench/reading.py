@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bench.load import Work, compile_c, wrk_rate
 from bench.peers import holdfast, nginx
 from bench.process import Server
-from bench.stage import Row, Scene, Stage, Target
+from bench.stage import Row, Scene, Stage, Target, cost
 from bench.table import Bar, Line, in_turn, median, ratio, spell, spell_us, spread
 
 KIB = 1024
@@ -39,14 +39,14 @@ HUGE = Size("64 MiB", 64 * MIB, 4, 8)
 def rows() -> list[Row]:
     """List the rows in the order of the table."""
     against = [
-        Row(f"GET {size.label}", partial(_against_nginx, size=size))
+        Row(f"GET {size.label}", partial(_against_nginx, size=size), NGINX_BAR)
         for size in (SMALL, MEDIUM, LARGE, HUGE)
     ]
     without = [Row("GET 1 KiB, nginx without sendfile", _against_copying)]
-    second = [Row("GET 1 KiB, by wrk", _by_wrk)]
+    second = [Row("GET 1 KiB, by wrk", _by_wrk, NGINX_BAR)]
     waiting = [
-        Row("GET p99 while writing", _while_writing),
-        Row("GET p99 while writing, 5 ms fsync", _while_writing_slowly),
+        Row("GET p99 while writing", _while_writing, WAIT_BAR),
+        Row("GET p99 while writing, 5 ms fsync", _while_writing_slowly, WAIT_BAR),
     ]
     return against + without + second + waiting
 
@@ -62,7 +62,7 @@ def _pair(stage: Stage, scene: Scene, size: Size, *, sendfile: bool) -> dict[str
 
 def _filled(stage: Stage, scene: Scene, server: Server, size: Size) -> Target:
     running = scene.start(server)
-    target = Target(server.name, running.port, f"{server.path}g{{n}}")
+    target = Target(server.name, running, running.port, f"{server.path}g{{n}}")
     stage.generator.fill(target.port, target.path, size.size_bytes, size.blobs)
     stage.generator.run(target.port, _reads(target, size), seconds=0.3)
     return target
@@ -91,7 +91,9 @@ def _compare(stage: Stage, name: str, size: Size, *, sendfile: bool) -> Line:
         results = in_turn(runs, stage.options.rounds)
     rates = {peer: [each.rate for each in turns] for peer, turns in results.items()}
     busiest = max(each.generator_part for turns in results.values() for each in turns)
-    notes = [f"generator used up to {busiest:.0%} of a core"] if busiest > 0.9 else []
+    notes = [cost(results)]
+    if busiest > 0.9:
+        notes.append(f"generator used up to {busiest:.0%} of a core")
     return _rate_line(name, rates, size, NGINX_BAR if sendfile else None, notes)
 
 
@@ -180,5 +182,5 @@ def _waits_line(name: str, waits: Mapping[str, list[float]], note: str) -> Line:
         WAIT_BAR,
         ours=f"busy {spell_us(median(waits['busy']))}",
         peer=f"idle {spell_us(median(waits['idle']))}",
-        note="; ".join(filter(None, [note, spread(waits)])),
+        note="; ".join(filter(None, [note, spread(waits, " us")])),
     )

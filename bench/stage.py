@@ -2,16 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.load import Generator, Measured, Work
 from bench.process import Running, Server, start
-from bench.table import Line, NotRunError
+from bench.table import Bar, Line, NotRunError, median, spell_us
 
 WARM_S = 0.3
 NUMBERS_PER_TURN = 10_000_000  # of PUT keys; no turn reaches it
@@ -21,6 +21,7 @@ class Target(NamedTuple):
     """Where requests go: the path of a blob holds {n} or {x}, its number."""
 
     name: str
+    running: Running
     port: int
     path: str
 
@@ -77,12 +78,15 @@ class Stage:
     def _turn(self, target: Target, *works: Work) -> list[Measured]:
         os.sync()  # what another server left dirty is not this one's to write
         discard = all(work.method == "GET" for work in works)
+        before_s = target.running.cpu_s()
         try:
-            return self.generator.run(
+            results = self.generator.run(
                 target.port, *works, seconds=self.options.turn_s, discard=discard
             )
         except NotRunError as error:
             raise NotRunError(f"{target.name}: {error}") from error
+        used_us = (target.running.cpu_s() - before_s) * 1e6 / sum(each.requests for each in results)
+        return [replace(each, server_us=used_us) for each in results]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,17 @@ class Row(NamedTuple):
 
     name: str
     run: Callable[[Stage], Iterator[Line]]
+    bar: Bar | None = None
+    """Shown when nothing can be measured; measured lines bring their own."""
+
+
+def cost(results: Mapping[str, Sequence[Measured]]) -> str:
+    """Say what one request cost each server in processor time."""
+    costs = (
+        f"{name} {spell_us(median([each.server_us for each in turns]))}"
+        for name, turns in results.items()
+    )
+    return "CPU a request: " + ", ".join(costs)
 
 
 def measure(row: Row, stage: Stage) -> Iterator[Line]:
@@ -117,4 +132,4 @@ def measure(row: Row, stage: Stage) -> Iterator[Line]:
     try:
         yield from row.run(stage)
     except NotRunError as error:
-        yield Line(row.name, None, None, note=f"not run: {error}")
+        yield Line(row.name, None, row.bar, note=f"not run: {error}")

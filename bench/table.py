@@ -82,10 +82,10 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return median(ours) / median(theirs)
 
 
-def spread(turns: Mapping[str, Sequence[float]]) -> str:
+def spread(turns: Mapping[str, Sequence[float]], unit: str = "") -> str:
     """Say what the single turns came to, if they differ much; empty when they do not."""
     shaky = [name for name, values in turns.items() if max(values) > UNSTEADY * min(values)]
-    texts = (f"{name} {' '.join(map(spell, turns[name]))}" for name in shaky)
+    texts = (f"{name} {' '.join(map(spell, turns[name]))}{unit}" for name in shaky)
     return "unsteady turns: " + "; ".join(texts) if shaky else ""
 
 
@@ -112,6 +112,8 @@ def spell(value: float) -> str:
 
 def spell_us(value_us: float) -> str:
     """Write a time given in microseconds."""
+    if value_us < 10:
+        return f"{value_us:.2g} us"
     if value_us >= 1e6:
         return f"{value_us / 1e6:.3g} s"
     if value_us >= 1e3:

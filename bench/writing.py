@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from bench.load import Work
+from bench.load import Measured, Work
 from bench.peers import holdfast, nginx
 from bench.seaweed import Seaweed, install
-from bench.stage import Row, Scene, Stage, Target
+from bench.stage import Row, Scene, Stage, Target, cost
 from bench.table import Bar, Line, NotRunError, in_turn, median, ratio, spell, spread
 from holdfast.core.seams import Disk
 
@@ -18,7 +18,7 @@ KIB = 1024
 BIG_BYTES = 64 * KIB * KIB
 CONNECTIONS = 32
 BIG_CONNECTIONS = 4
-WARM_PUTS = 2000
+WARM_PUTS = 500
 BARS: Mapping[str, Bar] = {
     "nginx WebDAV": Bar(1.5, "x"),
     "SeaweedFS S3": Bar(8, "x"),
@@ -30,14 +30,14 @@ HASH_BAR = Bar(0.85, "x")
 
 def rows() -> list[Row]:
     """List the rows in the order of the table."""
-    return [Row("PUT 1 KiB", _small), Row("PUT 64 MiB", _big)]
+    return [Row("PUT 1 KiB", _small, BARS["nginx WebDAV"]), Row("PUT 64 MiB", _big, HASH_BAR)]
 
 
 def _small(stage: Stage) -> Iterator[Line]:
     """Compare durable PUTs with four peers, of which only the last is durable too."""
     with stage.scene() as scene:
-        server = scene.start(holdfast(scene.folder("holdfast"))).server
-        targets = [Target("holdfast", server.port, "/blob/p{n}")]
+        running = scene.start(holdfast(scene.folder("holdfast")))
+        targets = [Target("holdfast", running, running.port, "/blob/p{n}")]
         missing: dict[str, str] = {}
         for names, peers in ((list(BARS)[:1], _nginx), (list(BARS)[1:], _seaweed)):
             try:
@@ -49,13 +49,14 @@ def _small(stage: Stage) -> Iterator[Line]:
             stage.generator.run(target.port, work, seconds=20, requests=WARM_PUTS)
         runs = {each.name: partial(stage.put, each, KIB, CONNECTIONS) for each in targets}
         results = in_turn(runs, stage.options.rounds)
-    rates = {name: [each.rate for each in turns] for name, turns in results.items()}
     for name, bar in BARS.items():
-        yield _small_line(name, bar, rates, missing.get(name, ""))
+        yield _small_line(name, bar, results, missing.get(name, ""))
 
 
-def _small_line(name: str, bar: Bar, rates: Mapping[str, list[float]], missing: str) -> Line:
+def _small_line(name: str, bar: Bar, results: Mapping[str, list[Measured]], missing: str) -> Line:
     row = f"PUT 1 KiB / {name}"
+    pair = {each: results[each] for each in ("holdfast", name) if each in results}
+    rates = {each: [turn.rate for turn in turns] for each, turns in pair.items()}
     ours = f"{spell(median(rates['holdfast']))}/s"
     if missing:
         return Line(row, None, bar, ours=ours, note=f"not run: {missing}")
@@ -65,33 +66,33 @@ def _small_line(name: str, bar: Bar, rates: Mapping[str, list[float]], missing: 
         bar,
         ours=ours,
         peer=f"{spell(median(rates[name]))}/s",
-        note=spread({each: rates[each] for each in ("holdfast", name)}),
+        note="; ".join(filter(None, [cost(pair), spread(rates)])),
     )
 
 
 def _nginx(stage: Stage, scene: Scene) -> list[Target]:
     del stage
-    server = scene.start(nginx(scene.folder("nginx"))).server
-    return [Target("nginx WebDAV", server.port, "/blob/p{n}")]
+    running = scene.start(nginx(scene.folder("nginx")))
+    return [Target("nginx WebDAV", running, running.port, "/blob/p{n}")]
 
 
 def _seaweed(stage: Stage, scene: Scene) -> list[Target]:
     seaweed = Seaweed(scene.folder("seaweed"), install(stage.work))
-    scene.start(seaweed.server)
+    running = scene.start(seaweed.server)
     volume_path = seaweed.wait()
     ports = seaweed.ports
     return [
-        Target("SeaweedFS S3", ports["s3"], "/bench/p{n}"),
-        Target("SeaweedFS filer", ports["filer"], "/files/p{n}"),
-        Target("SeaweedFS volume, fsync", ports["volume"], volume_path),
+        Target("SeaweedFS S3", running, ports["s3"], "/bench/p{n}"),
+        Target("SeaweedFS filer", running, ports["filer"], "/files/p{n}"),
+        Target("SeaweedFS volume, fsync", running, ports["volume"], volume_path),
     ]
 
 
 def _big(stage: Stage) -> Iterator[Line]:
     files = stage.options.files_per_turn
     with stage.scene() as scene:
-        server = scene.start(holdfast(scene.folder("holdfast"))).server
-        target = Target("holdfast", server.port, "/blob/b{n}")
+        running = scene.start(holdfast(scene.folder("holdfast")))
+        target = Target("holdfast", running, running.port, "/blob/b{n}")
         runs = {
             "holdfast": partial(_big_put_rate, stage, target, files, BIG_CONNECTIONS),
             "one": partial(_big_put_rate, stage, target, files // 2, 1),
