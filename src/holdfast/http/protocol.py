@@ -5,9 +5,10 @@ own. The head of a request is parsed by httptools (llhttp); a body of known leng
 the parser. What is not a plain request for a blob (chunked bodies, forms, upgrades, CORS, unknown
 routes) is handed to uvicorn's own protocol, with the bytes read so far, and the ASGI app answers.
 
-One request at a time: pipelined ones wait in `_ahead`. A connection is in one of four phases: HEAD
-(reading a head, or idle), BODY (body.py receives an upload), BUSY (an answer is being made or sent)
-and DRAIN (an upload was refused; what is still sent is read and dropped for a while).
+One request at a time: pipelined ones wait in `_ahead`, also while the client takes no answers. A
+connection is in one of four phases: HEAD (reading a head, or idle), BODY (body.py receives an
+upload), BUSY (an answer is being made or sent) and DRAIN (a request was refused; what is still sent
+is read and dropped for a while, because closing at once would tear the answer away).
 """
 
 from __future__ import annotations
@@ -48,14 +49,15 @@ KEEP_OLD = b"connection: keep-alive\r\n\r\n"  # HTTP/1.0 must be told
 KEEP = b"\r\n"
 OK = STATUS_LINES[200]
 FORM = b"multipart/"
+VERSIONS = ("1.1", "1.0")
 DRAIN_WAIT_S = 5.0
+DRAIN_BYTES_MAX = limits.MIB  # behind what is not HTTP
 NOT_PLAIN = frozenset(
     (
         *CONDITIONAL,
         b"range",
         b"content-length",
         b"transfer-encoding",
-        b"upgrade",
         b"origin",
     )
 )
@@ -81,6 +83,8 @@ class HotProtocol(asyncio.Protocol):
         self._head_done = False
         self._keep = True
         self._stopping = False
+        self._choked = False  # the client does not take what was written
+        self._at_end = False  # the client stopped sending
         self._method = ""
         self._target: Target | None = None
         self._receiver: Receiver | None = None
@@ -110,33 +114,39 @@ class HotProtocol(asyncio.Protocol):
             self._sender.lost()
 
     def pause_writing(self) -> None:
-        """Tell the sender that the client is slower than we are."""
+        """Let the sender wait, and the requests ahead: the client is slower than we are."""
         if self._sender is not None:
             self._sender.pause()
+        else:
+            self._choked = True
 
     def resume_writing(self) -> None:
         """Let the sender go on."""
+        self._since_s = self.shared.loop.time()
         if self._sender is not None:
             self._sender.resume()
+        if self._choked:
+            self._choked = False
+            self._read_ahead()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client, whatever the phase."""
         self._since_s = self.shared.loop.time()
-        if self._phase == HEAD:
+        if self._phase == HEAD and not self._ahead:
             self._read(data)
         elif self._phase == BODY:
             assert self._receiver is not None
-            self._ahead += self._receiver.receive(data)
-        elif self._phase == BUSY:
-            self._ahead += data
-            if len(self._ahead) > limits.HEAD_BYTES_MAX:
-                self.transport.pause_reading()
-        else:
+            self._hold(self._receiver.receive(data))
+        elif self._phase == DRAIN:
             self._drain(len(data))
+        else:
+            self._hold(data)
 
     def eof_received(self) -> bool:
-        """Close, unless an answer is on its way to a client that only stopped sending."""
-        return self._phase == BUSY
+        """Close, unless answers are on their way to a client that only stopped sending."""
+        self._at_end = True
+        is_tls = self.transport.get_extra_info("sslcontext") is not None
+        return not is_tls and (self._phase == BUSY or bool(self._ahead) or self._choked)
 
     # uvicorn
 
@@ -167,7 +177,10 @@ class HotProtocol(asyncio.Protocol):
 
     def _check_head(self, waited_s: float) -> None:
         settings = self.shared.settings
-        if self._raw and waited_s > settings.head_wait_s:
+        if self._choked:
+            if waited_s > settings.body_wait_s:
+                self.transport.abort()
+        elif self._raw and waited_s > settings.head_wait_s:
             self._refuse(SlowError("the head of the request did not arrive in time"))
         elif not self._raw and waited_s > settings.idle_wait_s:
             self.transport.close()
@@ -190,14 +203,17 @@ class HotProtocol(asyncio.Protocol):
         self._headers[name] = value if before is None else before + b", " + value
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is whole; behind it, the parser forgets how the connection goes on."""
         self._head_done = True
+        self._stays = self._parser.should_keep_alive()
 
     # Reading heads
 
     def _read(self, data: bytes) -> None:
         """Read as many requests as `data` holds; stop at the first that takes time."""
-        while data and self._phase == HEAD and not self.transport.is_closing():
+        while data and self._phase == HEAD and not self._choked:
+            if self.transport.is_closing():
+                return
             if not self._raw:
                 self._head_began_s = self._since_s
             overlap = self._raw[-3:]
@@ -214,12 +230,35 @@ class HotProtocol(asyncio.Protocol):
                 data = self._begin(raw, data)
             elif len(self._raw) > limits.HEAD_BYTES_MAX:
                 self._refuse(HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX))
+                return
+        self._hold(data)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what came behind a request until its turn."""
+        if data and not self.transport.is_closing():
+            if not self._ahead and self._phase == HEAD and not self._choked:
+                self.shared.loop.call_soon(self._read_ahead)
+            self._ahead += data
+            if len(self._ahead) > limits.HEAD_BYTES_MAX:
+                self.transport.pause_reading()
+
+    def _read_ahead(self) -> None:
+        """Go on with what was held; behind the last request of a client that stopped, close."""
+        if self._phase != HEAD or self._choked or self.transport.is_closing():
+            return
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            self._since_s = self.shared.loop.time()
+            self.transport.resume_reading()
+            self._read(ahead)
+        if self._at_end and self._phase == HEAD and not self._choked:
+            self.transport.close()
 
     def _parse(self, piece: bytes) -> bool:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            return True  # _is_cold sees the same header and hands over
+            self._parser = httptools.HttpRequestParser(self)  # we go on in HTTP/1.1 (RFC 9110 7.8)
         except httptools.HttpParserError as error:
             self._refuse(InvalidError("request", str(error)[:200], "HTTP/1.1 (RFC 9112)"))
             return False
@@ -234,13 +273,13 @@ class HotProtocol(asyncio.Protocol):
             return rest
         self._method = method.decode()
         self._version = parser.get_http_version()
-        self._keep = parser.should_keep_alive() and not self._stopping
+        self._keep = self._stays and not self._stopping
         headers = self._headers
         if len(raw) > limits.HEAD_BYTES_MAX:
             self._refuse(HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX))
             return b""
-        if self._version == "1.1" and b"host" not in headers:
-            self._refuse(InvalidError("host", None, "one Host header (RFC 9112 section 3.2)"))
+        if (refused := head_error(self._version, headers.get(b"host"))) is not None:
+            self._refuse(refused)
             return b""
         path, _, query = self._url.partition(b"?")
         request = Request(self._method, path, query, headers)
@@ -274,18 +313,20 @@ class HotProtocol(asyncio.Protocol):
 
     def _is_ordinary(self) -> bool:
         """Whether the connection just goes on behind this request, as nearly always."""
-        parser = self._parser
+        version = self._parser.get_http_version()
         return (
-            b"host" in self._headers
+            version == "1.1"
+            and self._stays
             and not self._stopping
-            and parser.should_keep_alive()
-            and parser.get_http_version() == "1.1"
+            and head_error(version, self._headers.get(b"host")) is None
         )
 
     def _is_cold(self, request: Request, size_bytes: int) -> bool:
         headers = request.headers
-        if b"transfer-encoding" in headers or b"upgrade" in headers or b"origin" in headers:
+        if b"transfer-encoding" in headers or b"origin" in headers:
             return True
+        if not request.path.startswith(b"/") or b"#" in self._url:
+            return True  # absolute form, or none that a client should send
         if request.method in {"PUT", "POST"}:
             return headers.get(b"content-type", b"").lower().startswith(FORM)
         return request.method not in {"GET", "HEAD", "DELETE"} or size_bytes > 0
@@ -390,7 +431,8 @@ class HotProtocol(asyncio.Protocol):
             self._done()
 
     def _head(self, answer: Answer) -> bytes:
-        end = CLOSE if not self._keep else KEEP if self._version == "1.1" else KEEP_OLD
+        keep = self._keep and not self._stopping
+        end = CLOSE if not keep else KEEP if self._version == "1.1" else KEEP_OLD
         return b"".join(
             (
                 STATUS_LINES[answer.status],
@@ -408,16 +450,8 @@ class HotProtocol(asyncio.Protocol):
             return
         self._phase = HEAD
         self._since_s = self.shared.loop.time()
-        if self._ahead:
-            ahead, self._ahead = self._ahead, b""
-            self.transport.resume_reading()
-            self.shared.loop.call_soon(self._read_ahead, ahead)
-
-    def _read_ahead(self, ahead: bytes) -> None:
-        if self._phase == HEAD and not self._raw:
-            self._read(ahead)
-        else:
-            self._ahead = ahead + self._ahead
+        if self._ahead or self._at_end:
+            self.shared.loop.call_soon(self._read_ahead)
 
     # Refusing
 
@@ -429,9 +463,7 @@ class HotProtocol(asyncio.Protocol):
         self._keep = False
         self._count(answer)
         self.transport.write(self._head(answer) + answer.body)
-        self._phase = DRAIN
-        self._drain_bytes = size_bytes - len(rest)
-        self._drain_since_s = self.shared.loop.time()
+        self._begin_drain(size_bytes - len(rest))
         return b""
 
     def _deny(self, error: BlobError, size_bytes: int, rest: bytes) -> bytes:
@@ -445,8 +477,15 @@ class HotProtocol(asyncio.Protocol):
         answer = error_answer(error)
         self._count(answer)
         self.transport.write(self._head(answer) + answer.body)
-        self._phase = BUSY
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._begin_drain(DRAIN_BYTES_MAX)
+
+    def _begin_drain(self, size_bytes: int) -> None:
+        self._phase = DRAIN
+        self._ahead = b""
+        self._drain_bytes = size_bytes
+        self._drain_since_s = self._since_s = self.shared.loop.time()
 
     def _drain(self, size_bytes: int) -> None:
         """Drop a refused body, so that the client finishes sending and reads why."""
@@ -473,3 +512,13 @@ class HotProtocol(asyncio.Protocol):
         if self in self.shared.connections:
             self.shared.connections.discard(self)
             self._site.counts.connections -= 1
+
+
+def head_error(version: str, host: bytes | None) -> InvalidError | None:
+    """What is wrong with the version or the Host header; repeated ones were joined by commas."""
+    if version not in VERSIONS:
+        return InvalidError("version", version, "HTTP/1.1 or HTTP/1.0")
+    if (host is None and version == "1.1") or (host is not None and b"," in host):
+        got = None if host is None else host[:100].decode("latin-1")
+        return InvalidError("host", got, "one Host header (RFC 9112 section 3.2)")
+    return None
