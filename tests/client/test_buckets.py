@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Awaited, Loop
+from awaited import Awaited, Loop
 
 from holdfast.aio import AsyncBucket
 from holdfast.client import AsyncClient, Client, ClientOptions

@@ -6,12 +6,14 @@ Each test scripts a real socket server and counts what reached it.
 import dataclasses
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import QUICK, Connect, Serve, answer
+from scripted_server import ScriptedServer, answer
 
 from holdfast import wire
+from holdfast.client import ClientOptions
 from holdfast.core.bucket import CREATE_ONLY, Description, matches
 from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry
@@ -23,6 +25,10 @@ from holdfast.core.errors import (
     PreconditionError,
     UnavailableError,
 )
+
+QUICK = ClientOptions(retry_wait_s=0.001, connect_timeout_s=2, idle_timeout_s=5)
+Connect = Callable[..., Any]
+Serve = Callable[..., ScriptedServer]
 
 DATA = b"some bytes"
 ENTRY = Entry("default", "k", Digest.of(DATA), len(DATA), "text/plain", 0, 0)
