@@ -3,7 +3,9 @@
 import errno
 import itertools
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -187,6 +189,105 @@ def test_removing_with_any_call_failing_may_be_retried(tmp_path: Path) -> None:
         if not disk.struck:
             assert number > 4
             return
+
+
+def test_a_failed_repair_leaves_what_was_there(tmp_path: Path) -> None:
+    for name, number in (("rename", 1), ("sync", 2)):
+        disk = FaultyDisk()
+        store = open_files(tmp_path / name, disk)
+        put(store, DATA)
+        with blob_path(tmp_path / name, DATA).open("r+b") as file:
+            file.write(b"rot")
+        disk.arm(Fault(number, only=frozenset({name})))
+        assert put_and_fail(store) is not None
+        with whole(store, DIGEST, Span(MIB, 10)) as source:
+            assert read_all(source) == DATA[MIB : MIB + 10]
+        store.close()
+
+
+def test_what_could_not_be_taken_back_stays_hidden(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    store = open_files(tmp_path, disk)
+    put(store, DATA)
+    store.remove([DIGEST])
+    calls = frozenset({"rename", "unlink"})
+    disk.arm(Fault(2, lasting=True, only=calls))  # the rename works, unlinking does not
+    disk.sync_directory = _refuse  # type: ignore[method-assign]  # one more fault
+    assert put_and_fail(store) is not None
+    del disk.sync_directory
+    assert blob_path(tmp_path, DATA).exists()
+    assert_absent(store, DIGEST)
+    disk.arm(Fault(1, only=frozenset({"rename"})))
+    assert put_and_fail(store) is not None
+    disk.arm(None)
+    assert_absent(store, DIGEST)
+    put(store, DATA)
+    assert read(store, DIGEST) == DATA
+    store.close()
+
+
+def _refuse(path: Path) -> None:
+    raise OSError(errno.EIO, "no", path)
+
+
+class Interrupted(Disk):
+    """Lets another commit happen while a file is synced, and then fails to sync the folder."""
+
+    between: Callable[[], object] | None = None
+    is_failing = False
+
+    def sync(self, descriptor: int) -> None:
+        super().sync(descriptor)
+        between, self.between = self.between, None
+        if between is not None:
+            between()
+            self.is_failing = True
+
+    def sync_directory(self, path: Path) -> None:
+        if self.is_failing:
+            raise OSError(errno.EIO, "no")
+        super().sync_directory(path)
+
+
+def test_a_commit_that_fails_takes_nothing_from_one_that_was_acknowledged(tmp_path: Path) -> None:
+    """Both saw that the blob was not there; the other was done first."""
+    disk = Interrupted()
+    store = open_files(tmp_path, disk)
+    put(store, DATA)
+    store.remove([DIGEST])
+    disk.between = lambda: put(store, DATA)
+    assert put_and_fail(store) is not None
+    assert disk.is_failing
+    assert read(store, DIGEST) == DATA
+    store.close()
+
+
+class Overtaken(Disk):
+    """Waits a while in the first sync of a folder, and then fails it."""
+
+    def __init__(self) -> None:
+        self.overtaken = threading.Event()
+        self.entered = threading.Event()
+
+    def sync_directory(self, path: Path) -> None:
+        if path.name == DIGEST.hex()[:2] and not self.entered.is_set():
+            self.entered.set()
+            self.overtaken.wait(0.3)
+            raise OSError(errno.EIO, "no")
+        super().sync_directory(path)
+
+
+def test_a_commit_that_fails_late_takes_nothing_from_one_that_overtook_it(tmp_path: Path) -> None:
+    disk = Overtaken()
+    store = open_files(tmp_path, disk)
+    with ThreadPoolExecutor(1) as pool:
+        failing = pool.submit(put_and_fail, store)
+        assert disk.entered.wait(20)
+        put(store, DATA)
+        disk.overtaken.set()
+        assert failing.result() is not None
+    assert read(store, DIGEST) == DATA
+    store.close()
 
 
 # Power cuts.

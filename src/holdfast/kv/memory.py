@@ -83,6 +83,7 @@ class MemoryKV:
         after: Pending[None] | None = None,
     ) -> Pending[Result]:
         """Plan and write under the lock."""
+        assert len(reads) <= limits.COMPARES_MAX
         done: Promise[Result] = Promise()
         try:
             if after is not None:

@@ -129,22 +129,23 @@ class FileStore:
         """Give a synced file its name; for FileSink alone.
 
         Raises:
-            OSError: the disk refused, and the blob is not there.
+            OSError: the disk refused; the blob is not there, unless it was before.
         """
         path = self._path(digest)
         with self._locks[digest[0]]:
             self._make_folder(path.parent)
             hidden = digest in self._unsynced
+            replaces = path.exists() and not hidden
             self._unsynced.add(digest)
             try:
                 self._disk.rename(temporary, path)
                 self._handles.drop([digest])
                 self._disk.sync_directory(path.parent)
             except OSError:
-                if not temporary.exists():
+                if replaces or (temporary.exists() and not hidden):
+                    self._unsynced.discard(digest)  # either file is whole, and the name is durable
+                elif not temporary.exists():
                     self._withdraw(digest)
-                elif not hidden:
-                    self._unsynced.discard(digest)
                 raise
             self._unsynced.discard(digest)
 

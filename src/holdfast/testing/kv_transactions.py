@@ -82,12 +82,12 @@ class TransactionSuite(Sealed):
         """A token goes from key to key; every transaction that finds it takes it away."""
         commit(kv, Put(b"0", b"token"))
 
-        def step(source: int) -> bool:
+        def step(source: int) -> int:
             keys = [b"%d" % source, b"%d" % ((source + 1) % 5)]
 
-            def move(found: Found) -> Plan[bool]:
+            def move(found: Found) -> Plan[int]:
                 writes: list[Write] = [Delete(keys[0]), Put(keys[1], b"token")]
-                return Plan(writes, True) if found[0] else Plan([], False)
+                return Plan(writes, 1) if found[0] else Plan([], 0)
 
             return kv.transact(keys, move).result()
 
