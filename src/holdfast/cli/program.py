@@ -48,6 +48,16 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; a reader of stdout that goes away ends it quietly."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+        return result
+
 
 @click.group(
     cls=Commands,
@@ -77,10 +87,6 @@ def run(arguments: list[str]) -> int:
     """Run one command and say with which code the process ends."""
     try:
         code = cli.main(arguments, prog_name="holdfast", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return BROKEN_PIPE
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -101,4 +107,7 @@ def _complain(error: BlobError, arguments: list[str]) -> None:
 
         click.echo(wire.error_json(error), err=True)
     else:
-        click.echo(f"holdfast: {error.message}", err=True)
+        place = [str(error.facts[name]) for name in ("bucket", "key") if name in error.facts]
+        click.echo(
+            ": ".join(["holdfast", *filter(None, ["/".join(place)]), error.message]), err=True
+        )
