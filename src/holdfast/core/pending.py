@@ -4,9 +4,12 @@
 to wait on until somebody waits, which matters when thousands a second only ever call back.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
+
+LOGGER = logging.getLogger("holdfast")
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -88,7 +91,14 @@ class Promise(Generic[T]):
         if event is not None:
             event.set()
         for call in callbacks:
+            self._call(call)
+
+    def _call(self, call: Callable[[Any], object]) -> None:
+        """Call back; who settles must not suffer from a defect of who waits."""
+        try:
             call(self)
+        except Exception:
+            LOGGER.exception("promise.callback")
 
     def _wait(self, timeout: float | None) -> None:
         if self._done:

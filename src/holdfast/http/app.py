@@ -22,7 +22,7 @@ from holdfast.core.errors import BlobError, InvalidError, SlowError
 from holdfast.core.store import Span
 from holdfast.http import route
 from holdfast.http.form import Form
-from holdfast.http.message import Answer, Request, error_answer
+from holdfast.http.message import Answer, Request, defect_answer, error_answer
 from holdfast.http.site import Intake, is_transfer
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Endpoint:
             answer = error_answer(error)
         except ClientDisconnect:
             return
+        except Exception as error:  # noqa: BLE001 - the client waits for an answer
+            answer = defect_answer(error, "app")
         name = "cold"
         self._site.counts.requests[name, request.method, answer.status] += 1
         await self._send(request, answer, send)

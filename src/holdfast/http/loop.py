@@ -9,7 +9,10 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from holdfast.core.errors import BlobError
 from holdfast.core.preconditions import format_date
+from holdfast.http import journal
+from holdfast.http.message import Answer, defect_answer, error_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +60,10 @@ class Mailbox:
             letters, self._letters = self._letters, deque()
             self._woken = False
         for receiver, letter in letters:
-            receiver(letter)
+            try:
+                receiver(letter)
+            except Exception as error:  # noqa: BLE001 - the other letters are not to blame
+                journal.defect(error, "mailbox")
 
 
 class Shared:
@@ -77,6 +83,23 @@ class Shared:
         """Stop the watch and end the threads."""
         self._timer.cancel()
         self.disk.shutdown(wait=True)
+
+    def answer_in_thread(
+        self, make: Callable[[], Answer | None], done: Callable[[Answer], None]
+    ) -> None:
+        """Make an answer in a disk thread and hand it to `done` there, exactly once."""
+
+        def run() -> None:
+            try:
+                answer = make()
+                assert answer is not None
+            except BlobError as error:
+                answer = error_answer(error)
+            except Exception as error:  # noqa: BLE001 - the client waits for an answer
+                answer = defect_answer(error, "disk thread")
+            done(answer)
+
+        self.disk.submit(run)
 
     def _watch(self) -> None:
         """Once a second: write the Date header, and let connections look at the time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +11,7 @@ from holdfast import wire
 from holdfast.core.bucket import Description
 from holdfast.core.errors import (
     BlobError,
+    CorruptError,
     InvalidError,
     MethodError,
     UnavailableError,
@@ -17,6 +19,7 @@ from holdfast.core.errors import (
 )
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
+from holdfast.http import journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +31,7 @@ CONDITIONAL = frozenset(
     (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
 )
 DIGESTS = (b"content-digest", b"repr-digest", b"digest")
+SERVER_ERROR = 500
 FORM = b"application/x-www-form-urlencoded"
 JSON_HEAD = b"content-type: application/json\r\nx-content-type-options: nosniff\r\n"
 STATUS_LINES = {
@@ -90,6 +94,10 @@ def json_answer(status: int, body: bytes, head: bytes = b"") -> Answer:
 
 def error_answer(error: BlobError) -> Answer:
     """Answer with the one error shape and the headers that its status asks for."""
+    if error.status >= SERVER_ERROR:
+        level = logging.ERROR if error.status == SERVER_ERROR else logging.WARNING
+        facts = {**error.facts, "code": error.code, "message": error.message}
+        journal.event(level, "request.failed", **facts)
     head = b""
     if isinstance(error, UnavailableError):
         head = b"retry-after: %d\r\n" % error.retry_after_s
@@ -98,6 +106,12 @@ def error_answer(error: BlobError) -> Answer:
     elif isinstance(error, UnsatisfiableError):
         head = b"content-range: bytes */%d\r\n" % error.size_bytes
     return json_answer(error.status, wire.error_json(error), head)
+
+
+def defect_answer(error: BaseException, where: str) -> Answer:
+    """Answer for a defect of ours: logged with its trace, told without details."""
+    journal.defect(error, where)
+    return json_answer(SERVER_ERROR, wire.error_json(CorruptError("an internal error")))
 
 
 def conditions(request: Request) -> Conditions:

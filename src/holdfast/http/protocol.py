@@ -29,7 +29,14 @@ from holdfast.core.errors import (
 )
 from holdfast.http import route
 from holdfast.http.body import Receiver
-from holdfast.http.message import CONDITIONAL, STATUS_LINES, Answer, Request, error_answer
+from holdfast.http.message import (
+    CONDITIONAL,
+    STATUS_LINES,
+    Answer,
+    Request,
+    defect_answer,
+    error_answer,
+)
 from holdfast.http.sender import Sender
 from holdfast.http.site import is_transfer
 
@@ -289,10 +296,18 @@ class HotProtocol(asyncio.Protocol):
             return b""
         if size_bytes:
             self._parser = httptools.HttpRequestParser(self)
+        return self._try(request, size_bytes, rest)
+
+    def _try(self, request: Request, size_bytes: int, rest: bytes) -> bytes:
+        """Start a request, or answer why not."""
         try:
             return self._start(request, size_bytes, rest)
         except BlobError as error:
             return self._deny(error, size_bytes, rest)
+        except Exception as error:  # noqa: BLE001 - the client waits for an answer
+            self._keep = False
+            self._send(defect_answer(error, "hot path"))
+            return b""
 
     def _answer_known(self, path: bytes) -> bool:
         """Answer a plain GET of a path that was served before and did not change."""
@@ -343,15 +358,17 @@ class HotProtocol(asyncio.Protocol):
         self._phase = BUSY
         if request.method in {"GET", "HEAD"}:
             if target.route not in {route.BLOB, route.HASH}:
-                self._in_thread(lambda: self._site.look(request, target))
+                self.shared.answer_in_thread(lambda: self._site.look(request, target), self.post)
             elif (answer := self._read_blob(request, target)) is not None:
                 self._send(answer)
             else:
-                self._in_thread(lambda: self._site.read(request, target, wait=True))
+                self.shared.answer_in_thread(
+                    lambda: self._site.read(request, target, wait=True), self.post
+                )
         elif size_bytes:
             raise InvalidError("content-length", size_bytes, "0 for a copy or a move")
         else:
-            self._site.change(request, target, self._post)
+            self._site.change(request, target, self.post)
         return rest
 
     def _read_blob(self, request: Request, target: Target) -> Answer | None:
@@ -391,19 +408,6 @@ class HotProtocol(asyncio.Protocol):
     def post(self, answer: Answer) -> None:
         """Send `answer` for the request that is being answered; safe from any thread."""
         self.shared.mailbox.post(self._send, answer)
-
-    _post = post
-
-    def _in_thread(self, make: Callable[[], Answer | None]) -> None:
-        def run() -> None:
-            try:
-                answer = make()
-            except BlobError as error:
-                answer = error_answer(error)
-            assert answer is not None
-            self.post(answer)
-
-        self.shared.disk.submit(run)
 
     def _send(self, answer: Answer) -> None:
         """Send an answer, then go on with what came meanwhile."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import signal
 import socket
 import sys
 from functools import partial
@@ -15,6 +17,7 @@ from holdfast.core.errors import UnavailableError
 from holdfast.core.seams import SystemClock
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
+from holdfast.http import journal
 from holdfast.http.app import make_app
 from holdfast.http.loop import Shared
 from holdfast.http.protocol import HotProtocol
@@ -35,15 +38,19 @@ def serve(settings: Settings) -> None:
         UnavailableError: the folder is in use, or the address is.
         CorruptError, UnsupportedError: the folder cannot be read.
     """
+    journal.start(settings.log_level, settings.log_format)
     bounds = Limits(settings.max_body_bytes, settings.content_max_body_bytes)
     with open_depot(settings.data, bounds, settings.small_blob_bytes_max) as depot:
+        journal.event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
         listener = _listen(settings.host, settings.port)
         server = Server(Site(depot), settings)
+        server.stop_on_signals()
         try:
             server.run(sockets=[listener])
         finally:
             server.close()
             listener.close()
+    journal.event(logging.INFO, "store.closed", data=str(settings.data))
 
 
 class Server(uvicorn.Server):
@@ -82,6 +89,15 @@ class Server(uvicorn.Server):
             line = f"holdfast serves {self._settings.data} at {scheme}://{name}:{port}\n"
             sys.stdout.write(line)
             sys.stdout.flush()
+
+    def stop_on_signals(self) -> None:
+        """Stop on SIGINT and SIGTERM, and survive them until the store is closed.
+
+        uvicorn raises a signal again when it has stopped; by default that would end the process
+        before the last commits are drained.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
 
     def close(self) -> None:
         """End the threads of the loop."""

@@ -19,6 +19,7 @@ from holdfast.http.message import (
     Answer,
     Request,
     conditions,
+    defect_answer,
     description,
     error_answer,
     json_answer,
@@ -224,14 +225,18 @@ def complete(
     except BlobError as error:
         done(error_answer(error))
         return
+    except Exception as error:  # noqa: BLE001 - the client waits for an answer
+        done(defect_answer(error, "site"))
+        return
 
     def end(ended: Pending[Any]) -> None:
         error = ended.exception()
         if error is None:
             done(make(ended.result()))
-        else:
-            assert isinstance(error, BlobError)
+        elif isinstance(error, BlobError):
             done(error_answer(error))
+        else:
+            done(defect_answer(error, "commit"))
 
     future.add_done_callback(end)
 

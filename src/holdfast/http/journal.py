@@ -1,0 +1,74 @@
+"""The server's log: one event a line on standard error, for people or for machines.
+
+An event has a name and fields (`log.recovered records=3`); no message is put together from parts
+and no secret is ever a field.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from holdfast.core.errors import Fact
+
+LOGGER = logging.getLogger("holdfast")
+FIELDS = "fields"
+
+
+class TextFormat(logging.Formatter):
+    """For people: time, level, event, then fields as name=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one line."""
+        moment, fields = _moment(record), _fields(record)
+        pairs = " ".join(f"{name}={value!r}" for name, value in fields.items())
+        return f"{moment} {record.levelname.lower()} {record.getMessage()} {pairs}".rstrip()
+
+
+class JsonFormat(logging.Formatter):
+    """For machines: one JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one line."""
+        head = {"time": _moment(record), "level": record.levelname.lower()}
+        line = {**head, "event": record.getMessage(), **_fields(record)}
+        return msgspec.json.encode(line).decode()
+
+
+def start(level: str, style: str) -> None:
+    """Send events of `level` and above to standard error, as `text` or `json`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormat() if style == "json" else TextFormat())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def event(level: int, name: str, **fields: Fact) -> None:
+    """Log one event."""
+    LOGGER.log(level, name, extra={FIELDS: fields})
+
+
+def defect(error: BaseException, where: str) -> None:
+    """Log an error that only a wrong program raises, with its trace."""
+    trace = "".join(traceback.format_exception(error))
+    event(logging.ERROR, "defect", where=where, error=repr(error), trace=trace)
+
+
+def _moment(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Fact]:
+    fields: dict[str, Fact] = getattr(record, FIELDS, {})
+    if record.exc_info and record.exc_info[1] is not None:
+        trace = "".join(traceback.format_exception(record.exc_info[1]))
+        return {**fields, "trace": trace}
+    return fields
