@@ -5,10 +5,14 @@ that last changed it. The ordered stream of commits is the event log: `watch` re
 here are plain tuples because thousands are made a second.
 """
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from holdfast.core.pending import Pending
+
+COUNTER_BYTES = 8
 
 Result = TypeVar("Result")
 
@@ -176,18 +180,11 @@ def counters(value: bytes | None) -> tuple[int, ...]:
     >>> counters(add_counters(None, (1, -2)))
     (1, -2)
     """
-    if value is None:
-        return ()
-    return tuple(
-        int.from_bytes(value[at : at + 8], "little", signed=True) for at in range(0, len(value), 8)
-    )
+    return () if value is None else struct.unpack(f"<{len(value) // COUNTER_BYTES}q", value)
 
 
 def add_counters(value: bytes | None, deltas: tuple[int, ...]) -> bytes:
     """Apply an `Add` to the value that it meets; missing counters begin at zero."""
     old = counters(value)
-    width = max(len(old), len(deltas))
-    padded = zip(
-        old + (0,) * (width - len(old)), deltas + (0,) * (width - len(deltas)), strict=True
-    )
-    return b"".join((a + b).to_bytes(8, "little", signed=True) for a, b in padded)
+    sums = [a + b for a, b in zip_longest(old, deltas, fillvalue=0)]
+    return struct.pack(f"<{len(sums)}q", *sums)

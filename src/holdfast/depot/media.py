@@ -40,6 +40,10 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"MZ", "application/vnd.microsoft.portable-executable"),
     (b"\x7fELF", "application/x-elf"),
 )
+BY_FIRST_BYTE = {
+    first: [pair for pair in SIGNATURES if pair[0][:1] == first]
+    for first in {signature[:1] for signature, _ in SIGNATURES}
+}
 BRANDS = {  # ISO base media files: the major brand at byte 8 (mp4ra.org)
     b"avif": "image/avif",
     b"avis": "image/avif",
@@ -84,7 +88,7 @@ def sniff(head: Buffer) -> str | None:
         return BRANDS.get(start[8:12], "video/mp4")
     if start[:4] == b"\x1a\x45\xdf\xa3":  # EBML: WebM and Matroska differ in the DocType
         return "video/webm" if b"webm" in start else "video/x-matroska"
-    for signature, content_type in SIGNATURES:
+    for signature, content_type in BY_FIRST_BYTE.get(start[:1], ()):
         if start.startswith(signature):
             return content_type
     return None
