@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from holdfast.core.errors import BlobError
 from holdfast.core.kv import Versioned
 from holdfast.core.pending import Promise
-from holdfast.log.index import Location, Position
+from holdfast.log.index import Last, Location, Position
 from holdfast.log.record import (
     HEADER_BYTES,
     NO_NAME,
@@ -93,6 +93,7 @@ class Batch:
         self._changed_keys: dict[bytes, Versioned | None] = {}
         self._blobs: dict[bytes, Location] = {}
         self._new_blobs: dict[bytes, Location] = {}
+        self._last: Last | None = None
 
     def fetch(self, needs: Sequence[Needs]) -> None:
         """Read what the requests need, at once."""
@@ -154,7 +155,7 @@ class Batch:
         if self.buffers:
             self._write_keys()
             self._index.put_blobs(self._txn, self._new_blobs)
-            self._index.set_applied(self._txn, end)
+            self._index.set_applied(self._txn, end, self._last)
         return end
 
     def _write_keys(self) -> None:
@@ -167,6 +168,8 @@ class Batch:
         total = checksum(payload)
         durable_bytes = self.start.offset
         header = Header(kind, codec, len(payload), content_bytes, durable_bytes, name, total)
-        self.buffers.append(pack(header, self._salt, self.end))
+        packed = pack(header, self._salt, self.end)
+        self._last = Last(self.start.segment_id, self.end, packed)
+        self.buffers.append(packed)
         self.buffers.append(payload)
         self.end += HEADER_BYTES + len(payload)

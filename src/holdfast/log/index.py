@@ -7,12 +7,14 @@ file `state` beside it tells the two apart: it names the boot in which the index
 says that it was closed in order.
 
 Tables: `blobs` digest -> Location; `keys` and `tails` (log/keys.py) key -> revision and value;
-`batches` first revision of a commit record -> its Position; `facts` -> the applied Position.
+`batches` first revision of a commit record -> its Position; `facts` -> the applied Position, and
+the header of the last applied record, by which the index knows its log again.
 A read transaction lives as long as one call, for an old one would pin every page freed since.
 """
 
 from __future__ import annotations
 
+import shutil
 import struct
 from contextlib import contextmanager
 from itertools import islice
@@ -32,12 +34,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Txn = lmdb.Transaction[bytes]
+    Table = lmdb._Database  # noqa: SLF001 - the wheel names no public type
 
 APPLIED = b"applied"
+LAST = b"last"
+PLACE = struct.Struct("<QQ")
 LOCATION = struct.Struct("<QIIIB")
 POSITION = struct.Struct("<QQQ")
 REVISION_BYTES = 8
 READERS_MAX = 1024
+DAMAGED = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
 
 
 class Location(NamedTuple):
@@ -58,10 +70,30 @@ class Position(NamedTuple):
     revision: int
 
 
+class Last(NamedTuple):
+    """The newest record that is applied."""
+
+    segment_id: int
+    offset: int
+    header: bytes
+
+
 class Index:
     """Reads from any thread; one writer at a time, inside `writing`."""
 
     def __init__(self, path: Path) -> None:
+        """Open or create.
+
+        Raises:
+            CorruptError: what is there is no index, or only a part of one.
+            FullError, UnavailableError: the disk refuses.
+        """
+        try:
+            self._open(path)
+        except lmdb.Error as error:
+            raise map_error(error) from error
+
+    def _open(self, path: Path) -> None:
         self._environment = lmdb.open(
             str(path),
             map_size=limits.INDEX_MAP_BYTES,
@@ -72,10 +104,22 @@ class Index:
             readahead=False,
             mode=0o600,
         )
+        used_bytes = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
+        if (path / "data.mdb").stat().st_size < used_bytes:
+            self._environment.close()
+            raise lmdb.CorruptedError(
+                "half a file"
+            )  # to read behind the end of the file would kill the process
         self._blobs = self._environment.open_db(b"blobs")
         self._batches = self._environment.open_db(b"batches")
         self._facts = self._environment.open_db(b"facts")
         self._keys = Keys(self._environment)
+
+    def _begin(self, table: Table | None = None) -> Txn:
+        try:
+            return self._environment.begin(table)
+        except lmdb.Error as error:
+            raise map_error(error) from error
 
     @contextmanager
     def writing(self) -> Iterator[Txn]:
@@ -94,7 +138,7 @@ class Index:
 
     def locate(self, digest: bytes) -> Location | None:
         """Find a blob."""
-        with self._environment.begin(self._blobs) as txn:
+        with self._begin(self._blobs) as txn:
             found = txn.get(digest)
         return None if found is None else Location._make(LOCATION.unpack(found))
 
@@ -117,7 +161,7 @@ class Index:
     def blobs(self, after: bytes, limit: int) -> list[tuple[Digest, Location]]:
         """Up to `limit` blobs behind the digest `after`, in order."""
         found: list[tuple[Digest, Location]] = []
-        with self._environment.begin(self._blobs) as txn, txn.cursor() as cursor:
+        with self._begin(self._blobs) as txn, txn.cursor() as cursor:
             more = cursor.set_range(after)
             if more and cursor.key() == after:
                 more = cursor.next()
@@ -132,7 +176,7 @@ class Index:
     def get(self, key: bytes, txn: Txn | None = None) -> Versioned | None:
         """Read a key; in `txn`, if given, with its unfinished writes."""
         if txn is None:
-            with self._environment.begin() as reading:
+            with self._begin() as reading:
                 stored = self._keys.get(reading, key)
         else:
             stored = self._keys.get(txn, key)
@@ -149,7 +193,7 @@ class Index:
         self, start: bytes, end: bytes, limit: int, *, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
         """Up to `limit` keys in order, with what `split` takes apart."""
-        with self._environment.begin() as txn:
+        with self._begin() as txn:
             return list(islice(self._keys.walk(txn, start, end, reverse=reverse), limit))
 
     def is_empty(self, start: bytes, end: bytes, txn: Txn) -> bool:
@@ -178,7 +222,7 @@ class Index:
     def batches(self, revision: int, limit: int) -> list[Position]:
         """Where the commit records that hold `revision` and those behind it lie."""
         found: list[Position] = []
-        with self._environment.begin(self._batches) as txn, txn.cursor() as cursor:
+        with self._begin(self._batches) as txn, txn.cursor() as cursor:
             more = cursor.set_range(revision.to_bytes(REVISION_BYTES, "big"))
             if not more or int.from_bytes(cursor.key(), "big") > revision:
                 more = cursor.prev() if more else cursor.last()
@@ -190,17 +234,28 @@ class Index:
 
     def applied(self) -> Position | None:
         """How far the log is applied; None in an empty index."""
-        with self._environment.begin(self._facts) as txn:
+        with self._begin(self._facts) as txn:
             stored = txn.get(APPLIED)
         return None if stored is None else Position(*POSITION.unpack(stored))
 
-    def set_applied(self, txn: Txn, position: Position) -> None:
-        """Move the position, in the transaction that applied up to it."""
+    def last(self) -> Last | None:
+        """The newest record that is applied; None in an empty index."""
+        with self._begin(self._facts) as txn:
+            stored = txn.get(LAST)
+        if stored is None:
+            return None
+        segment_id, offset = PLACE.unpack_from(stored)
+        return Last(segment_id, offset, stored[PLACE.size :])
+
+    def set_applied(self, txn: Txn, position: Position, last: Last | None) -> None:
+        """Move the position, in the transaction that applied up to it; `last` if there is a new."""
         txn.put(APPLIED, POSITION.pack(*position), db=self._facts)
+        if last is not None:
+            txn.put(LAST, PLACE.pack(last.segment_id, last.offset) + last.header, db=self._facts)
 
     def counts(self) -> tuple[int, int]:
         """How many blobs and keys there are (keys over 500 bytes that share a beginning: one)."""
-        with self._environment.begin() as txn:
+        with self._begin() as txn:
             return txn.stat(self._blobs)["entries"], txn.stat(self._keys.table)["entries"]
 
     def sync(self) -> None:
@@ -212,6 +267,25 @@ class Index:
         self._environment.close()
 
 
+def open_index(path: Path) -> Index:
+    """Open the index in `path`, an empty one in the place of a damaged one.
+
+    Raises:
+        FullError, UnavailableError, OSError: the disk refuses.
+    """
+    try:
+        return Index(path)
+    except CorruptError:
+        return renew_index(path)
+
+
+def renew_index(path: Path) -> Index:
+    """Begin a new index in the place of one that nobody has open."""
+    shutil.rmtree(path)
+    path.mkdir(mode=0o700)
+    return Index(path)
+
+
 def split(stored: bytes) -> Versioned:
     """Take a key's stored value apart."""
     return Versioned(stored[REVISION_BYTES:], int.from_bytes(stored[:REVISION_BYTES], "big"))
@@ -221,6 +295,6 @@ def map_error(error: lmdb.Error) -> FullError | UnavailableError | CorruptError:
     """Say what an error of LMDB means."""
     if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
         return FullError("the index cannot grow: the disk is full")
-    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.PanicError):
+    if isinstance(error, DAMAGED):
         return CorruptError("the index is damaged: stop, remove the folder `index`, start again")
     return UnavailableError(f"the index refuses: {error}")

@@ -14,16 +14,17 @@ import fcntl
 import os
 import shutil
 import threading
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.errors import CorruptError, UnavailableError, UnsupportedError
+from holdfast.core.errors import BlobError, CorruptError, UnavailableError, UnsupportedError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy, boot_id
 from holdfast.log.batch import Job, Needs
-from holdfast.log.index import Index, Location
+from holdfast.log.index import Location, open_index, renew_index
 from holdfast.log.record import (
     HEADER_BYTES,
     Kind,
@@ -33,8 +34,7 @@ from holdfast.log.record import (
     unpack,
     unpack_trusted,
 )
-from holdfast.log.recovery import Replay
-from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
+from holdfast.log.recovery import Damage, Replay
 from holdfast.log.segment import Segment, SegmentHeader, segment_ids
 from holdfast.log.writer import Writer
 
@@ -43,14 +43,15 @@ if TYPE_CHECKING:
 
     from holdfast.core.pending import Promise
     from holdfast.log.batch import Batch, Result
-    from holdfast.log.index import Position
+    from holdfast.log.index import Last, Position
 
 FORMAT = 1
 CLEAN = "clean"
+CHECKSUM_BYTES = 8
 NO_NEEDS = Needs()
 
 
-class _Marker(msgspec.Struct, forbid_unknown_fields=True):
+class _Marker(msgspec.Struct):
     """The content of DIR/HOLDFAST."""
 
     format: int
@@ -70,9 +71,9 @@ class Log:
         """Open or create the log in `path`.
 
         Raises:
-            UnavailableError: another process has it open, or the disk refuses.
+            FullError, UnavailableError: another process has it open, or the disk refuses.
             UnsupportedError: a newer holdfast wrote it.
-            CorruptError: a segment's header is damaged.
+            CorruptError: a segment's header is damaged, or there are no segments any more.
         """
         self._path = path
         self._root = path / "log"
@@ -84,18 +85,21 @@ class Log:
         self._closed = False
         try:
             self.disk.make_directory(self._root)
-            self._guard = _lock_folder(path / "lock")
-            self._open()
+            with ExitStack() as undo:
+                self._guard = _lock_folder(path / "lock")
+                undo.callback(os.close, self._guard)
+                self._open(undo)
+                undo.pop_all()
         except OSError as error:
             raise UnavailableError(f"cannot open {path}: {error.strerror}") from error
 
-    def _open(self) -> None:
+    def _open(self, undo: ExitStack) -> None:
         self.id = self._identify()
         if not segment_ids(self._root):
             self._create_first()
-        same_boot = self._open_index()
+        same_boot, missing = self._open_index(undo)
         replay = Replay(self._root, self.disk, self.index, same_boot=same_boot)
-        active, end, self.recovery = replay.run(segment_ids(self._root))
+        active, end, self.recovery = replay.run(segment_ids(self._root), missing)
         self._writer = Writer(self._root, self.index, self._seams, active, end)
         self._writer.on_commit = self._announce
 
@@ -190,16 +194,20 @@ class Log:
             return self._committed.wait_for(lambda: self.revision >= revision, wait_s)
 
     def close(self) -> None:
-        """Finish queued writes, sync the index and say that it is whole; idempotent."""
+        """Finish queued writes, sync the index and say that it is whole; idempotent.
+
+        A disk that refuses now costs the next opening a replay, and nothing else.
+        """
         if self._closed:
             return
         self._closed = True
-        self._writer.close()
-        if self._writer.healthy_end:
-            self.index.sync()
+        with suppress(OSError, BlobError):
+            self._writer.close()
+            if self._writer.healthy_end:
+                self.index.sync()
+                self.index.close()
+                self._write_state(CLEAN)
         self.index.close()
-        if self._writer.healthy_end:
-            self._write_state(CLEAN)
         self._segments.clear()
         os.close(self._guard)
 
@@ -251,35 +259,62 @@ class Log:
         return marker.id
 
     def _create_first(self) -> None:
+        """Make the first segment.
+
+        Raises:
+            CorruptError: there is an index, so there were segments.
+        """
+        if (self._path / "index" / "state").exists():
+            raise CorruptError("the segments are gone; remove the folder `index` to begin anew")
         salt = int.from_bytes(self._seams[2].random_bytes(8), "little")
         Segment.create(self.disk, self._root, SegmentHeader(1, salt, self._seams[1].now_us()))
 
-    def _open_index(self) -> bool:
-        """Open the index, an empty one if it cannot be trusted; True without a boot between."""
+    def _open_index(self, undo: ExitStack) -> tuple[bool, list[Damage]]:
+        """Open the index, an empty one if it cannot be trusted.
+
+        Says whether the machine did not boot in between, and what the log is known to have lost.
+        """
         folder = self._path / "index"
         state = folder / "state"
-        before = state.read_text() if state.exists() else ""
-        same_boot = before == boot_id() != ""
-        if before != CLEAN and not same_boot:
+        before = state.read_bytes() if state.exists() else b""
+        same_boot = before == boot_id().encode() != b""
+        if before != CLEAN.encode() and not same_boot:
             shutil.rmtree(folder, ignore_errors=True)
         self.disk.make_directory(folder)
-        self.index = Index(folder)
-        if not self._is_of_this_log(self.index.applied()):
+        self.index = undo.enter_context(closing(open_index(folder)))
+        missing = self._missing(self.index.applied())
+        if missing or not self._is_of_this_log(self.index.last()):
             self.index.close()
-            shutil.rmtree(folder)
-            self.disk.make_directory(folder)
-            self.index = Index(folder)
+            self.index = undo.enter_context(closing(renew_index(folder)))
         self._write_state(boot_id())
-        return same_boot
+        return same_boot, missing
 
-    def _is_of_this_log(self, applied: Position | None) -> bool:
-        """Whether the log still reaches the position that the index has applied."""
+    def _missing(self, applied: Position | None) -> list[Damage]:
+        """What the index has applied and the log does not hold any more."""
         if applied is None:
-            return True
-        if applied.segment_id not in segment_ids(self._root):
+            return []
+        size_bytes = 0
+        if applied.segment_id in segment_ids(self._root):
+            size_bytes = Segment.open(self.disk, self._root, applied.segment_id).size_bytes
+        if applied.offset <= size_bytes:
+            return []
+        return [Damage(applied.segment_id, size_bytes, applied.offset - size_bytes)]
+
+    def _is_of_this_log(self, last: Last | None) -> bool:
+        """Whether the last record that the index has applied stands where it stood.
+
+        A header that differs in a few bytes only is the same one, rotten: two records differ in
+        their checksums.
+        """
+        if last is None:
+            return self.index.applied() is None
+        if last.segment_id not in segment_ids(self._root):
             return False
-        segment = Segment.open(self.disk, self._root, applied.segment_id)
-        return FIRST_OFFSET <= applied.offset <= segment.size_bytes
+        segment = Segment.open(self.disk, self._root, last.segment_id)
+        header = self.disk.pread(segment.descriptor, len(last.header), last.offset)
+        if len(header) != len(last.header):
+            return False
+        return sum(a != b for a, b in zip(header, last.header, strict=True)) < CHECKSUM_BYTES
 
     def _write_state(self, state: str) -> None:
         self._write(self._path / "index" / "state", state.encode())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
 from holdfast.core.kv import Versioned
-from holdfast.log.index import Location, Position
+from holdfast.log.index import Last, Location, Position
 from holdfast.log.record import (
     HEADER_BYTES,
     MAGIC,
@@ -24,13 +24,14 @@ from holdfast.log.record import (
     checksum,
     decode_commits,
     name_revision,
+    pack,
     unpack,
 )
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import Segment
+from holdfast.log.segment import Segment, SegmentHeader, pack_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from holdfast.core.seams import Disk
@@ -140,13 +141,15 @@ class Scan:
 class Step:
     """Records of one segment that one index transaction applies."""
 
-    def __init__(self, index: Index, txn: Txn, segment_id: int, position: Position) -> None:
+    def __init__(self, index: Index, txn: Txn, segment: SegmentHeader, position: Position) -> None:
         self._index = index
         self._txn = txn
-        self._segment_id = segment_id
+        self._segment_id = segment.id
+        self._salt = segment.salt
         self._position = position
         self._blobs: dict[bytes, Location] = {}
         self._keys: dict[bytes, Versioned | None] = {}
+        self._last: Record | None = None
         self.damages: list[Damage] = []
         self.records = 0
 
@@ -157,6 +160,7 @@ class Step:
             self._position = self._position._replace(offset=found.offset + found.size_bytes)
             return
         self.records += 1
+        self._last = found
         header, payload = found.header, found.payload
         if header.kind == Kind.BLOB:
             sizes = (header.payload_bytes, header.content_bytes, header.codec)
@@ -171,7 +175,11 @@ class Step:
         """Write what was taken to the index, and how far the log is applied now."""
         self._index.put_blobs(self._txn, self._blobs)
         self._index.put_keys(self._txn, self._keys)
-        self._index.set_applied(self._txn, self._position)
+        last = None
+        if self._last is not None:
+            header = pack(self._last.header, self._salt, self._last.offset)
+            last = Last(self._segment_id, self._last.offset, header)
+        self._index.set_applied(self._txn, self._position, last)
         return self._position
 
     def _commit(self, header: Header, found: Record) -> None:
@@ -200,17 +208,22 @@ class Replay:
         self._records = 0
         self._truncated_bytes = 0
 
-    def run(self, segment_ids: list[int]) -> tuple[Segment, Position, Recovery]:
+    def run(
+        self, segment_ids: list[int], missing: Sequence[Damage]
+    ) -> tuple[Segment, Position, Recovery]:
         """Apply what the index lacks; return the newest segment, open for writing, and its end.
+
+        `missing` is what was known and is not there any more; it is reported with the damages.
 
         Raises:
             CorruptError: a segment's own header is damaged.
             OSError: the disk refuses.
         """
         assert segment_ids
+        self._damages += missing
         position = self._index.applied() or Position(segment_ids[0], FIRST_OFFSET, 0)
         newest = segment_ids[-1]
-        segment = None
+        segment = end = None
         for segment_id in segment_ids:
             if segment_id < position.segment_id:
                 continue
@@ -218,14 +231,21 @@ class Replay:
                 position = Position(segment_id, FIRST_OFFSET, position.revision)
             is_newest = segment_id == newest
             segment = Segment.open(self._disk, self._root, segment_id, writable=is_newest)
+            self._check_header(segment)
             end = self._durable_end(segment, position.offset) if is_newest else None
             position = self._apply(segment, position, end)
         assert segment is not None
-        self._cut(segment, position.offset)
+        self._cut(segment, position.offset, is_torn=end is not None)
         report = Recovery(
             len(segment_ids), self._records, self._truncated_bytes, tuple(self._damages)
         )
         return segment, position, report
+
+    def _check_header(self, segment: Segment) -> None:
+        """Report a header that could be read although it is damaged."""
+        stored = self._disk.pread(segment.descriptor, FIRST_OFFSET, 0)
+        if stored != pack_header(segment.header):
+            self._damages.append(Damage(segment.header.id, 0, FIRST_OFFSET))
 
     def _durable_end(self, segment: Segment, start: int) -> int | None:
         """Where the tail of the newest segment is torn; None when it is not."""
@@ -244,7 +264,7 @@ class Replay:
             scan = takewhile(lambda found: found.offset < end, scan)
         while found := list(islice(scan, TRANSACTION_RECORDS)):
             with self._index.writing() as txn:
-                step = Step(self._index, txn, segment.header.id, position)
+                step = Step(self._index, txn, segment.header, position)
                 for one in found:
                     step.take(one)
                 position = step.finish()
@@ -252,17 +272,17 @@ class Replay:
             self._records += step.records
         return position
 
-    def _cut(self, segment: Segment, end: int) -> None:
+    def _cut(self, segment: Segment, end: int, *, is_torn: bool) -> None:
         """Erase what lies behind the end of the newest segment."""
         size_bytes = segment.size_bytes
-        tail = self._disk.pread(segment.descriptor, size_bytes - end, end)
-        torn_bytes = len(tail.rstrip(b"\x00"))
-        if torn_bytes:
-            self._set_aside(segment, end, tail[:torn_bytes])
-            self._truncated_bytes = torn_bytes
+        if is_torn:
+            tail = self._disk.pread(segment.descriptor, size_bytes - end, end).rstrip(b"\x00")
+            self._set_aside(segment, end, tail)
+            self._truncated_bytes = len(tail)
         if size_bytes != end:
             self._disk.truncate(segment.descriptor, end)
-            self._disk.sync(segment.descriptor)
+        if size_bytes != end or self._records:
+            self._disk.sync(segment.descriptor)  # the records behind will call these durable
 
     def _set_aside(self, segment: Segment, end: int, tail: bytes) -> None:
         """Keep the bytes of a torn tail beside the log, for people to look at."""

@@ -1,8 +1,9 @@
 """Segments: the files of the log (docs/format.md, "Segments").
 
-A segment is `<20 digits>.seg` with a header of 64 bytes and then records. Ids grow and are never
-used again, because the newest segment is never removed. Only the newest is written; space is
-reserved ahead of it in zeros, so that a sync has no file size to write.
+A segment is `<20 digits>.seg` with a header of 64 bytes and then records. The header holds the
+salt, without which no record can be told from garbage, twice, each with a checksum. Ids grow and
+are never used again, because the newest segment is never removed. Only the newest is written;
+space is reserved ahead of it in zeros, so that a sync has no file size to write.
 """
 
 import os
@@ -21,7 +22,7 @@ from holdfast.core.seams import Buffer, Disk
 
 MAGIC = b"\x89HFSEG\r\n"
 VERSION = 1
-HEADER = struct.Struct("<8sIIQQQ16xQ")
+HEADER = struct.Struct("<8sIIQQQQQQ")  # the last three: salt again, its checksum, checksum
 HEADER_BYTES = HEADER.size
 NAME = re.compile(r"([0-9]{20})\.seg")
 
@@ -48,20 +49,26 @@ def segment_ids(root: Path) -> list[int]:
 
 def pack_header(header: SegmentHeader) -> bytes:
     """Encode a segment's header."""
-    packed = HEADER.pack(MAGIC, VERSION, HEADER_BYTES, *header, 0)[:-8]
+    spare = (header.salt, _spare_sum(header.id, header.salt))
+    packed = HEADER.pack(MAGIC, VERSION, HEADER_BYTES, *header, *spare, 0)[:-8]
     return packed + xxh3_64_intdigest(packed).to_bytes(8, "little")
 
 
-def unpack_header(data: Buffer) -> SegmentHeader | None:
-    """Decode a segment's header; None when it is damaged."""
+def unpack_header(data: Buffer, segment_id: int) -> SegmentHeader | None:
+    """Decode the header of a segment; None when it is another's or too damaged."""
     if len(data) < HEADER_BYTES:
         return None
-    magic, version, header_bytes, *fields, total = HEADER.unpack_from(data)
-    if (magic, version, header_bytes) != (MAGIC, VERSION, HEADER_BYTES):
-        return None
-    if xxh3_64_intdigest(data[: HEADER_BYTES - 8]) != total:
-        return None
-    return SegmentHeader(*fields)
+    magic, version, header_bytes, *fields, salt, spare_sum, total = HEADER.unpack_from(data)
+    header = SegmentHeader(*fields)
+    is_known = (magic, version, header_bytes) == (MAGIC, VERSION, HEADER_BYTES)
+    if is_known and total.to_bytes(8, "little") == pack_header(header)[-8:]:
+        return header if header.id == segment_id else None
+    is_spare_good = spare_sum == _spare_sum(segment_id, salt)
+    return SegmentHeader(segment_id, salt, 0) if is_spare_good else None
+
+
+def _spare_sum(segment_id: int, salt: int) -> int:
+    return xxh3_64_intdigest(struct.pack("<QQ", segment_id, salt))
 
 
 class Segment:
@@ -84,12 +91,16 @@ class Segment:
             OSError: it cannot be opened.
         """
         path = segment_path(root, segment_id)
-        descriptor = disk.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        mode = os.O_RDWR if writable else os.O_RDONLY
+        descriptor = disk.open(path, mode | os.O_NONBLOCK)  # which only a pipe would mind
         header = None
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            header = unpack_header(disk.pread(descriptor, HEADER_BYTES, 0))
-        if header is None or header.id != segment_id:
-            disk.close(descriptor)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                header = unpack_header(disk.pread(descriptor, HEADER_BYTES, 0), segment_id)
+        finally:
+            if header is None:
+                disk.close(descriptor)
+        if header is None:
             raise CorruptError("the segment's header is damaged", file=path.name)
         return cls(disk, path, descriptor, header)
 

@@ -1,0 +1,104 @@
+"""The few steps that tests of the log are made of."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.digest import Digest
+from holdfast.core.kv import Put
+from holdfast.core.pending import Promise
+from holdfast.core.seams import Disk
+from holdfast.core.store import Store
+from holdfast.kv.embedded import EmbeddedKV
+from holdfast.log.log import Log
+from holdfast.stores.segments import SegmentStore
+from holdfast.testing.blobs import read
+from holdfast.testing.kv_steps import everything
+
+SHARED_MEMORY = Path("/dev/shm")
+BEFORE_THE_POWER_CUT = "another boot"
+
+Contents = tuple[dict[bytes, bytes], dict[bytes, bytes]]
+"""Blobs by digest, and the values of all keys."""
+
+
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A folder in memory, if there is such a thing: for tests that open a log many times."""
+    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        yield Path(folder)
+
+
+def put_blob(log: Log, data: bytes) -> Digest:
+    """Store a blob and wait."""
+    digest = Digest.of(data)
+    begin_blob(log, data).result()
+    return digest
+
+
+def begin_blob(log: Log, data: bytes) -> Promise[None]:
+    """Queue a blob, whether it is there or not."""
+    digest = Digest.of(data)
+    return log.submit(lambda batch: batch.add_blob(digest, data, len(data), 0), len(data))
+
+
+def put_key(log: Log, key: bytes, value: bytes) -> None:
+    """Set a key and wait."""
+    EmbeddedKV(log).commit([], [Put(key, value)]).result()
+
+
+def contents(log: Log) -> Contents:
+    """Everything that can be read."""
+    store: Store = SegmentStore(log)
+    blobs = {bytes(ref.digest): read(store, ref.digest) for ref in store.scan()}
+    assert None not in blobs.values()
+    keys = {item.key: item.value for item in everything(EmbeddedKV(log))}
+    return blobs, keys  # type: ignore[return-value]  # no None, as asserted
+
+
+def reopened(folder: Path, disk: Disk | None = None) -> Contents:
+    """What a new opening of a folder reads."""
+    with Log(folder, disk) as log:
+        return contents(log)
+
+
+def dump(log: Log) -> list[Any]:
+    """All that the index holds, but for the numbers of nodes, which only order tells."""
+    index = log.index
+    keys = index.scan(b"", b"\xff" * 4097, 1_000_000)
+    assert keys[::-1] == index.scan(b"", b"\xff" * 4097, 1_000_000, reverse=True)
+    blobs = index.blobs(b"", 1_000_000)
+    return [keys, blobs, index.batches(0, 1_000_000), index.applied(), index.last()]
+
+
+def kill(folder: Path, target: Path) -> Path:
+    """What lies on the disk if the process dies now."""
+    return Path(shutil.copytree(folder, target))
+
+
+def cut_power(folder: Path) -> None:
+    """Make a killed folder one of a machine that has booted since."""
+    (folder / "index" / "state").write_text(BEFORE_THE_POWER_CUT)
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segments of a folder, oldest first."""
+    return sorted((folder / "log").glob("*.seg"))
+
+
+def newest(folder: Path) -> Path:
+    """The segment that is written to."""
+    return segments(folder)[-1]
+
+
+def flip(path: Path, offset: int, mask: int = 0xFF) -> None:
+    """Damage one byte."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes((byte ^ mask,)))

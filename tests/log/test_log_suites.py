@@ -1,0 +1,74 @@
+"""The suites of the contracts on the engine: bare, tiered over files, and as a key-value space."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from log_steps import SHARED_MEMORY
+
+from holdfast.core.kv import KV
+from holdfast.core.limits import SMALL_BLOB_BYTES_MAX
+from holdfast.core.seams import Disk, SystemClock, SystemEntropy
+from holdfast.core.store import Store
+from holdfast.kv.embedded import EmbeddedKV
+from holdfast.log.log import Log
+from holdfast.stores.files import FileStore
+from holdfast.stores.segments import SegmentStore
+from holdfast.stores.tiered import TieredStore
+from holdfast.testing.kv_suite import KVSuite
+from holdfast.testing.store_suite import StoreSuite
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the machines reopen in memory, if there is such a thing."""
+    if SHARED_MEMORY.is_dir():
+        monkeypatch.setattr(tempfile, "tempdir", str(SHARED_MEMORY))
+
+
+class TestSegmentStore(StoreSuite):
+    def open_store(self, folder: Path) -> Store:
+        self.logs: dict[Store, Log] = getattr(self, "logs", {})
+        log = Log(folder)
+        store = SegmentStore(log)
+        self.logs[store] = log
+        return store
+
+    def close_store(self, store: Store) -> None:
+        store.close()
+        self.logs[store].close()
+
+
+class TestTieredOfSegmentsAndFiles(StoreSuite):
+    """The store of one machine, as depot/local.py puts it together."""
+
+    def open_store(self, folder: Path) -> Store:
+        self.logs: dict[Store, Log] = getattr(self, "logs", {})
+        disk, clock, entropy = Disk(), SystemClock(), SystemEntropy()
+        log = Log(folder, disk, clock, entropy)
+        files = FileStore(folder / "files", disk, entropy, clock)
+        store = TieredStore(SegmentStore(log), files, SMALL_BLOB_BYTES_MAX)
+        self.logs[store] = log
+        return store
+
+    def close_store(self, store: Store) -> None:
+        store.close()
+        self.logs[store].close()
+
+    def test_its_commits_share_the_log(self, store: Store) -> None:
+        assert store.traits.log_id == self.logs[store].id
+        assert store.traits.durable
+        assert store.traits.native_file
+
+
+class TestEmbeddedKV(KVSuite):
+    def open_kv(self, folder: Path) -> KV:
+        self.logs: dict[KV, Log] = getattr(self, "logs", {})
+        log = Log(folder)
+        kv = EmbeddedKV(log)
+        self.logs[kv] = log
+        return kv
+
+    def close_kv(self, kv: KV) -> None:
+        kv.close()
+        self.logs[kv].close()
