@@ -1,4 +1,4 @@
-"""House style that no linter says: sizes, docstrings, who may sync and who reads the environment."""
+"""House style that no linter says: sizes, docstrings, who syncs and who reads the environment."""
 
 import ast
 from pathlib import Path
