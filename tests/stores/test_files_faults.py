@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,11 @@ from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, CorruptError, FullError, NotFoundError, UnavailableError
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
-from holdfast.core.store import Span
+from holdfast.core.store import Span, Store
 from holdfast.stores import files
 from holdfast.stores.files import FileStore
 from holdfast.testing.blobs import assert_absent, make, put, read, read_all, whole
+from holdfast.testing.crash_suites import SHARED_MEMORY, StoreCrashSuite
 from holdfast.testing.faults import Fault, FaultyDisk, PowerCutDisk
 
 DATA = make(MIB + 500 * KIB)
@@ -51,6 +53,13 @@ def faults(error: int = errno.EIO, only: frozenset[str] = frozenset()) -> Iterat
             Fault(number, error, short=True, only=only),
             Fault(number, error, lasting=True, only=only),
         ]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory, where syncing costs nothing: stores are opened here by the hundred."""
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as name:
+        yield Path(name)
 
 
 @pytest.fixture(autouse=True)
@@ -292,65 +301,10 @@ def test_a_commit_that_fails_late_takes_nothing_from_one_that_overtook_it(tmp_pa
 
 # Power cuts.
 
-WORLDS = [
-    {"names": True, "data": True},
-    {"names": True, "data": False},
-    {"names": False, "data": True},
-    {"names": False, "data": True, "torn": True},
-    {"names": True, "data": True, "torn": True},
-    {"names": False, "data": False},
-]
 
-
-@pytest.mark.parametrize("world", WORLDS, ids=str)
-def test_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged(
-    tmp_path: Path, world: dict[str, bool]
-) -> None:
-    for cut_at in itertools.count(1):
-        folder = tmp_path / f"{cut_at}"
-        disk = PowerCutDisk(tmp_path / f"graves {cut_at}", cut_at)
-        there, gone = _live_until_the_cut(folder, disk)
-        disk.lose(**world)
-        store = open_files(folder)
-        for digest, data in there.items():
-            assert read(store, digest) == data
-        for digest in gone:
-            assert_absent(store, digest)
-        for ref in store.scan():
-            assert Digest.of(read(store, ref.digest) or b"") == ref.digest
-        assert temporaries(folder) == []
-        put(store, DATA)
-        assert read(store, DIGEST) == DATA
-        store.close()
-        if not disk.is_cut:
-            assert cut_at > 20
-            return
-
-
-def _live_until_the_cut(folder: Path, disk: Disk) -> tuple[dict[Digest, bytes], set[Digest]]:
-    """Put and remove; return what was acknowledged to be there, and to be gone."""
-    there: dict[Digest, bytes] = {}
-    gone: set[Digest] = set()
-    try:
-        store = open_files(folder, disk)
-    except UnavailableError:
-        return there, gone
-    try:
-        for data in (OTHER, DATA, b"", OTHER):
-            gone.discard(Digest.of(data))
-            put(store, data)
-            there[Digest.of(data)] = data
-        for digest in (DIGEST, Digest.of(OTHER)):
-            del there[digest]
-            store.remove([digest])
-            gone.add(digest)
-        gone.discard(DIGEST)
-        put(store, DATA)
-        there[DIGEST] = DATA
-    except UnavailableError:
-        pass
-    store.close()
-    return there, gone
+class TestFileStoreInPowerCuts(StoreCrashSuite):
+    def open_store(self, folder: Path, disk: Disk) -> Store:
+        return open_files(folder, disk)
 
 
 class UnsyncedFolder(PowerCutDisk):

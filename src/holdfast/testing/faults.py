@@ -204,24 +204,21 @@ class PowerCutDisk(Disk):
             os.close(file.descriptor)
         for changes in self._names.values() if names else ():
             for change in reversed(changes):
-                if change.path.is_dir():
-                    change.path.rename(self._grave())
-                else:
-                    change.path.unlink(missing_ok=True)
-                if change.grave is not None:
-                    os.link(change.grave, change.path)
+                self._take_back(change)
         self._files.clear()
         self._names.clear()
 
     def open(self, path: Path, flags: int) -> int:
         """Open; a new name is not synced."""
-        assert not flags & os.O_TRUNC
         with self._lock:
-            self._step(changes=bool(flags & os.O_CREAT))
+            self._step(changes=bool(flags & (os.O_CREAT | os.O_TRUNC)))
             is_new = flags & os.O_CREAT and not os.path.lexists(path)
-            descriptor = super().open(path, flags)
+            descriptor = super().open(path, flags & ~os.O_TRUNC)
             if is_new:
                 self._changed(path, None)
+            elif flags & os.O_TRUNC:
+                self._remember(descriptor, 0, os.fstat(descriptor).st_size)
+                super().truncate(descriptor, 0)
             return descriptor
 
     def pwrite_all(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
@@ -301,6 +298,14 @@ class PowerCutDisk(Disk):
             self._count += changes
         if self.is_cut:
             raise OSError(errno.EIO, "the power is off")
+
+    def _take_back(self, change: _Name) -> None:
+        if change.path.is_dir():
+            change.path.rename(self._grave())
+        elif change.path.parent.is_dir():  # else its folder was lost, and it with it
+            change.path.unlink(missing_ok=True)
+            if change.grave is not None:
+                os.link(change.grave, change.path)
 
     def _remember(self, descriptor: int, offset: int, size_bytes: int) -> None:
         identity = _identity(descriptor)

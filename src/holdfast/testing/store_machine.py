@@ -20,7 +20,7 @@ from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import NotFoundError
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.store import Source, Span, Store
-from holdfast.testing.blobs import read_all, whole
+from holdfast.testing.blobs import read, read_all, whole
 
 SETTINGS = settings(
     max_examples=settings().max_examples // 5,  # a profile for long runs raises both
@@ -144,8 +144,7 @@ class StoreMachine(RuleBasedStateMachine):
             while self._sources:
                 self.finish_reading()
             for digest, expected in self._blobs.items():
-                with whole(self._store, Digest(digest)) as source:
-                    assert read_all(source) == expected
+                assert read(self._store, Digest(digest)) == expected
         finally:
             self._close_store(self._store)
             shutil.rmtree(self._folder)
