@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bench.table import NotRunError
 
-READY_WAIT_S = 60.0
+READY_WAIT_S = 30.0
 STOP_WAIT_S = 3.0
 
 
