@@ -1,5 +1,6 @@
 """A client that sends what it is told, byte by byte, and shares no code with the server."""
 
+import select
 import socket
 import struct
 from typing import Any, NamedTuple, Self
@@ -87,6 +88,10 @@ class Connection:
         while not self.at_end():
             replies.append(self.reply())
         return replies
+
+    def is_answered(self, wait_s: float) -> bool:
+        """Whether something comes within this time."""
+        return bool(self._ahead) or bool(select.select([self.socket], [], [], wait_s)[0])
 
     def at_end(self) -> bool:
         """Whether the server closed, once it has sent or closed."""

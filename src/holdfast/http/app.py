@@ -10,25 +10,22 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
-from starlette.routing import Mount
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, InvalidError, SlowError
+from holdfast.core.errors import BlobError, HeadTooLargeError, InvalidError, SlowError
 from holdfast.core.store import Span
 from holdfast.http import route
 from holdfast.http.form import Form
-from holdfast.http.message import Answer, Request, defect_answer, error_answer
+from holdfast.http.message import Answer, Request, defect_answer, error_answer, head_error
 from holdfast.http.site import Intake, is_transfer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from holdfast.config.settings import Settings
     from holdfast.http.loop import Shared
@@ -36,25 +33,23 @@ if TYPE_CHECKING:
     from holdfast.http.site import Site
 
 STEP_BYTES = 256 * limits.KIB
+CLOSE = b"connection: close\r\n"
 EXPOSED = ("etag", "location", "content-range", "content-disposition", "repr-digest", "retry-after")
 
 Result = TypeVar("Result")
 
 
-def make_app(site: Site, settings: Settings, shared: Callable[[], Shared]) -> Starlette:
+def make_app(site: Site, settings: Settings, shared: Callable[[], Shared]) -> ASGIApp:
     """Build the app; `shared` gives what the running loop shares."""
-    middleware = []
-    if settings.cors_origins:
-        cors = Middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=("GET", "HEAD", "PUT", "POST", "DELETE"),
-            allow_headers=("*",),
-            expose_headers=EXPOSED,
-        )
-        middleware.append(cors)
-    return Starlette(
-        routes=[Mount("/", app=Endpoint(site, settings, shared))], middleware=middleware
+    endpoint = Endpoint(site, settings, shared)
+    if not settings.cors_origins:
+        return endpoint
+    return CORSMiddleware(
+        endpoint,
+        allow_origins=settings.cors_origins,
+        allow_methods=("GET", "HEAD", "PUT", "POST", "DELETE"),
+        allow_headers=("*",),
+        expose_headers=EXPOSED,
     )
 
 
@@ -70,8 +65,12 @@ class Endpoint:
         """Speak ASGI 3 (asgi.readthedocs.io)."""
         assert scope["type"] == "http"
         request = _request(scope)
+        refused = _refusal(request, scope["http_version"])
         try:
-            answer = await self._answer(request, StarletteRequest(scope, receive))
+            if refused is None:
+                answer = await self._answer(request, StarletteRequest(scope, receive))
+            else:
+                answer = error_answer(refused)
         except BlobError as error:
             answer = error_answer(error)
         except ClientDisconnect:
@@ -80,6 +79,8 @@ class Endpoint:
             answer = defect_answer(error, "app")
         name = "cold"
         self._site.counts.requests[name, request.method, answer.status] += 1
+        if refused is not None or b"upgrade" in request.headers or self._settings.hot_path:
+            answer.head += CLOSE  # the hot path watches the time between requests, uvicorn not
         await self._send(request, answer, send)
 
     async def _answer(self, request: Request, body: StarletteRequest) -> Answer:
@@ -161,8 +162,6 @@ class Endpoint:
     async def _send(self, request: Request, answer: Answer, send: Send) -> None:
         headers = [_line(line) for line in (answer.head + answer.content_length).splitlines()]
         headers.append((b"server", b"holdfast"))
-        if self._settings.hot_path:  # the hot path watches the time between requests, uvicorn not
-            headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": answer.status, "headers": headers}
         await send(start)
         try:
@@ -194,10 +193,28 @@ class Endpoint:
 
 def _request(scope: Scope) -> Request:
     headers: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
+    for name, raw in scope["headers"]:
         before = headers.get(name)
+        value = raw.strip(b" \t")
         headers[name] = value if before is None else before + b", " + value
     return Request(scope["method"], scope["raw_path"], scope["query_string"], headers)
+
+
+def _refusal(request: Request, version: str) -> BlobError | None:
+    """Why this request cannot be read in one way only."""
+    headers = request.headers
+    size_bytes = sum(len(name) + len(value) + 4 for name, value in headers.items())
+    size_bytes += len(request.method) + len(request.path) + len(request.query) + 14
+    if size_bytes > limits.HEAD_BYTES_MAX:
+        return HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX)
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None and coding.lower() != b"chunked":
+        got = coding[:100].decode("latin-1")
+        return InvalidError("transfer-encoding", got, "chunked and nothing else")
+    has_body = coding is not None or headers.get(b"content-length", b"0") != b"0"
+    if b"upgrade" in headers and has_body:  # uvicorn's parser drops the body
+        return InvalidError("upgrade", request.header(b"upgrade"), "not together with a body")
+    return None if version in {"2", "3"} else head_error(version, headers.get(b"host"))
 
 
 def _length(request: Request) -> int:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CONDITIONAL = frozenset(
     (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
 )
+VERSIONS = ("1.1", "1.0")
 DIGESTS = (b"content-digest", b"repr-digest", b"digest")
 SERVER_ERROR = 500
 FORM = b"application/x-www-form-urlencoded"
@@ -112,6 +113,16 @@ def defect_answer(error: BaseException, where: str) -> Answer:
     """Answer for a defect of ours: logged with its trace, told without details."""
     journal.defect(error, where)
     return json_answer(SERVER_ERROR, wire.error_json(CorruptError("an internal error")))
+
+
+def head_error(version: str, host: bytes | None) -> InvalidError | None:
+    """What is wrong with the version or the Host header; repeated ones were joined by commas."""
+    if version not in VERSIONS:
+        return InvalidError("version", version, "HTTP/1.1 or HTTP/1.0")
+    if (host is None and version == "1.1") or (host is not None and b"," in host):
+        got = None if host is None else host[:100].decode("latin-1")
+        return InvalidError("host", got, "one Host header (RFC 9112 section 3.2)")
+    return None
 
 
 def conditions(request: Request) -> Conditions:

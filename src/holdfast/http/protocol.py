@@ -36,6 +36,7 @@ from holdfast.http.message import (
     Request,
     defect_answer,
     error_answer,
+    head_error,
 )
 from holdfast.http.sender import Sender
 from holdfast.http.site import is_transfer
@@ -56,7 +57,6 @@ KEEP_OLD = b"connection: keep-alive\r\n\r\n"  # HTTP/1.0 must be told
 KEEP = b"\r\n"
 OK = STATUS_LINES[200]
 FORM = b"multipart/"
-VERSIONS = ("1.1", "1.0")
 DRAIN_WAIT_S = 5.0
 DRAIN_BYTES_MAX = limits.MIB  # behind what is not HTTP
 NOT_PLAIN = frozenset(
@@ -212,7 +212,10 @@ class HotProtocol(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is whole; behind it, the parser forgets how the connection goes on."""
         self._head_done = True
-        self._stays = self._parser.should_keep_alive()
+        parser = self._parser
+        self._verb = parser.get_method()
+        self._version = parser.get_http_version()
+        self._stays = parser.should_keep_alive()
 
     # Reading heads
 
@@ -273,13 +276,10 @@ class HotProtocol(asyncio.Protocol):
 
     def _begin(self, raw: bytes, rest: bytes) -> bytes:
         """Start one request; return the bytes behind it."""
-        parser = self._parser
-        method = parser.get_method()
-        is_plain = method == b"GET" and NOT_PLAIN.isdisjoint(self._headers)
+        is_plain = self._verb == b"GET" and NOT_PLAIN.isdisjoint(self._headers)
         if is_plain and self._answer_known(self._url):
             return rest
-        self._method = method.decode()
-        self._version = parser.get_http_version()
+        self._method = self._verb.decode()
         self._keep = self._stays and not self._stopping
         headers = self._headers
         if len(raw) > limits.HEAD_BYTES_MAX:
@@ -328,12 +328,11 @@ class HotProtocol(asyncio.Protocol):
 
     def _is_ordinary(self) -> bool:
         """Whether the connection just goes on behind this request, as nearly always."""
-        version = self._parser.get_http_version()
         return (
-            version == "1.1"
+            self._version == "1.1"
             and self._stays
             and not self._stopping
-            and head_error(version, self._headers.get(b"host")) is None
+            and head_error("1.1", self._headers.get(b"host")) is None
         )
 
     def _is_cold(self, request: Request, size_bytes: int) -> bool:
@@ -516,13 +515,3 @@ class HotProtocol(asyncio.Protocol):
         if self in self.shared.connections:
             self.shared.connections.discard(self)
             self._site.counts.connections -= 1
-
-
-def head_error(version: str, host: bytes | None) -> InvalidError | None:
-    """What is wrong with the version or the Host header; repeated ones were joined by commas."""
-    if version not in VERSIONS:
-        return InvalidError("version", version, "HTTP/1.1 or HTTP/1.0")
-    if (host is None and version == "1.1") or (host is not None and b"," in host):
-        got = None if host is None else host[:100].decode("latin-1")
-        return InvalidError("host", got, "one Host header (RFC 9112 section 3.2)")
-    return None

@@ -63,6 +63,7 @@ class Server(uvicorn.Server):
         app = make_app(site, settings, self._share)
         config = uvicorn.Config(
             app,
+            ws="none",
             http=self._connect if settings.hot_path else "httptools",  # type: ignore[arg-type] # a factory of protocols serves as well as a class
             loop="uvloop",
             lifespan="off",
