@@ -59,6 +59,20 @@ def test_callbacks_run_in_the_thread_that_settles() -> None:
     assert names == ["settler"]
 
 
+def test_a_callback_that_fails_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    promise: Promise[int] = Promise()
+    seen: list[int] = []
+    promise.add_done_callback(_fail)
+    promise.add_done_callback(lambda each: seen.append(each.result()))
+    promise.set_result(1)
+    assert seen == [1]
+    assert [record.message for record in caplog.records] == ["promise.callback"]
+
+
+def _fail(_: object) -> None:
+    raise KeyError
+
+
 def test_a_promise_is_settled_once() -> None:
     promise = settled(1)
     with pytest.raises(AssertionError):

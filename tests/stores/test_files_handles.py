@@ -12,7 +12,13 @@ import xxhash
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import CorruptError, NotFoundError, UnsupportedError
+from holdfast.core.errors import (
+    CorruptError,
+    NotFoundError,
+    UnavailableError,
+    UnsatisfiableError,
+    UnsupportedError,
+)
 from holdfast.core.limits import MIB
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.store import NativeFile, Span
@@ -128,6 +134,20 @@ def test_a_newer_format_is_refused_by_name(store: FileStore, tmp_path: Path) -> 
         store.open(Digest.of(b""))
 
 
+def test_a_tail_that_shrank_while_it_was_read_is_damage() -> None:
+    ref = BlobRef(Digest.of(b"x"), 1)
+    tail = footer.pack(ref, bytes(8))
+    assert footer.unpack(tail, ref).checksums == bytes(8)
+    with pytest.raises(CorruptError):
+        footer.unpack(tail[:-1], ref)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(store: FileStore, tmp_path: Path) -> None:
+    (tmp_path / "7f").write_bytes(b"a file, not a folder")
+    with pytest.raises(UnavailableError):
+        list(store.scan())
+
+
 def test_other_files_are_left_alone(store: FileStore, tmp_path: Path) -> None:
     ref = put(store, b"x")
     folder = blob_path(tmp_path, ref.digest).parent
@@ -201,6 +221,30 @@ def test_only_so_many_files_are_kept_and_no_reader_loses_his(
     whole(store, Digest.of(blobs[0])).close()
     assert store.open(Digest.of(blobs[4]), wait=False) is None
     store.close()
+    assert descriptors() == before
+
+
+def test_the_file_that_was_used_longest_ago_is_let_go(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "OPEN_FILES_MAX", 2)
+    digests = [put(store, b"%d" % number).digest for number in range(3)]
+    for number in (0, 1, 0, 2):
+        whole(store, digests[number]).close()
+    kept = [store.open(digest, wait=False) for digest in digests]
+    assert [source is not None for source in kept] == [True, False, True]
+    for source in kept:
+        if source is not None:
+            source.close()
+
+
+def test_an_unsatisfiable_span_leaves_no_file_open(store: FileStore) -> None:
+    put(store, DATA)
+    before = descriptors()
+    for _ in range(2):
+        with pytest.raises(UnsatisfiableError):
+            store.open(DIGEST, Span(len(DATA) + 1, 1))
+    store.remove([DIGEST])
     assert descriptors() == before
 
 

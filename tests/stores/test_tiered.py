@@ -1,13 +1,16 @@
+import threading
 from pathlib import Path
 
 import pytest
 
-from holdfast.core.digest import Digest
+from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.errors import FullError
 from holdfast.core.limits import KIB
-from holdfast.core.seams import Disk, SystemClock, SystemEntropy
+from holdfast.core.pending import Pending, Promise
+from holdfast.core.seams import Buffer, Disk, SystemClock, SystemEntropy
 from holdfast.core.store import Store
 from holdfast.stores.files import FileStore
-from holdfast.stores.memory import MemoryStore
+from holdfast.stores.memory import MemorySink, MemoryStore
 from holdfast.stores.tiered import TieredStore
 from holdfast.testing.blobs import make, put, read
 from holdfast.testing.store_suite import StoreSuite
@@ -66,3 +69,57 @@ def test_traits_come_from_both() -> None:
     assert not store.traits.native_file
     assert store.traits.log_id == ""
     assert store.stat([Digest.of(b"")]) == {}
+
+
+class SlowSink(MemorySink):
+    """Commits in another thread, some time later."""
+
+    def commit(self, ref: BlobRef) -> Pending[None]:
+        done: Promise[None] = Promise()
+
+        def finish() -> None:
+            super(SlowSink, self).commit(ref)
+            done.set_result(None)
+
+        threading.Timer(0.05, finish).start()
+        return done
+
+
+class SlowStore(MemoryStore):
+    def sink(self) -> MemorySink:
+        return SlowSink(self)
+
+
+def test_a_large_blob_is_there_when_commit_returns() -> None:
+    """A commit to the log of the small store may follow at once, and never waits for this one."""
+    store = TieredStore(MemoryStore(), SlowStore(), 5)
+    with store.sink() as sink:
+        sink.write(b"large enough")
+        assert sink.commit(BlobRef(Digest.of(b"large enough"), 12)).done()
+    assert read(store, Digest.of(b"large enough")) == b"large enough"
+
+
+class BrokenSink(MemorySink):
+    closed = 0
+
+    def write(self, chunk: Buffer) -> None:
+        raise FullError("no space")
+
+    def close(self) -> None:
+        BrokenSink.closed += 1
+
+
+class BrokenStore(MemoryStore):
+    def sink(self) -> MemorySink:
+        return BrokenSink(self)
+
+
+def test_a_store_that_takes_no_bytes_is_let_go_of() -> None:
+    store = TieredStore(BrokenStore(), BrokenStore(), 5)
+    with store.sink() as sink:
+        sink.write(b"small")
+        with pytest.raises(FullError):
+            sink.commit(BlobRef(Digest.of(b"small"), 5))
+        with pytest.raises(FullError):
+            sink.write(b"large")
+    assert BrokenSink.closed == 2
