@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.store import Span, Store
 from holdfast.stores.files import FileStore
 from holdfast.stores.memory import MemorySource, MemoryStore
+from holdfast.testing import store_machine
 from holdfast.testing.crash_suites import StoreCrashSuite
 from holdfast.testing.faults import PowerCutDisk
 from holdfast.testing.store_machine import check_against_a_dict
@@ -48,7 +50,9 @@ class Whole(MemoryStore):
 
 
 @pytest.mark.parametrize("store", [Unsorted, Whole])
-def test_the_machine_notices(store: type[MemoryStore]) -> None:
+def test_the_machine_notices(store: type[MemoryStore], monkeypatch: pytest.MonkeyPatch) -> None:
+    unshrunk = settings(store_machine.SETTINGS, phases=[Phase.generate])
+    monkeypatch.setattr(store_machine, "SETTINGS", unshrunk)
     with pytest.raises(AssertionError):
         check_against_a_dict(lambda _: store(), lambda _: None)
 
