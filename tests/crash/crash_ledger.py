@@ -1,0 +1,273 @@
+"""What a store must hold after its process was killed: a ledger of what it acknowledged.
+
+Each worker has names of its own and one request open at a time, so after a kill each of its names
+has one of two values: that before or that behind the open request; and a request that touches two
+names is there in both or in neither. All workers share one more name, for which they fight.
+"""
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from holdfast.core.digest import Digest
+from holdfast.core.limits import KIB
+from holdfast.core.store import Span
+from holdfast.depot import catalog
+from holdfast.depot.depot import Depot
+from holdfast.depot.local import open_depot
+from holdfast.testing.kv_steps import LAST
+
+WORKERS = 8
+NAMES = 10
+BUCKETS = ("default", "attic")
+SHARED = "shared"
+LARGE_POOL = 12
+
+
+class Value(NamedTuple):
+    """Bytes that a size and a seed stand for."""
+
+    size_bytes: int
+    seed: int
+
+
+Name = tuple[str, str]
+"""Bucket and key; bucket "" is the content face, its key a digest in hex."""
+Changes = dict[Name, Value | None]
+
+
+class Op(NamedTuple):
+    """One request of a worker."""
+
+    kind: str
+    name: Name
+    other: Name = ("", "")
+    """Where a copy or a move comes from."""
+    value: Value = Value(0, 0)
+
+
+@lru_cache(LARGE_POOL * 4)
+def content(value: Value) -> bytes:
+    """The bytes, different for every value that is not empty."""
+    stamp = b"%d/%d " % value
+    return (stamp + random.Random(value.seed).randbytes(value.size_bytes))[: value.size_bytes]
+
+
+@lru_cache(100_000)
+def digest(value: Value) -> Digest:
+    """Their digest."""
+    return Digest.of(content(value))
+
+
+def choose(dice: random.Random, worker: int, number: int) -> Op:
+    """What a worker asks for next; `number` makes its bytes new ones."""
+    names = [(BUCKETS[at % 2], f"w{worker}/{at}" + "x" * (at * 100)) for at in range(NAMES)]
+    name, other = dice.sample(names, 2)
+    value = _value(dice, worker, number)
+    kind = dice.choices(
+        ["put", "delete", "copy", "move", "hold", "release", "shared", "get"],
+        [50, 12, 6, 8, 6, 4, 6, 8],
+    )[0]
+    if kind in {"hold", "release"}:
+        value = Value(100 + dice.randrange(5), worker)
+        name = ("", digest(value).hex())
+    if kind == "shared":
+        name, value = (BUCKETS[0], SHARED), Value(value.size_bytes + 30, number * WORKERS + worker)
+    return Op(kind, name, other, value)
+
+
+def _value(dice: random.Random, worker: int, number: int) -> Value:
+    seed = number * WORKERS + worker
+    shape = dice.random()
+    if shape < 0.8:
+        return Value(dice.randrange(30, 3000), seed)
+    if shape < 0.85:
+        return Value(dice.choice([0, 1, 256 * KIB - 1, 256 * KIB, 256 * KIB + 1]), 1)
+    if shape < 0.97:
+        at = dice.randrange(LARGE_POOL)
+        return Value(200 * KIB + at * 70 * KIB, at)
+    return Value(dice.randrange(257 * KIB, 600 * KIB), seed)
+
+
+@dataclass
+class Worker:
+    """What one worker knows."""
+
+    settled: Changes = field(default_factory=dict)
+    """Its names that exist, as acknowledged."""
+    open: Changes | None = None
+    """What its open request changes."""
+
+    def begin(self, op: Op) -> None:
+        """Before the request is sent."""
+        assert self.open is None
+        self.open = {}
+        if op.kind in {"put", "hold"}:
+            self.open = {op.name: op.value}
+        elif op.kind in {"delete", "release"}:
+            self.open = {op.name: None}
+        elif op.kind in {"copy", "move"} and op.other in self.settled:
+            self.open = {op.name: self.settled[op.other]}
+            if op.kind == "move":
+                self.open[op.other] = None
+
+    def end(self) -> None:
+        """When it was acknowledged."""
+        assert self.open is not None
+        self.settled = self.after()
+        self.open = None
+
+    def after(self) -> Changes:
+        """What holds if the open request happened."""
+        both = {**self.settled, **(self.open or {})}
+        return {name: value for name, value in both.items() if value is not None}
+
+
+class Ledger:
+    """What all workers know, over many rounds."""
+
+    def __init__(self) -> None:
+        self.figures: Counter[str] = Counter()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget everything but the figures, for an empty store."""
+        self.workers = [Worker() for _ in range(WORKERS)]
+        self.sent: set[Digest] = set()
+        self._shared: dict[Digest, bool] = {}
+        """The values fought for in this round, and whether they were acknowledged."""
+        self._shared_before: tuple[Digest, int] | None = None
+
+    def begin(self, worker: int, op: Op) -> None:
+        """Before a request is sent."""
+        self.workers[worker].begin(op)
+        if op.kind in {"put", "hold", "shared"}:
+            self.sent.add(digest(op.value))
+        if op.kind == "shared":
+            self._shared[digest(op.value)] = False
+
+    def end(self, worker: int, op: Op) -> None:
+        """When it was acknowledged."""
+        self.workers[worker].end()
+        self.figures["acknowledged"] += 1
+        if op.kind == "shared":
+            self._shared[digest(op.value)] = True
+
+    def check(self, folder: Path) -> None:
+        """Open what the kill left, compare, and take what is there as what was acknowledged."""
+        with open_depot(folder) as depot:
+            facts = depot.engine.facts()
+            assert facts["damaged_places"] == 0
+            self.figures["torn bytes"] += facts["truncated_bytes"]
+            self.figures["recovered records"] += facts["recovered_records"]
+            found = entries(depot)
+            self._check_workers(found | holds(depot))
+            self._check_shared(depot)
+            for name, (found_digest, size_bytes) in found.items():
+                data = depot.bucket(name[0]).get(name[1])
+                assert (Digest.of(data), len(data)) == (found_digest, size_bytes)
+                self.figures["read bytes"] += size_bytes
+            stored = {ref.digest for ref in depot.engine.store.scan()}
+            assert stored <= self.sent
+            assert {found_digest for found_digest, _ in found.values()} <= stored
+            check_catalog(depot)
+        assert list((folder / "files" / "tmp").iterdir()) == []
+        self.figures["rounds"] += 1
+
+    def _check_workers(self, found: dict[Name, tuple[Digest, int]]) -> None:
+        rest = {name: found_digest for name, (found_digest, _) in found.items()}
+        rest.pop((BUCKETS[0], SHARED), None)
+        for number, worker in enumerate(self.workers):
+            here = {name: rest.pop(name) for name in list(rest) if self._owns(number, name)}
+            before, after = _digests(worker.settled), _digests(worker.after())
+            assert here in (before, after), (number, worker.open, before, here)
+            if worker.open is not None:
+                self.figures["kept" if here == after else "lost"] += 1
+                if here == after:
+                    worker.settled = worker.after()
+                worker.open = None
+        assert rest == {}
+
+    def _owns(self, number: int, name: Name) -> bool:
+        if name[0] == "":
+            own = [Value(100 + at, number) for at in range(5)]
+            return name[1] in {digest(value).hex() for value in own}
+        return name[1].startswith(f"w{number}/")
+
+    def _check_shared(self, depot: Depot) -> None:
+        acknowledged = sum(self._shared.values())
+        page = depot.bucket(BUCKETS[0]).list(prefix=SHARED)
+        now = [(each.digest, each.version) for each in page.entries]
+        old = [] if self._shared_before is None else [self._shared_before]
+        if now == old:
+            assert acknowledged == 0
+        else:
+            ((found_digest, version),) = now
+            first = -1 if self._shared_before is None else self._shared_before[1]
+            assert found_digest in self._shared
+            assert first + acknowledged <= version <= first + len(self._shared)
+        self._shared_before = now[0] if now else None
+        self._shared = {}
+
+
+def _digests(changes: Changes) -> dict[Name, Digest]:
+    return {name: digest(value) for name, value in changes.items() if value is not None}
+
+
+def entries(depot: Depot) -> dict[Name, tuple[Digest, int]]:
+    """Every name in every bucket."""
+    return {
+        (bucket, entry.key): (entry.digest, entry.size_bytes)
+        for bucket in BUCKETS
+        for entry in depot.bucket(bucket).entries()
+    }
+
+
+def holds(depot: Depot) -> dict[Name, tuple[Digest, int]]:
+    """Every blob that the content face itself holds, read whole."""
+    found: dict[Name, tuple[Digest, int]] = {}
+    cursor: str | None = None
+    while True:
+        page = depot.content.list(cursor=cursor, limit=1000)
+        for each in page.digests:
+            assert Digest.of(depot.content.get(each, Span(0, 1 << 40))) == each
+            if depot.content.holds(each):
+                found[("", each.hex())] = (each, depot.content.stat(each))
+        if page.next is None:
+            return found
+        cursor = page.next
+
+
+def check_catalog(depot: Depot) -> None:
+    """References and counters are what the entries make them, over all buckets."""
+    references, counts, totals = set(), Counter[bytes](), Counter[bytes]()
+    kv = depot.engine.kv
+    for item in kv.scan(catalog.ENTRY, catalog.ENTRY + b"\xff", limit=1_000_000):
+        bucket, _, key = item.key[1:].partition(b"\x00")
+        entry = catalog.decode_entry(bucket.decode(), key.decode(), item.value)
+        references.add(catalog.held_by_entry(entry.digest, entry.bucket, key))
+        counts[bucket] += 1
+        totals[bucket] += entry.size_bytes
+    held = kv.scan(catalog.REFERENCE, catalog.REFERENCE + b"\xff" * 40, limit=1_000_000)
+    by_entries = {item.key for item in held if item.key[33:34] == catalog.BY_ENTRY}
+    assert by_entries == references
+    by_content = {item.key for item in held} - by_entries
+    assert all(len(key) == 34 and key.endswith(catalog.BY_CONTENT) for key in by_content)
+    for item in kv.scan(catalog.USAGE, catalog.USAGE + b"\xff", limit=1_000_000):
+        bucket = item.key[1:]
+        stored = catalog_counters(item.value)
+        assert stored == (counts.pop(bucket, 0), totals.pop(bucket, 0))
+    assert +counts == Counter()
+    stats = depot.stats()
+    every = kv.scan(b"", LAST, limit=1_000_000)
+    assert stats.entries == sum(item.key[:1] == catalog.ENTRY for item in every)
+
+
+def catalog_counters(value: bytes) -> tuple[int, int]:
+    """Read the two counters of a bucket, without the code that writes them."""
+    parts = [value[:8], value[8:]]
+    entry_count, size_bytes = (int.from_bytes(part, "little", signed=True) for part in parts)
+    return entry_count, size_bytes
