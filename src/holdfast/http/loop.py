@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Clock
 
 WATCH_S = 1.0
+SECOND_US = 1_000_000
 DISK_THREADS = min(32, 4 * (os.cpu_count() or 1) + 4)
 
 
@@ -102,10 +103,11 @@ class Shared:
         self.disk.submit(run)
 
     def _watch(self) -> None:
-        """Once a second: write the Date header, and let connections look at the time."""
-        date = format_date(self._clock.now_us() // 1_000_000).encode()
+        """Just behind every second: write Date, and let connections look at the time."""
+        now_us = self._clock.now_us()
+        date = format_date(now_us // SECOND_US).encode()
         self.common_head = b"server: holdfast\r\ndate: %b\r\n" % date
         now_s = self.loop.time()
         for connection in list(self.connections):
             connection.check_time(now_s)
-        self._timer = self.loop.call_later(WATCH_S, self._watch)
+        self._timer = self.loop.call_later(WATCH_S - now_us % SECOND_US / SECOND_US, self._watch)

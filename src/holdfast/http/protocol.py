@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from holdfast.http.route import Target
     from holdfast.http.site import Site
 
+BLANKS = b" \t"  # the parser leaves those behind a value
 HEAD_END = b"\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE = b"connection: close\r\n\r\n"
@@ -281,7 +282,7 @@ class HotProtocol(asyncio.Protocol):
             return rest
         self._method = self._verb.decode()
         self._keep = self._stays and not self._stopping
-        headers = self._headers
+        headers = {name: value.rstrip(BLANKS) for name, value in self._headers.items()}
         if len(raw) > limits.HEAD_BYTES_MAX:
             self._refuse(HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX))
             return b""

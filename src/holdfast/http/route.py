@@ -57,7 +57,7 @@ def resolve(method: str, path: bytes) -> Target:
     """
     target = _find(path)
     if method not in METHODS[target.route]:
-        raise MethodError(", ".join((*METHODS[target.route], "OPTIONS")))
+        raise MethodError(", ".join(METHODS[target.route]))
     return target
 
 
