@@ -41,7 +41,7 @@ def get(name: Name, file: str | None, store: str, bucket: str, as_json: bool) ->
         target /= _own_name(name)
     with opened(Target(store, bucket)) as place, name.open(place) as source:
         if str(target) == "-":
-            size_bytes = _copy(source, sys.stdout.buffer, str(target))
+            size_bytes = _copy(source, sys.stdout.buffer, "")
         else:
             size_bytes = _fetch(source, target)
     if as_json and str(target) != "-":
@@ -124,7 +124,6 @@ def _copy(source: BinaryIO, sink: BinaryIO, label: str, size_bytes: int | None =
         while done < total and (chunk := source.read(min(CHUNK_BYTES, total - done))):
             sink.write(chunk)
             done += len(chunk)
-            if label not in {"", "-"}:
-                move(done)
+            move(done)
     sink.flush()
     return done

@@ -59,8 +59,8 @@ def note(text: str) -> None:
 
 @contextmanager
 def bar(label: str, total: int | None) -> Iterator["Callable[[int], None]"]:
-    """Show a progress bar on a terminal; the yielded function takes the bytes done so far."""
-    if not sys.stderr.isatty():
+    """Show a bar on a terminal, if it has a label; the yielded function takes the bytes done."""
+    if not label or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich import progress  # noqa: PLC0415 - slow to import, and only for terminals
@@ -73,8 +73,13 @@ def bar(label: str, total: int | None) -> Iterator["Callable[[int], None]"]:
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    with progress.Progress(*columns, console=console, transient=True) as display:
+    with progress.Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,  # it would move the results to stderr
+        redirect_stderr=False,
+    ) as display:
         task = display.add_task(shown(label), total=total)
         yield lambda done: display.update(task, completed=done)
 

@@ -142,11 +142,13 @@ def _put_hash(bucket: Bucket, file: str, digest: Digest | None, as_json: bool) -
 def _put_folder(bucket: Bucket, folder: Path, prefix: str, options: dict[str, object]) -> None:
     manner = _manner(options)
     jobs = list(_jobs(folder, prefix))
-    with ThreadPoolExecutor(AT_ONCE) as pool, bar(str(folder), len(jobs)) as move:
-        entries = pool.map(lambda job: _put_quietly(bucket, job, manner), jobs)
+    total, done = sum(job.file.stat().st_size for job in jobs), 0
+    label = "" if sys.stdout.isatty() else str(folder)  # there the lines are the progress
+    with ThreadPoolExecutor(AT_ONCE) as pool, bar(label, total) as move:
         try:
-            for done, entry in enumerate(entries, 1):
+            for entry in pool.map(lambda job: _put_quietly(bucket, job, manner), jobs):
                 print_entry(entry, as_json=bool(options["as_json"]))
+                done += entry.size_bytes
                 move(done)
         finally:
             pool.shutdown(cancel_futures=True)
