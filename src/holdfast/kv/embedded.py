@@ -144,7 +144,9 @@ def _holds(compare: Compare, batch: Batch) -> bool:
 
 
 def _write(batch: Batch, writes: Sequence[Write]) -> int:
-    return batch.add_commit([_resolve(write, batch) for write in writes])
+    changes = [_resolve(write, batch) for write in writes]
+    missing = [key for key, value in changes if value is None and batch.get(key) is None]
+    return batch.add_commit([change for change in changes if change[0] not in missing])
 
 
 def _resolve(write: Write, batch: Batch) -> tuple[bytes, bytes | None]:
