@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from holdfast.core.errors import InvalidError
+from holdfast.core import limits
+from holdfast.core.errors import InvalidError, TooLargeError
 
 if TYPE_CHECKING:
     from holdfast.depot.ingest import Upload
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE_FIELDS = frozenset((b"file", b"blob"))
 HEADER_BYTES_MAX = 16 * 1024
+AROUND_BYTES_MAX = limits.MIB  # of a form, outside of its file
 FORM = b"multipart/form-data"
 
 
@@ -34,6 +36,8 @@ class Form:
         self._headers: dict[bytes, bytes] = {}
         self._name = b""
         self._value = b""
+        self._header_bytes = 0  # of one part
+        self._around_bytes = 0
         self._in_file = False
         self._has_file = False
         callbacks: Any = {
@@ -68,15 +72,19 @@ class Form:
 
         Raises:
             InvalidError: malformed, or a second file.
-            TooLargeError, FullError, UnavailableError: from the upload.
+            TooLargeError: too much around the file, or over the limit of the upload.
+            FullError, UnavailableError: from the upload.
         """
         self._upload = upload
+        self._around_bytes += len(chunk)
         try:
             self._parser.write(chunk)
         except FormParserError as error:
             raise InvalidError(
                 "form", str(error)[:200], "multipart/form-data (RFC 7578)"
             ) from error
+        if self._around_bytes > AROUND_BYTES_MAX:
+            raise TooLargeError("form around its file", AROUND_BYTES_MAX)
 
     def end(self, upload: Upload[Any]) -> None:
         """Check that the form was whole and had a file.
@@ -94,18 +102,22 @@ class Form:
 
     def _begin_part(self) -> None:
         self._headers = {}
+        self._header_bytes = 0
 
     def _add_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
-        self._bound()
+        self._bound(end - start)
 
     def _add_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
-        self._bound()
+        self._bound(end - start)
 
-    def _bound(self) -> None:
-        if len(self._name) + len(self._value) > HEADER_BYTES_MAX:
-            raise InvalidError("form", "a long header", f"at most {HEADER_BYTES_MAX} bytes")
+    def _bound(self, size_bytes: int) -> None:
+        self._header_bytes += size_bytes
+        if self._header_bytes > HEADER_BYTES_MAX:
+            raise InvalidError(
+                "form", "long headers of a part", f"at most {HEADER_BYTES_MAX} bytes"
+            )
 
     def _end_header(self) -> None:
         self._headers[self._name.lower()] = self._value
@@ -127,6 +139,7 @@ class Form:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             assert self._upload is not None
+            self._around_bytes -= end - start
             self._upload.write(data[start:end])
 
     def _end_part(self) -> None:
