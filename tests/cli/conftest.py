@@ -6,28 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from result import Holdfast, Result
 
 from holdfast.cli.program import run
-
-
-class Result(NamedTuple):
-    """What a command did."""
-
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.decode().splitlines()
-
-
-Holdfast = Callable[..., Result]
 
 
 @pytest.fixture

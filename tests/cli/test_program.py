@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import Holdfast
+from result import Holdfast
 
 from holdfast.cli.exits import EXIT_CODES, exit_code
 from holdfast.cli.program import COMMANDS, cli

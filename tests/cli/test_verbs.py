@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Holdfast
+from result import Holdfast
 
 from holdfast.core.digest import Digest
 
