@@ -92,6 +92,8 @@ class Endpoint:
             assert answer is not None
             return answer
         if request.method == "DELETE" or is_transfer(request):
+            if request.method != "DELETE" and _has_body(request):
+                raise InvalidError("content-length", None, "no body for a copy or a move")
             return await self._ended(lambda done: self._site.change(request, target, done))
         return await self._receive(request, target, body)
 
@@ -211,10 +213,13 @@ def _refusal(request: Request, version: str) -> BlobError | None:
     if coding is not None and coding.lower() != b"chunked":
         got = coding[:100].decode("latin-1")
         return InvalidError("transfer-encoding", got, "chunked and nothing else")
-    has_body = coding is not None or headers.get(b"content-length", b"0") != b"0"
-    if b"upgrade" in headers and has_body:  # uvicorn's parser drops the body
+    if b"upgrade" in headers and _has_body(request):  # uvicorn's parser drops the body
         return InvalidError("upgrade", request.header(b"upgrade"), "not together with a body")
     return None if version in {"2", "3"} else head_error(version, headers.get(b"host"))
+
+
+def _has_body(request: Request) -> bool:
+    return b"transfer-encoding" in request.headers or _length(request) > 0
 
 
 def _length(request: Request) -> int:
