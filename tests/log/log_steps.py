@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from holdfast.core.pending import Promise
 from holdfast.core.seams import Disk
 from holdfast.core.store import Store
 from holdfast.kv.embedded import EmbeddedKV
+from holdfast.log.batch import Batch
 from holdfast.log.log import Log
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
@@ -102,3 +104,21 @@ def flip(path: Path, offset: int, mask: int = 0xFF) -> None:
         byte = file.read(1)[0]
         file.seek(offset)
         file.write(bytes((byte ^ mask,)))
+
+
+@contextmanager
+def holding(log: Log) -> Iterator[None]:
+    """Hold the writer back: what is queued meanwhile becomes one batch, which ends before this."""
+    begun, go = threading.Event(), threading.Event()
+
+    def wait(_: Batch) -> None:
+        begun.set()
+        go.wait()
+
+    log.submit(wait, 0)
+    begun.wait()
+    try:
+        yield
+    finally:
+        go.set()
+        log.submit(lambda _: None, 0).result()
