@@ -82,6 +82,11 @@ class Answer:
             return b"content-length: %d\r\n" % len(self.body)
         return b"" if self.length < 0 else b"content-length: %d\r\n" % self.length
 
+    @property
+    def sent_bytes(self) -> int:
+        """How large a body it announces."""
+        return len(self.body) if self.length is None else max(0, self.length)
+
     def close(self) -> None:
         """Let go of the source, sent or not."""
         if self.stream is not None:

@@ -16,19 +16,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.core import limits
 from holdfast.core.errors import (
     BlobError,
-    HeadTooLargeError,
     InvalidError,
     SlowError,
     UnavailableError,
 )
 from holdfast.http import route
 from holdfast.http.body import Receiver
+from holdfast.http.head import HeadReader
 from holdfast.http.message import (
     CONDITIONAL,
     STATUS_LINES,
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     from holdfast.http.site import Site
 
 BLANKS = b" \t"  # the parser leaves those behind a value
-HEAD_END = b"\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE = b"connection: close\r\n\r\n"
 KEEP_OLD = b"connection: keep-alive\r\n\r\n"  # HTTP/1.0 must be told
@@ -83,12 +81,12 @@ class HotProtocol(asyncio.Protocol):
         self.shared = shared
         self._cold = cold
         self._state = state
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = HeadReader()
         self._phase = HEAD
-        self._raw = b""  # of the head that is being read
         self._ahead = b""  # pipelined behind the request that is being answered
         self._since_s = 0.0  # when the phase last moved on
-        self._head_done = False
+        self._head_began_s = 0.0
+        self._version = "1.1"
         self._keep = True
         self._stopping = False
         self._choked = False  # the client does not take what was written
@@ -188,35 +186,10 @@ class HotProtocol(asyncio.Protocol):
         if self._choked:
             if waited_s > settings.body_wait_s:
                 self.transport.abort()
-        elif self._raw and waited_s > settings.head_wait_s:
+        elif not self._reader.is_between and waited_s > settings.head_wait_s:
             self._refuse(SlowError("the head of the request did not arrive in time"))
-        elif not self._raw and waited_s > settings.idle_wait_s:
+        elif self._reader.is_between and waited_s > settings.idle_wait_s:
             self.transport.close()
-
-    # httptools
-
-    def on_message_begin(self) -> None:
-        """A request line comes."""
-        self._url = b""
-        self._headers: dict[bytes, bytes] = {}
-
-    def on_url(self, url: bytes) -> None:
-        """Gather the request's target."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Gather a header."""
-        name = name.lower()
-        before = self._headers.get(name)
-        self._headers[name] = value if before is None else before + b", " + value
-
-    def on_headers_complete(self) -> None:
-        """The head is whole; behind it, the parser forgets how the connection goes on."""
-        self._head_done = True
-        parser = self._parser
-        self._verb = parser.get_method()
-        self._version = parser.get_http_version()
-        self._stays = parser.should_keep_alive()
 
     # Reading heads
 
@@ -225,23 +198,16 @@ class HotProtocol(asyncio.Protocol):
         while data and self._phase == HEAD and not self._choked:
             if self.transport.is_closing():
                 return
-            if not self._raw:
+            if self._reader.is_between:
                 self._head_began_s = self._since_s
-            overlap = self._raw[-3:]
-            end = (overlap + data).find(HEAD_END)
-            at = len(data) if end < 0 else end + len(HEAD_END) - len(overlap)
-            piece, data = data[:at], data[at:]
             self._since_s = self._head_began_s
-            self._raw += piece
-            if not self._parse(piece):
+            try:
+                is_whole, data = self._reader.read(data)
+            except BlobError as error:
+                self._refuse(error)
                 return
-            if self._head_done:
-                self._head_done = False
-                raw, self._raw = self._raw, b""
-                data = self._begin(raw, data)
-            elif len(self._raw) > limits.HEAD_BYTES_MAX:
-                self._refuse(HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX))
-                return
+            if is_whole:
+                data = self._begin(data)
         self._hold(data)
 
     def _hold(self, data: bytes) -> None:
@@ -265,38 +231,27 @@ class HotProtocol(asyncio.Protocol):
         if self._at_end and self._phase == HEAD and not self._choked:
             self.transport.close()
 
-    def _parse(self, piece: bytes) -> bool:
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpRequestParser(self)  # we go on in HTTP/1.1 (RFC 9110 7.8)
-        except httptools.HttpParserError as error:
-            self._refuse(InvalidError("request", str(error)[:200], "HTTP/1.1 (RFC 9112)"))
-            return False
-        return True
-
-    def _begin(self, raw: bytes, rest: bytes) -> bytes:
-        """Start one request; return the bytes behind it."""
-        is_plain = self._verb == b"GET" and NOT_PLAIN.isdisjoint(self._headers)
-        if is_plain and self._answer_known(self._url):
+    def _begin(self, rest: bytes) -> bytes:
+        """Start the request whose head was read; return the bytes behind it."""
+        reader = self._reader
+        is_plain = reader.verb == b"GET" and NOT_PLAIN.isdisjoint(reader.headers)
+        if is_plain and self._answer_known(reader):
             return rest
-        self._method = self._verb.decode()
-        self._keep = self._stays and not self._stopping
-        headers = {name: value.rstrip(BLANKS) for name, value in self._headers.items()}
-        if len(raw) > limits.HEAD_BYTES_MAX:
-            self._refuse(HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX))
-            return b""
-        if (refused := head_error(self._version, headers.get(b"host"))) is not None:
+        self._method = reader.verb.decode()
+        self._version = reader.version
+        self._keep = reader.stays and not self._stopping
+        headers = {name: value.rstrip(BLANKS) for name, value in reader.headers.items()}
+        if (refused := head_error(reader.version, headers.get(b"host"))) is not None:
             self._refuse(refused)
             return b""
-        path, _, query = self._url.partition(b"?")
+        path, _, query = reader.url.partition(b"?")
         request = Request(self._method, path, query, headers)
         size_bytes = int(headers.get(b"content-length", b"0"))
-        if self._is_cold(request, size_bytes):
-            self._hand_over(raw + rest)
+        if b"#" in reader.url or is_cold(request, size_bytes):
+            self._hand_over(reader.raw + rest)
             return b""
         if size_bytes:
-            self._parser = httptools.HttpRequestParser(self)
+            reader.skip_body()
         return self._try(request, size_bytes, rest)
 
     def _try(self, request: Request, size_bytes: int, rest: bytes) -> bytes:
@@ -310,10 +265,10 @@ class HotProtocol(asyncio.Protocol):
             self._send(defect_answer(error, "hot path"))
             return b""
 
-    def _answer_known(self, path: bytes) -> bool:
+    def _answer_known(self, reader: HeadReader) -> bool:
         """Answer a plain GET of a path that was served before and did not change."""
-        known = self._site.recent.find(path)
-        if known is None or not self._is_ordinary():
+        known = self._site.recent.find(reader.url)
+        if known is None or self._stopping or not is_ordinary(reader):
             return False
         try:
             body = self._site.recent.body(known)
@@ -326,25 +281,6 @@ class HotProtocol(asyncio.Protocol):
         counts.requests[known.route, "GET", 200] += 1
         counts.sent_bytes += len(body)
         return True
-
-    def _is_ordinary(self) -> bool:
-        """Whether the connection just goes on behind this request, as nearly always."""
-        return (
-            self._version == "1.1"
-            and self._stays
-            and not self._stopping
-            and head_error("1.1", self._headers.get(b"host")) is None
-        )
-
-    def _is_cold(self, request: Request, size_bytes: int) -> bool:
-        headers = request.headers
-        if b"transfer-encoding" in headers or b"origin" in headers:
-            return True
-        if not request.path.startswith(b"/") or b"#" in self._url:
-            return True  # absolute form, or none that a client should send
-        if request.method in {"PUT", "POST"}:
-            return headers.get(b"content-type", b"").lower().startswith(FORM)
-        return request.method not in {"GET", "HEAD", "DELETE"} or size_bytes > 0
 
     def _start(self, request: Request, size_bytes: int, rest: bytes) -> bytes:
         """Do what the request asks.
@@ -377,7 +313,7 @@ class HotProtocol(asyncio.Protocol):
         answer = self._site.read(request, target, wait=False)
         is_plain = request.method == "GET" and NOT_PLAIN.isdisjoint(request.headers)
         if answer is not None and answer.digest is not None and is_plain:
-            self._site.recent.keep(self._url, target, answer, revision)
+            self._site.recent.keep(self._reader.url, target, answer, revision)
         return answer
 
     def _receive(self, request: Request, target: Target, size_bytes: int, rest: bytes) -> bytes:
@@ -437,15 +373,8 @@ class HotProtocol(asyncio.Protocol):
     def _head(self, answer: Answer) -> bytes:
         keep = self._keep and not self._stopping
         end = CLOSE if not keep else KEEP if self._version == "1.1" else KEEP_OLD
-        return b"".join(
-            (
-                STATUS_LINES[answer.status],
-                self.shared.common_head,
-                answer.head,
-                answer.content_length,
-                end,
-            )
-        )
+        lines = (STATUS_LINES[answer.status], self.shared.common_head, answer.head)
+        return b"".join((*lines, answer.content_length, end))
 
     def _done(self) -> None:
         """End the exchange: close, or read on."""
@@ -501,7 +430,7 @@ class HotProtocol(asyncio.Protocol):
         counts = self._site.counts
         name = self._target.route if self._target is not None else "none"
         counts.requests[name, self._method, answer.status] += 1
-        counts.sent_bytes += len(answer.body) if answer.length is None else max(0, answer.length)
+        counts.sent_bytes += answer.sent_bytes
 
     def _hand_over(self, raw: bytes) -> None:
         """Let uvicorn's own protocol take the connection, from the first byte of this request."""
@@ -516,3 +445,24 @@ class HotProtocol(asyncio.Protocol):
         if self in self.shared.connections:
             self.shared.connections.discard(self)
             self._site.counts.connections -= 1
+
+
+def is_ordinary(reader: HeadReader) -> bool:
+    """Whether the connection just goes on behind this request, as nearly always."""
+    return (
+        reader.version == "1.1"
+        and reader.stays
+        and head_error("1.1", reader.headers.get(b"host")) is None
+    )
+
+
+def is_cold(request: Request, size_bytes: int) -> bool:
+    """Whether the ASGI app answers a request."""
+    headers = request.headers
+    if b"transfer-encoding" in headers or b"origin" in headers:
+        return True
+    if not request.path.startswith(b"/"):
+        return True  # absolute form, or none that a client should send
+    if request.method in {"PUT", "POST"}:
+        return headers.get(b"content-type", b"").lower().startswith(FORM)
+    return request.method not in {"GET", "HEAD", "DELETE"} or size_bytes > 0
