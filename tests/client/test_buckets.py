@@ -27,6 +27,7 @@ from holdfast.core.errors import (
     InvalidError,
     NotFoundError,
     PreconditionError,
+    TooLargeError,
     UnsatisfiableError,
 )
 from holdfast.core.store import Span
@@ -37,6 +38,7 @@ KEYS = [
     *("plain", "a/b", "../x", "/lead", "a//b", "trail/", "x/metadata", "a/./b", ".", ".."),
     *("ü 100%?#&", "u\u0308", "a+b;c=d,e", "sha256:x", "k" * 1024, "\U0001f4f7/'\"<>\\"),
 ]
+LIMIT = 30_000_000  # of the server
 WAYS = ["depot", "awaited depot", "client", "awaited client"]
 names = itertools.count()
 
@@ -46,7 +48,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of its own process, on a free port."""
     folder = tmp_path_factory.mktemp("served")
     command = [sys.executable, "-m", "holdfast", "serve", "--data", str(folder), "--port", "0"]
-    limits = {"HOLDFAST_MAX_BODY_BYTES": "1 GiB", "HOLDFAST_CONTENT_MAX_BODY_BYTES": "1 GiB"}
+    limit = str(LIMIT)
+    limits = {"HOLDFAST_MAX_BODY_BYTES": limit, "HOLDFAST_CONTENT_MAX_BODY_BYTES": limit}
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | limits)
     assert server.stdout is not None
     ready = re.search(r"http://\S+", server.stdout.readline())
@@ -353,6 +356,46 @@ def test_chunks_may_come_asynchronously(
     bucket.content.delete(digest)
     if way == "awaited client":
         bucket.close()
+
+
+@pytest.mark.parametrize("bucket", ["client", "awaited client"], indirect=True)
+@pytest.mark.parametrize("size", [LIMIT + 1, 3 * LIMIT])
+def test_a_body_over_the_limit_is_refused_whenever_the_server_says_so(
+    bucket: Any, size: int
+) -> None:
+    data = bytes(size)
+    for form in (data, io.BytesIO(data), iter([data[:LIMIT], b"x"])):
+        with pytest.raises(TooLargeError) as caught:
+            bucket.put("k", form)
+        assert caught.value.limit == LIMIT
+    with pytest.raises(TooLargeError):
+        bucket.content.put(data)
+    assert bucket.put("k", data[:LIMIT]).size_bytes == LIMIT
+
+
+class Restless(io.BytesIO):
+    """A file that has another size once it is read."""
+
+    size_then = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() == 0:
+            self.seek(0, io.SEEK_END)
+            self.write(b"x")
+            self.truncate(self.size_then)
+            self.seek(0)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("bucket", ["client", "awaited client"], indirect=True)
+@pytest.mark.parametrize("step", [-1, 1])
+def test_a_file_that_changes_while_it_is_sent_stores_nothing(bucket: Any, step: int) -> None:
+    file = Restless(BIG)
+    file.size_then = len(BIG) + step
+    with pytest.raises(InvalidError, match="keeps its size"):
+        bucket.put("k", file)
+    with pytest.raises(NotFoundError):
+        bucket.head("k")
 
 
 def test_progress_ends_with_the_whole(url: str) -> None:
