@@ -78,8 +78,7 @@ class Endpoint:
         except Exception as error:  # noqa: BLE001 - the client waits for an answer
             answer = defect_answer(error, "app")
         counts = self._site.counts
-        counts.requests["cold", request.method, answer.status] += 1
-        counts.sent_bytes += answer.sent_bytes
+        counts.add("cold", request.method, answer.status, answer.sent_bytes)
         if refused is not None or b"upgrade" in request.headers or self._settings.hot_path:
             answer.head += CLOSE  # the hot path watches the time between requests, uvicorn not
         await self._send(request, answer, send)

@@ -35,6 +35,9 @@ DIGESTS = (b"content-digest", b"repr-digest", b"digest")
 SERVER_ERROR = 500
 FORM = b"application/x-www-form-urlencoded"
 JSON_HEAD = b"content-type: application/json\r\nx-content-type-options: nosniff\r\n"
+CLOSE = b"connection: close\r\n\r\n"
+KEEP_OLD = b"connection: keep-alive\r\n\r\n"  # HTTP/1.0 must be told
+HEAD_END = b"\r\n"
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -86,6 +89,12 @@ class Answer:
     def sent_bytes(self) -> int:
         """How large a body it announces."""
         return len(self.body) if self.length is None else max(0, self.length)
+
+    def spell(self, common_head: bytes, version: str, *, keep: bool) -> bytes:
+        """Write the head of the answer as it goes over the wire."""
+        end = CLOSE if not keep else HEAD_END if version == "1.1" else KEEP_OLD
+        start = STATUS_LINES[self.status]
+        return b"".join((start, common_head, self.head, self.content_length, end))
 
     def close(self) -> None:
         """Let go of the source, sent or not."""

@@ -35,6 +35,11 @@ class Counts:
         self.sent_bytes = 0
         self.connections = 0
 
+    def add(self, route: str, method: str, status: int, sent_bytes: int) -> None:
+        """Count one answered request."""
+        self.requests[route, method, status] += 1
+        self.sent_bytes += sent_bytes
+
 
 class SiteCollector(Collector):
     """Turns counters and the store's own facts into metrics."""

@@ -19,17 +19,13 @@ from typing import TYPE_CHECKING
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.core import limits
-from holdfast.core.errors import (
-    BlobError,
-    InvalidError,
-    SlowError,
-    UnavailableError,
-)
-from holdfast.http import route
+from holdfast.core.errors import BlobError, InvalidError, SlowError, UnavailableError
+from holdfast.http import route, triage
 from holdfast.http.body import Receiver
+from holdfast.http.drain import Drain
 from holdfast.http.head import HeadReader
 from holdfast.http.message import (
-    CONDITIONAL,
+    HEAD_END,
     STATUS_LINES,
     Answer,
     Request,
@@ -51,23 +47,7 @@ if TYPE_CHECKING:
 
 BLANKS = b" \t"  # the parser leaves those behind a value
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-CLOSE = b"connection: close\r\n\r\n"
-KEEP_OLD = b"connection: keep-alive\r\n\r\n"  # HTTP/1.0 must be told
-KEEP = b"\r\n"
-OK = STATUS_LINES[200]
-FORM = b"multipart/"
-DRAIN_WAIT_S = 5.0
 DRAIN_BYTES_MAX = limits.MIB  # behind what is not HTTP
-NOT_PLAIN = frozenset(
-    (
-        *CONDITIONAL,
-        b"range",
-        b"content-length",
-        b"transfer-encoding",
-        b"origin",
-    )
-)
-
 HEAD, BODY, BUSY, DRAIN = range(4)  # the phases; plain integers, for they are compared often
 
 
@@ -95,8 +75,7 @@ class HotProtocol(asyncio.Protocol):
         self._target: Target | None = None
         self._receiver: Receiver | None = None
         self._sender: Sender | None = None
-        self._drain_bytes = 0
-        self._drain_since_s = 0.0
+        self._drain = Drain(0, 0.0)
 
     # asyncio.Protocol
 
@@ -144,7 +123,8 @@ class HotProtocol(asyncio.Protocol):
             assert self._receiver is not None
             self._hold(self._receiver.receive(data))
         elif self._phase == DRAIN:
-            self._drain(len(data))
+            if self._drain.take(len(data)):
+                self.transport.close()
         else:
             self._hold(data)
 
@@ -176,7 +156,7 @@ class HotProtocol(asyncio.Protocol):
                 self._receiver.abandon()
                 self._refuse(SlowError("the body of the request did not arrive in time"))
         elif self._phase == DRAIN:
-            if waited_s > DRAIN_WAIT_S or now_s - self._drain_since_s > settings.body_wait_s:
+            if self._drain.is_over(now_s, waited_s, settings.body_wait_s):
                 self.transport.close()
         elif self._sender is not None and self._sender.stalled_s(now_s) > settings.body_wait_s:
             self.transport.abort()
@@ -234,8 +214,7 @@ class HotProtocol(asyncio.Protocol):
     def _begin(self, rest: bytes) -> bytes:
         """Start the request whose head was read; return the bytes behind it."""
         reader = self._reader
-        is_plain = reader.verb == b"GET" and NOT_PLAIN.isdisjoint(reader.headers)
-        if is_plain and self._answer_known(reader):
+        if triage.is_plain(reader) and self._answer_known(reader):
             return rest
         self._method = reader.verb.decode()
         self._version = reader.version
@@ -247,7 +226,7 @@ class HotProtocol(asyncio.Protocol):
         path, _, query = reader.url.partition(b"?")
         request = Request(self._method, path, query, headers)
         size_bytes = int(headers.get(b"content-length", b"0"))
-        if b"#" in reader.url or is_cold(request, size_bytes):
+        if triage.is_cold(request, size_bytes):
             self._hand_over(reader.raw + rest)
             return b""
         if size_bytes:
@@ -259,7 +238,7 @@ class HotProtocol(asyncio.Protocol):
         try:
             return self._start(request, size_bytes, rest)
         except BlobError as error:
-            return self._deny(error, size_bytes, rest)
+            return self._answer_early(error_answer(error), size_bytes, rest)
         except Exception as error:  # noqa: BLE001 - the client waits for an answer
             self._keep = False
             self._send(defect_answer(error, "hot path"))
@@ -268,18 +247,14 @@ class HotProtocol(asyncio.Protocol):
     def _answer_known(self, reader: HeadReader) -> bool:
         """Answer a plain GET of a path that was served before and did not change."""
         known = self._site.recent.find(reader.url)
-        if known is None or self._stopping or not is_ordinary(reader):
+        if known is None or self._stopping or not triage.is_ordinary(reader):
             return False
-        try:
-            body = self._site.recent.body(known)
-        except BlobError:
-            return False  # the long way finds it again, and says so
+        body = self._site.recent.body(known)
         if body is None:
             return False
-        shared, counts = self.shared, self._site.counts
-        self.transport.write(b"".join((OK, shared.common_head, known.head, KEEP, body)))
-        counts.requests[known.route, "GET", 200] += 1
-        counts.sent_bytes += len(body)
+        head = (STATUS_LINES[200], self.shared.common_head, known.head, HEAD_END)
+        self.transport.write(b"".join((*head, body)))
+        self._site.counts.add(known.route, "GET", 200, len(body))
         return True
 
     def _start(self, request: Request, size_bytes: int, rest: bytes) -> bytes:
@@ -293,9 +268,10 @@ class HotProtocol(asyncio.Protocol):
             return self._receive(request, target, size_bytes, rest)
         self._phase = BUSY
         if request.method in {"GET", "HEAD"}:
+            keep = triage.is_plain(self._reader)
             if target.route not in {route.BLOB, route.HASH}:
                 self.shared.answer_in_thread(lambda: self._site.look(request, target), self.post)
-            elif (answer := self._read_blob(request, target)) is not None:
+            elif (answer := self._site.read_now(request, target, keep=keep)) is not None:
                 self._send(answer)
             else:
                 self.shared.answer_in_thread(
@@ -307,18 +283,7 @@ class HotProtocol(asyncio.Protocol):
             self._site.change(request, target, self.post)
         return rest
 
-    def _read_blob(self, request: Request, target: Target) -> Answer | None:
-        """Answer without waiting for a disk, and remember what is likely to be asked again."""
-        revision = self._site.depot.engine.kv.revision()
-        answer = self._site.read(request, target, wait=False)
-        is_plain = request.method == "GET" and NOT_PLAIN.isdisjoint(request.headers)
-        if answer is not None and answer.digest is not None and is_plain:
-            self._site.recent.keep(self._reader.url, target, answer, revision)
-        return answer
-
     def _receive(self, request: Request, target: Target, size_bytes: int, rest: bytes) -> bytes:
-        if b"content-length" not in request.headers:
-            size_bytes = 0
         intake = self._site.admit(request, target, size_bytes)
         if isinstance(intake, Answer):
             return self._answer_early(intake, size_bytes, rest)
@@ -339,7 +304,7 @@ class HotProtocol(asyncio.Protocol):
         """Answer an upload that went wrong while its body still came."""
         self._receiver = None
         self._phase = BUSY
-        self._deny(error, missing_bytes, b"")
+        self._answer_early(error_answer(error), missing_bytes, b"")
 
     def post(self, answer: Answer) -> None:
         """Send `answer` for the request that is being answered; safe from any thread."""
@@ -353,7 +318,7 @@ class HotProtocol(asyncio.Protocol):
             answer.close()
             return
         self._count(answer)
-        head = self._head(answer)
+        head = self._spell(answer)
         if answer.stream is None or self._method == "HEAD":
             answer.close()
             self.transport.write(head if self._method == "HEAD" else head + answer.body)
@@ -370,11 +335,9 @@ class HotProtocol(asyncio.Protocol):
         elif not self.transport.is_closing():
             self._done()
 
-    def _head(self, answer: Answer) -> bytes:
+    def _spell(self, answer: Answer) -> bytes:
         keep = self._keep and not self._stopping
-        end = CLOSE if not keep else KEEP if self._version == "1.1" else KEEP_OLD
-        lines = (STATUS_LINES[answer.status], self.shared.common_head, answer.head)
-        return b"".join((*lines, answer.content_length, end))
+        return answer.spell(self.shared.common_head, self._version, keep=keep)
 
     def _done(self) -> None:
         """End the exchange: close, or read on."""
@@ -395,12 +358,9 @@ class HotProtocol(asyncio.Protocol):
             return rest[size_bytes:]
         self._keep = False
         self._count(answer)
-        self.transport.write(self._head(answer) + answer.body)
+        self.transport.write(self._spell(answer) + answer.body)
         self._begin_drain(size_bytes - len(rest))
         return b""
-
-    def _deny(self, error: BlobError, size_bytes: int, rest: bytes) -> bytes:
-        return self._answer_early(error_answer(error), size_bytes, rest)
 
     def _refuse(self, error: BlobError) -> None:
         """Answer what is not HTTP, or not in time, and close."""
@@ -409,7 +369,7 @@ class HotProtocol(asyncio.Protocol):
         self._version = "1.1"
         answer = error_answer(error)
         self._count(answer)
-        self.transport.write(self._head(answer) + answer.body)
+        self.transport.write(self._spell(answer) + answer.body)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._begin_drain(DRAIN_BYTES_MAX)
@@ -417,20 +377,12 @@ class HotProtocol(asyncio.Protocol):
     def _begin_drain(self, size_bytes: int) -> None:
         self._phase = DRAIN
         self._ahead = b""
-        self._drain_bytes = size_bytes
-        self._drain_since_s = self._since_s = self.shared.loop.time()
-
-    def _drain(self, size_bytes: int) -> None:
-        """Drop a refused body, so that the client finishes sending and reads why."""
-        self._drain_bytes -= size_bytes
-        if self._drain_bytes <= 0:
-            self.transport.close()
+        self._since_s = self.shared.loop.time()
+        self._drain = Drain(size_bytes, self._since_s)
 
     def _count(self, answer: Answer) -> None:
-        counts = self._site.counts
         name = self._target.route if self._target is not None else "none"
-        counts.requests[name, self._method, answer.status] += 1
-        counts.sent_bytes += answer.sent_bytes
+        self._site.counts.add(name, self._method, answer.status, answer.sent_bytes)
 
     def _hand_over(self, raw: bytes) -> None:
         """Let uvicorn's own protocol take the connection, from the first byte of this request."""
@@ -445,24 +397,3 @@ class HotProtocol(asyncio.Protocol):
         if self in self.shared.connections:
             self.shared.connections.discard(self)
             self._site.counts.connections -= 1
-
-
-def is_ordinary(reader: HeadReader) -> bool:
-    """Whether the connection just goes on behind this request, as nearly always."""
-    return (
-        reader.version == "1.1"
-        and reader.stays
-        and head_error("1.1", reader.headers.get(b"host")) is None
-    )
-
-
-def is_cold(request: Request, size_bytes: int) -> bool:
-    """Whether the ASGI app answers a request."""
-    headers = request.headers
-    if b"transfer-encoding" in headers or b"origin" in headers:
-        return True
-    if not request.path.startswith(b"/"):
-        return True  # absolute form, or none that a client should send
-    if request.method in {"PUT", "POST"}:
-        return headers.get(b"content-type", b"").lower().startswith(FORM)
-    return request.method not in {"GET", "HEAD", "DELETE"} or size_bytes > 0

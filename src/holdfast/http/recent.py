@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from holdfast.core.errors import BlobError
 from holdfast.depot import catalog
 from holdfast.http import route
 
@@ -61,12 +62,14 @@ class Recent:
         return known
 
     def body(self, known: Known) -> Buffer | None:
-        """Read and verify the bytes; None when the page cache does not have them all.
+        """Read and verify the bytes; None when that failed or would wait for a disk.
 
-        Raises:
-            CorruptError: the stored bytes are damaged.
+        The long way meets the same failure again and says what it is.
         """
-        source = self._store.open(known.digest, wait=False)
+        try:
+            source = self._store.open(known.digest, wait=False)
+        except BlobError:
+            return None
         return None if source is None else source.read(source.size_bytes)
 
     def keep(self, path: bytes, target: Target, answer: Answer, revision: int) -> None:

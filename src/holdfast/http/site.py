@@ -95,6 +95,14 @@ class Site:
 
         return transfer.answer(request, download, opener, inline=inline)
 
+    def read_now(self, request: Request, target: Target, *, keep: bool) -> Answer | None:
+        """Answer as `read` without waiting; `keep` a plain answer that may be asked for again."""
+        revision = self.depot.engine.kv.revision()
+        answer = self.read(request, target, wait=False)
+        if keep and answer is not None and answer.digest is not None and not request.query:
+            self.recent.keep(request.path, target, answer, revision)
+        return answer
+
     def look(self, request: Request, target: Target) -> Answer:
         """Answer GET or HEAD of anything but a blob.
 

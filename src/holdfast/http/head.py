@@ -1,0 +1,95 @@
+"""Heads of requests: cut out of the bytes of a connection and parsed by httptools (llhttp)."""
+
+from __future__ import annotations
+
+import httptools
+
+from holdfast.core import limits
+from holdfast.core.errors import HeadTooLargeError, InvalidError
+
+HEAD_END = b"\r\n\r\n"
+
+
+class HeadReader:
+    """Reads one head after the other; what it read last is in its attributes.
+
+    The parser sees heads only, each up to its empty line, and so errors are found as soon as their
+    bytes come. What lies behind a head is the caller's.
+    """
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._partial = b""
+        self._is_whole = False
+        self.raw = b""
+        """The head as it came."""
+        self.verb = b""
+        self.url = b""
+        self.version = "1.1"
+        self.headers: dict[bytes, bytes] = {}
+        """Names in lower case; repeated headers are joined by commas."""
+        self.stays = True
+        """Whether the client wants to keep the connection."""
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing of the next head came yet."""
+        return not self._partial
+
+    def read(self, data: bytes) -> tuple[bool, bytes]:
+        """Take the next bytes; say whether a head is whole now, and what lies behind it.
+
+        Raises:
+            InvalidError: not HTTP.
+            HeadTooLargeError: over `limits.HEAD_BYTES_MAX`.
+        """
+        overlap = self._partial[-3:]
+        end = (overlap + data).find(HEAD_END)
+        at = len(data) if end < 0 else end + len(HEAD_END) - len(overlap)
+        piece, rest = data[:at], data[at:]
+        self._partial += piece
+        if len(self._partial) > limits.HEAD_BYTES_MAX:
+            raise HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX)
+        self._parse(piece)
+        if not self._is_whole:
+            return False, rest
+        self._is_whole = False
+        self.raw, self._partial = self._partial, b""
+        return True, rest
+
+    def skip_body(self) -> None:
+        """Begin anew behind a body that the parser does not see."""
+        self._parser = httptools.HttpRequestParser(self)
+
+    def _parse(self, piece: bytes) -> None:
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self.skip_body()  # we go on in HTTP/1.1 (RFC 9110 section 7.8)
+        except httptools.HttpParserError as error:
+            raise InvalidError("request", str(error)[:200], "HTTP/1.1 (RFC 9112)") from error
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        """A request line comes."""
+        self.url = b""
+        self.headers = {}
+
+    def on_url(self, url: bytes) -> None:
+        """Gather the request's target."""
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Gather a header."""
+        name = name.lower()
+        before = self.headers.get(name)
+        self.headers[name] = value if before is None else before + b", " + value
+
+    def on_headers_complete(self) -> None:
+        """The head is whole; behind it, the parser forgets how the connection goes on."""
+        self._is_whole = True
+        parser = self._parser
+        self.verb = parser.get_method()
+        self.version = parser.get_http_version()
+        self.stays = parser.should_keep_alive()
