@@ -121,4 +121,4 @@ def holding(log: Log) -> Iterator[None]:
         yield
     finally:
         go.set()
-        log.submit(lambda _: None, 0).result()
+        log.submit(lambda _: None, 0).exception()

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from holdfast.log.log import Log
 
 
-WRITE_BYTES = 128  # a guess that keeps batches of commits small enough
+WRITE_BYTES = (
+    512  # a guess at a write of a transaction, and at what any write costs beside its value
+)
 
 
 class EmbeddedKV:
@@ -78,7 +80,7 @@ class EmbeddedKV:
             return Committed(_write(batch, writes))
 
         reads = [compare.key for compare in compares if isinstance(compare, Unchanged)]
-        return self._log.submit(stage, WRITE_BYTES * len(writes), Needs(keys=reads))
+        return self._log.submit(stage, _weight(writes), Needs(keys=reads))
 
     def transact(
         self,
@@ -128,6 +130,11 @@ def check(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
         assert 0 < len(write[0]) <= limits.KV_KEY_BYTES_MAX
         assert not isinstance(write, Put) or len(write.value) <= limits.KV_VALUE_BYTES_MAX
     assert len({write[0] for write in writes}) == len(writes)
+
+
+def _weight(writes: Sequence[Write]) -> int:
+    values = sum(len(write.value) for write in writes if isinstance(write, Put))
+    return values + WRITE_BYTES * len(writes)
 
 
 def _join(after: Pending[None] | None) -> None:

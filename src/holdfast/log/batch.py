@@ -71,7 +71,7 @@ class Job(Generic[Result]):
 
     def settle(self, error: BlobError | None) -> None:
         """Tell who asked."""
-        error = self._refusal or error
+        error = error or self._refusal  # which may rest on what the batch did not do
         if error is None:
             self.promise.set_result(self._result)
         else:

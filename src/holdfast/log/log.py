@@ -24,7 +24,7 @@ from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError, UnsupportedError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy, boot_id
 from holdfast.log.batch import Job, Needs
-from holdfast.log.index import Location, open_index, renew_index
+from holdfast.log.index import Location, Position, open_index, renew_index
 from holdfast.log.record import (
     HEADER_BYTES,
     Kind,
@@ -35,6 +35,7 @@ from holdfast.log.record import (
     unpack_trusted,
 )
 from holdfast.log.recovery import Damage, Replay
+from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment, SegmentHeader, segment_ids
 from holdfast.log.writer import Writer
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.pending import Promise
     from holdfast.log.batch import Batch, Result
-    from holdfast.log.index import Last, Position
+    from holdfast.log.index import Last
 
 FORMAT = 1
 CLEAN = "clean"
@@ -96,10 +97,15 @@ class Log:
     def _open(self, undo: ExitStack) -> None:
         self.id = self._identify()
         if not segment_ids(self._root):
-            self._create_first()
+            self._check_new()
+            self._create(1)
         same_boot, missing = self._open_index(undo)
         replay = Replay(self._root, self.disk, self.index, same_boot=same_boot)
         active, end, self.recovery = replay.run(segment_ids(self._root), missing)
+        if self._is_sealed(active.header):
+            active = self._create(active.header.id + 1)
+            end = Position(active.header.id, FIRST_OFFSET, end.revision)
+            self.recovery = self.recovery._replace(segments=self.recovery.segments + 1)
         self._writer = Writer(self._root, self.index, self._seams, active, end)
         self._writer.on_commit = self._announce
 
@@ -258,16 +264,28 @@ class Log:
         self._write(path, msgspec.json.encode(marker) + b"\n")
         return marker.id
 
-    def _create_first(self) -> None:
-        """Make the first segment.
+    def _check_new(self) -> None:
+        """Hold a folder without segments to be new.
 
         Raises:
             CorruptError: there is an index, so there were segments.
         """
         if (self._path / "index" / "state").exists():
             raise CorruptError("the segments are gone; remove the folder `index` to begin anew")
-        salt = int.from_bytes(self._seams[2].random_bytes(8), "little")
-        Segment.create(self.disk, self._root, SegmentHeader(1, salt, self._seams[1].now_us()))
+
+    def _create(self, segment_id: int) -> Segment:
+        _, clock, entropy = self._seams
+        salt = int.from_bytes(entropy.random_bytes(8), "little")
+        header = SegmentHeader(segment_id, salt, clock.now_us())
+        return Segment.create(self.disk, self._root, header)
+
+    def _is_sealed(self, segment: SegmentHeader) -> bool:
+        """Whether the log was killed between the end of this segment and the next one."""
+        last = self.index.last()
+        if last is None or last.segment_id != segment.id:
+            return False
+        header = unpack(last.header, segment.salt, last.offset)
+        return header is not None and header.kind == Kind.SEAL
 
     def _open_index(self, undo: ExitStack) -> tuple[bool, list[Damage]]:
         """Open the index, an empty one if it cannot be trusted.

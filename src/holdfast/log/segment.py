@@ -6,6 +6,7 @@ are never used again, because the newest segment is never removed. Only the newe
 space is reserved ahead of it in zeros, so that a sync has no file size to write.
 """
 
+import errno
 import os
 import re
 import stat
@@ -137,7 +138,13 @@ class Segment:
             return allocated
         step = limits.SEGMENT_ALLOCATE_BYTES
         target = -(-needed // step) * step
-        self._disk.allocate(self.descriptor, allocated, target - allocated)
+        try:
+            self._disk.allocate(self.descriptor, allocated, target - allocated)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            target = needed
+            self._disk.allocate(self.descriptor, allocated, target - allocated)
         self._disk.sync_data(self.descriptor)
         return target
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ class Writer:
         self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._failure: BlobError | None = None
         self._closing = False
+        self._ended = False
         self.stats = WriterStats()
         self.on_commit: Callable[[int], None] = _ignore
         self._thread = threading.Thread(target=self._run, name="holdfast-log", daemon=True)
@@ -90,11 +92,13 @@ class Writer:
         Raises:
             UnavailableError: closed, failed, or more than `limits.QUEUE_JOBS_MAX` are waiting.
         """
-        if self._failure is not None or self._closing:
-            raise self._failure or UnavailableError("the log is closed")
+        if not self.healthy:
+            raise self._refusal()
         if self._queue.qsize() >= limits.QUEUE_JOBS_MAX:
             raise UnavailableError("too many writes are waiting for the disk")
         self._queue.put(job)
+        if self._ended:
+            self._refuse_rest()
 
     def close(self) -> Position:
         """Finish what is queued, give reserved space back, and return where the log ends."""
@@ -114,6 +118,7 @@ class Writer:
             error = self._write_or_fail(jobs)
             for each in jobs:
                 each.settle(error)
+        self._ended = True
         self._refuse_rest()
 
     def _write_or_fail(self, jobs: list[Job[Any]]) -> BlobError | None:
@@ -121,8 +126,9 @@ class Writer:
         try:
             return self._write(jobs)
         except Exception as error:  # noqa: BLE001 - nobody above this thread would hear of it
+            self._cut_back(self._end)
             self._failure = UnavailableError(f"the log met a defect, reopen it: {error!r}")
-            return self._failure
+            return self._refusal()
 
     def _take(self, first: Job[Any]) -> tuple[list[Job[Any]], bool]:
         jobs = [first]
@@ -140,14 +146,19 @@ class Writer:
 
     def _refuse_rest(self) -> None:
         """End requests that slipped in behind the closing."""
-        while not self._queue.empty():
-            job = self._queue.get()
-            if job is not None:
-                job.settle(UnavailableError("the log is closed"))
+        with suppress(Empty):
+            while True:
+                job = self._queue.get_nowait()
+                if job is not None:
+                    job.settle(self._refusal())
+
+    def _refusal(self) -> UnavailableError:
+        """A new error each time: an error that is raised again keeps every frame that it met."""
+        return UnavailableError(self._failure.message if self._failure else "the log is closed")
 
     def _write(self, jobs: list[Job[Any]]) -> BlobError | None:
         if self._failure is not None:
-            return self._failure
+            return self._refusal()
         before = self._end
         try:
             self._rotate_if_full()

@@ -1,0 +1,582 @@
+"""Group commit, rotation and a disk that fails: acknowledged is kept, refused stays away.
+
+One case is in doubt by nature. When a batch could not be written *and* what it left could not be
+erased either (the disk fails for good), its requests are answered UnavailableError, the log takes
+nothing more until it is opened again, and a new opening may find the batch whole. The scripts here
+allow that after a lasting fault and nowhere else.
+"""
+
+import errno
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from log_steps import (
+    begin_blob,
+    contents,
+    cut_power,
+    dump,
+    holding,
+    kill,
+    put_blob,
+    put_key,
+    quick_folder,
+    reopened,
+    segments,
+)
+
+from holdfast.core import limits
+from holdfast.core.digest import Digest
+from holdfast.core.errors import BlobError, FullError, PreconditionError, UnavailableError
+from holdfast.core.kv import Committed, Delete, Plan, Put, Versioned
+from holdfast.core.pending import Pending
+from holdfast.kv.embedded import EmbeddedKV
+from holdfast.log.batch import Batch
+from holdfast.log.log import Log
+from holdfast.log.record import Kind
+from holdfast.log.recovery import Record, Scan
+from holdfast.log.segment import Segment
+from holdfast.stores.segments import SegmentStore
+from holdfast.testing.blobs import read
+from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.kv_steps import everything, history
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 16 * limits.KIB)
+    with quick_folder() as base:
+        yield base / "store"
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 6000)
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 2000)
+
+
+def kinds(folder: Path, number: int) -> list[int]:
+    """The kinds of the records of a segment."""
+    with Log(folder) as log:
+        segment = Segment.open(log.disk, folder / "log", number)
+        found = list(Scan(log.disk, segment).records(64))
+    assert all(isinstance(each, Record) for each in found)
+    return [each.header.kind for each in found if isinstance(each, Record)]
+
+
+# Group commit.
+
+
+def test_what_waits_at_one_moment_shares_one_sync(folder: Path) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        put_blob(log, b"first")
+        batches, syncs = log.writer.stats.batches, disk.calls.count("sync_data")
+        with holding(log):
+            waiting = [begin_blob(log, b"%d" % number) for number in range(500)]
+            assert not any(each.done() for each in waiting)
+        assert all(each.done() for each in waiting)
+        assert log.writer.stats.batches - batches <= 3
+        assert disk.calls.count("sync_data") - syncs <= 2
+        assert len(contents(log)[0]) == 501
+
+
+def test_a_commit_stands_behind_the_blobs_of_its_batch(folder: Path) -> None:
+    with Log(folder) as log, holding(log):
+        put = EmbeddedKV(log).commit([], [Put(b"k", b"1")])
+        begin_blob(log, b"blob")
+        again = EmbeddedKV(log).commit([], [Put(b"k", b"2")])
+    assert (put.result(), again.result()) == (Committed(1), Committed(2))
+    assert kinds(folder, 1) == [Kind.BLOB, Kind.COMMIT]
+    assert reopened(folder) == ({Digest.of(b"blob"): b"blob"}, {b"k": b"2"})
+
+
+def test_one_refused_request_does_not_harm_its_batch(folder: Path) -> None:
+    def refuse(_: Batch) -> None:
+        raise FullError("no")
+
+    with Log(folder) as log:
+        with holding(log):
+            good = begin_blob(log, b"good")
+            bad = log.submit(refuse, 0)
+            more = EmbeddedKV(log).commit([], [Put(b"k", b"v")])
+        assert good.exception() is None
+        assert isinstance(bad.exception(), FullError)
+        assert more.result() == Committed(1)
+    assert reopened(folder) == ({Digest.of(b"good"): b"good"}, {b"k": b"v"})
+
+
+def test_a_defect_ends_everything_with_an_error_and_leaves_nothing(folder: Path) -> None:
+    def break_down(_: Batch) -> None:
+        raise ZeroDivisionError
+
+    with Log(folder) as log:
+        put_blob(log, b"before")
+        with holding(log):
+            queued = [begin_blob(log, b"queued"), log.submit(break_down, 0)]
+        for each in queued:
+            assert isinstance(each.exception(timeout=10), UnavailableError)
+        assert not log.writer.healthy
+        with pytest.raises(UnavailableError, match="reopen"):
+            put_blob(log, b"after")
+        assert set(contents(log)[0]) == {Digest.of(b"before")}
+    assert set(reopened(folder)[0]) == {Digest.of(b"before")}
+
+
+def test_a_callback_that_fails_stops_nobody(folder: Path) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    with Log(folder) as log:
+        with holding(log):
+            first = begin_blob(log, b"first")
+            first.add_done_callback(fail)
+            seen: list[object] = []
+            first.add_done_callback(seen.append)
+            second = begin_blob(log, b"second")
+        assert second.result(timeout=10) is None
+        assert seen == [first]
+        put_key(log, b"k", b"v")
+    assert len(reopened(folder)[0]) == 2
+
+
+def test_a_callback_may_write_again(folder: Path) -> None:
+    with Log(folder) as log:
+        more: list[Pending[None]] = []
+        begin_blob(log, b"1").add_done_callback(lambda _: more.append(begin_blob(log, b"2")))
+        put_blob(log, b"3")
+        more[0].result()
+        assert len(contents(log)[0]) == 3
+
+
+def test_a_full_queue_refuses_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUEUE_JOBS_MAX", 10)
+    with Log(folder) as log:
+        with holding(log):
+            waiting = [begin_blob(log, b"%d" % number) for number in range(10)]
+            with pytest.raises(UnavailableError, match="too many"):
+                begin_blob(log, b"one more")
+            monkeypatch.setattr(limits, "QUEUE_JOBS_MAX", 100)
+        assert all(each.exception() is None for each in waiting)
+        assert len(contents(log)[0]) == 10
+
+
+def test_a_batch_is_bounded_by_what_its_commits_weigh(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 64 * limits.KIB)
+    with Log(folder) as log:
+        kv, before = EmbeddedKV(log), log.writer.stats.batches
+        with holding(log):
+            for number in range(40):
+                kv.commit([], [Put(b"%d" % number, bytes(10 * limits.KIB))])
+        assert log.writer.stats.batches - before >= 7
+        assert len(everything(kv)) == 40
+
+
+def test_closing_answers_everything_that_was_queued(folder: Path) -> None:
+    """Threads write while the log closes: each request ends, in one way or the other."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(30):
+            _close_under_writers(folder / f"{number}")
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _close_under_writers(folder: Path) -> None:
+    log = Log(folder)
+    go = threading.Barrier(5)
+
+    def write(thread: int) -> list[bytes]:
+        done = []
+        go.wait()
+        try:
+            for number in range(1000):
+                data = b"%d/%d" % (thread, number)
+                begin_blob(log, data).result(timeout=10)
+                done.append(data)
+        except UnavailableError:
+            pass
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        writing = [pool.submit(write, thread) for thread in range(4)]
+        go.wait()
+        log.close()
+        done = {data for each in writing for data in each.result()}
+    assert {*map(Digest.of, done)} == set(reopened(folder)[0])
+
+
+# Rotation.
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_full_segment_is_sealed_and_the_next_begun(folder: Path) -> None:
+    with Log(folder) as log:
+        for number in range(60):
+            put_blob(log, b"%d" % number * 200)
+            put_key(log, b"%d" % (number % 9), b"%d" % number)
+        before, found = contents(log), dump(log)
+        assert log.facts()["segments"] == len(segments(folder)) > 5
+    ids = [int(path.stem) for path in segments(folder)]
+    assert ids == list(range(1, len(ids) + 1))
+    for number in ids[:-1]:
+        assert kinds(folder, number).count(Kind.SEAL) == 1
+        assert kinds(folder, number)[-1] == Kind.SEAL
+        assert segments(folder)[number - 1].stat().st_size <= 6000
+    assert Kind.SEAL not in kinds(folder, ids[-1])
+    assert reopened(folder) == before
+    shutil.rmtree(folder / "index")
+    with Log(folder) as log:
+        assert dump(log)[:4] == found[:4]
+        assert [each.value for each in history(EmbeddedKV(log))] == [
+            b"%d" % number for number in range(60)
+        ]
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_kill_at_any_call_of_a_rotation_loses_nothing(folder: Path) -> None:
+    """The folder is copied before every call that the disk gets, as a kill would leave it."""
+
+    class Watching(FaultyDisk):
+        def _strikes(self, name: str) -> bool:
+            if armed and name != "pread":
+                copies.append(kill(folder, folder.with_name(f"killed {len(copies)} {name}")))
+            return super()._strikes(name)
+
+    armed, copies, before = False, list[Path](), reopened(folder)
+    with Log(folder, Watching()) as log:
+        number = 0
+        while log.facts()["segments"] == 1:
+            before = contents(log)
+            armed, copies[:] = True, []
+            for copy in folder.parent.glob("killed *"):
+                shutil.rmtree(copy)
+            data = b"%d" % number * 200
+            put_blob(log, data)
+            armed, number = False, number + 1
+        after = contents(log)
+    assert len(copies) >= 8
+    for number, copy in enumerate(copies):
+        if number % 2:
+            cut_power(copy)
+        assert reopened(copy) in (before, after)
+        with Log(copy) as log:
+            put_key(log, b"later", b"")
+        sealed = [kinds(copy, int(path.stem))[:-1] for path in segments(copy)]
+        assert all(Kind.SEAL not in each for each in sealed), "nothing follows a seal"
+        assert reopened(copy)[1] == {b"later": b""}
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_ids_are_not_used_again(folder: Path) -> None:
+    seen: dict[int, bytes] = {}
+    for number in range(40):
+        with Log(folder) as log:
+            for step in range(4):
+                put_blob(log, b"%d/%d" % (number, step) * 50)
+        for path in segments(folder):
+            salt = path.read_bytes()[24:32]
+            assert seen.setdefault(int(path.stem), salt) == salt
+    assert len(seen) > 5
+
+
+# A disk that fails.
+
+
+CHANGES = frozenset({"pwrite_all", "sync_data", "sync", "allocate", "truncate", "rename", "unlink"})
+NO_SPACE = frozenset({"pwrite_all", "allocate"})
+
+
+Change = Callable[["Model"], object]
+
+
+class Model:
+    """What was acknowledged, and the first that was refused."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[bytes, bytes] = {}
+        self.keys: dict[bytes, bytes] = {}
+        self.refused: list[BlobError] = []
+        self.in_doubt: Model | None = None
+        """What holds if the first refused request happened."""
+
+    def play(self, log: Log) -> None:
+        """Put, commit, remove and delete, over more than one segment."""
+        for number in range(9):
+            data = b"%d" % number * 700
+            self.put_blob(log, data)
+            self.put_keys(log, {b"k%d" % (number % 4): data, b"n": b"%d" % number})
+        self.remove_blobs(log, [*self.blobs][:1])
+        kv = EmbeddedKV(log)
+        self.ask(lambda: kv.commit([], [Delete(b"k1")]), lambda it: it.keys.pop(b"k1", None))
+
+    def put_blob(self, log: Log, data: bytes) -> None:
+        digest = bytes(Digest.of(data))
+        self.ask(lambda: begin_blob(log, data), lambda it: it.blobs.update({digest: data}))
+
+    def put_keys(self, log: Log, keys: dict[bytes, bytes]) -> None:
+        writes = [Put(*pair) for pair in keys.items()]
+        self.ask(lambda: EmbeddedKV(log).commit([], writes), lambda it: it.keys.update(keys))
+
+    def remove_blobs(self, log: Log, gone: list[bytes]) -> None:
+        self.ask(
+            lambda: log.submit(lambda batch: batch.remove_blobs(gone), 32),
+            lambda it: [it.blobs.pop(each) for each in gone],
+        )
+
+    def ask(self, begin: Callable[[], Pending[Any]], change: Change) -> None:
+        """Wait for the answer, which always comes."""
+        try:
+            begin().result(timeout=10)
+        except BlobError as error:
+            self.refused.append(error)
+            if self.in_doubt is None:
+                self.in_doubt = Model()
+                self.in_doubt.blobs, self.in_doubt.keys = dict(self.blobs), dict(self.keys)
+                change(self.in_doubt)
+        else:
+            change(self)
+
+    def holds(self) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+        """As `contents` gives it."""
+        return self.blobs, self.keys
+
+
+def faults(number: int, error: int) -> list[Fault]:
+    return [
+        Fault(number, error, only=CHANGES),
+        Fault(number, error, after=True, only=CHANGES),
+        Fault(number, error, short=True, only=CHANGES),
+    ]
+
+
+@pytest.mark.usefixtures("small_segments")
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("state", ["killed", "power cut", "closed"])
+def test_with_any_call_failing_refused_stays_away(folder: Path, error: int, state: str) -> None:
+    for number in range(1, 200):
+        struck = False
+        for kind, fault in enumerate(faults(number, error)):
+            base = folder / f"{number} {kind}"
+            disk, model = FaultyDisk(), Model()
+            with Log(base, disk) as log:
+                disk.arm(fault)
+                model.play(log)
+                assert contents(log) == model.holds()
+                if not disk.struck:
+                    break
+                struck = True
+                assert log.writer.healthy == (error == errno.ENOSPC)
+                if error == errno.ENOSPC:
+                    assert len(model.refused) <= 1  # none where less space would do
+                    assert all(isinstance(each, FullError) for each in model.refused)
+                else:
+                    assert isinstance(model.refused[0], UnavailableError)
+                    with pytest.raises(UnavailableError):
+                        put_key(log, b"k", b"v")
+                killed = kill(base, folder / f"{number} {kind} killed")
+            if state == "power cut":
+                cut_power(killed)
+            assert reopened(base if state == "closed" else killed) == model.holds()
+            shutil.rmtree(base)
+            shutil.rmtree(killed)
+        if not struck:
+            assert number > 30
+            return
+    raise AssertionError
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_disk_that_fails_for_good_loses_nothing_acknowledged(folder: Path) -> None:
+    """The requests of the one batch in doubt may be there or not; see above."""
+    for number in range(1, 200):
+        base = folder / f"{number}"
+        disk, model = FaultyDisk(), Model()
+        with Log(base, disk) as log:
+            disk.arm(Fault(number, after=number % 2 == 0, lasting=True, only=CHANGES))
+            model.play(log)
+            assert contents(log) == model.holds()
+            assert log.writer.healthy == (not disk.struck)
+            struck = disk.struck
+        found = reopened(base)
+        if not struck:
+            assert found == model.holds()
+            return
+        assert model.in_doubt is not None
+        assert found in (model.holds(), model.in_doubt.holds())
+    raise AssertionError
+
+
+@pytest.mark.parametrize("only", [NO_SPACE, frozenset({"sync_data"})])
+def test_a_full_disk_takes_writes_again_when_there_is_space(
+    folder: Path, only: frozenset[str]
+) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        put_blob(log, b"before")
+        disk.arm(Fault(1, errno.ENOSPC, lasting=only is NO_SPACE, only=only))
+        for number in range(3 if only is NO_SPACE else 1):
+            with pytest.raises(FullError):
+                put_blob(log, b"%d" % number * 20_000)
+        assert log.writer.healthy
+        assert set(contents(log)[0]) == {Digest.of(b"before")}
+        disk.arm(None)
+        put_blob(log, b"after")
+        put_key(log, b"k", b"v")
+        expected = contents(log)
+        assert set(expected[0]) == {Digest.of(b"before"), Digest.of(b"after")}
+        killed = kill(folder, folder.with_name("killed"))
+    assert reopened(folder) == reopened(killed) == expected
+
+
+def test_the_last_space_is_used_although_no_reserve_fits(folder: Path) -> None:
+    """Space is reserved in large steps; a disk with less than a step left is not full."""
+
+    class Nearly(FaultyDisk):
+        def allocate(self, descriptor: int, offset: int, size_bytes: int) -> None:
+            if size_bytes > 2000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().allocate(descriptor, offset, size_bytes)
+
+    with Log(folder, Nearly()) as log:
+        for number in range(20):
+            put_blob(log, b"%d" % number * 100)
+        with pytest.raises(FullError):
+            put_blob(log, bytes(5000))
+        put_key(log, b"k", b"v")
+    assert len(reopened(folder)[0]) == 20
+
+
+def test_a_failed_sync_stops_writes_until_the_log_is_opened_again(folder: Path) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        put_blob(log, b"before")
+        disk.arm(Fault(1, only=frozenset({"sync_data"})))
+        with pytest.raises(UnavailableError):
+            put_blob(log, b"refused")
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                put_key(log, b"k", b"v")
+        assert log.facts()["healthy"] == 0
+        assert read(SegmentStore(log), Digest.of(b"before")) == b"before"
+    with Log(folder, disk) as log:
+        assert log.facts()["healthy"] == 1
+        put_key(log, b"k", b"v")
+        assert contents(log) == ({Digest.of(b"before"): b"before"}, {b"k": b"v"})
+
+
+def test_a_read_that_fails_is_an_error_and_never_wrong(folder: Path) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        digest = put_blob(log, b"blob")
+        put_key(log, b"k", b"v")
+        for number in range(1, 9):
+            disk.arm(Fault(number, only=frozenset({"pread", "open"})))
+            try:
+                assert read(SegmentStore(log), digest) == b"blob"
+                assert len(history(EmbeddedKV(log))) == 1
+            except UnavailableError:
+                assert disk.struck
+        disk.arm(None)
+        assert read(SegmentStore(log), digest) == b"blob"
+
+
+# A commit and the blob that it names.
+
+
+def test_a_commit_shares_the_fate_of_a_blob_in_an_earlier_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BATCH_JOBS_MAX", 1)
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        kv = EmbeddedKV(log)
+        put_key(log, b"other", b"")
+        disk.arm(Fault(1, errno.ENOSPC, only=frozenset({"pwrite_all"})))
+        with holding(log):
+            blob = begin_blob(log, b"blob")
+            name = kv.commit([], [Put(b"name", b"blob")], after=blob)
+            plan = kv.transact([b"name"], lambda _: Plan([Put(b"more", b"")], None), after=blob)
+            alone = kv.commit([], [Put(b"alone", b"")])
+        assert isinstance(blob.exception(), FullError)
+        assert isinstance(name.exception(), FullError)
+        assert isinstance(plan.exception(), FullError)
+        assert isinstance(alone.result(), Committed)
+        assert contents(log) == ({}, {b"other": b"", b"alone": b""})
+        late = kv.commit([], [Put(b"name", b"blob")], after=blob)
+        assert isinstance(late.exception(), FullError)
+    assert reopened(folder) == ({}, {b"other": b"", b"alone": b""})
+
+
+def test_a_name_is_never_there_without_its_blob(folder: Path) -> None:
+    """Blobs and names by many threads while every tenth write of the disk fails."""
+
+    class Moody(FaultyDisk):
+        def pwrite_all(self, *arguments: object) -> int:
+            self.writes = getattr(self, "writes", 0) + 1
+            if self.writes % 10 == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().pwrite_all(*arguments)  # type: ignore[arg-type]  # passed on
+
+    def write(thread: int) -> set[bytes]:
+        named = set()
+        for number in range(40):
+            data = b"%d/%d" % (thread, number)
+            blob = begin_blob(log, data)
+            name = kv.commit([], [Put(bytes(Digest.of(data)), data)], after=blob)
+            if name.exception() is None:
+                named.add(data)
+                assert blob.exception() is None
+        return named
+
+    disk = FaultyDisk()
+    Log(folder, disk).close()
+    with Log(folder, Moody()) as log, ThreadPoolExecutor(8) as pool:
+        kv = EmbeddedKV(log)
+        named = set().union(*pool.map(write, range(8)))
+        assert 50 < len(named) < 320
+        blobs, keys = contents(log)
+        assert set(keys.values()) == named
+        assert blobs.keys() >= keys.keys()
+    assert reopened(folder) == (blobs, keys)
+
+
+def test_what_a_failed_batch_would_have_done_refuses_nobody(folder: Path) -> None:
+    """Two requests create a name in one batch, which fails: the second was no conflict."""
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        kv = EmbeddedKV(log)
+
+        def create(values: Sequence[Versioned | None]) -> Plan[None]:
+            if values[0] is not None:
+                raise PreconditionError("it exists")
+            return Plan([Put(b"name", b"")], None)
+
+        disk.arm(Fault(1, errno.ENOSPC, only=frozenset({"pwrite_all"})))
+        with holding(log):
+            both = [kv.transact([b"name"], create) for _ in range(2)]
+        assert [type(each.exception()) for each in both] == [FullError, FullError]
+        with holding(log):
+            both = [kv.transact([b"name"], create) for _ in range(2)]
+        assert [type(each.exception()) for each in both] == [type(None), PreconditionError]
+
+
+def test_errors_of_a_failed_log_do_not_pile_up(folder: Path) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        disk.arm(Fault(1, only=frozenset({"sync_data"})))
+        seen = []
+        for number in range(50):
+            with pytest.raises(UnavailableError) as caught:
+                put_blob(log, b"%d" % number)
+            seen.append(len(caught.traceback))
+        assert max(seen) <= 6
