@@ -4,17 +4,20 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from log_steps import SHARED_MEMORY
+from log_steps import BEFORE_THE_POWER_CUT, SHARED_MEMORY
 
+from holdfast.core import limits
+from holdfast.core.errors import BlobError
 from holdfast.core.kv import KV
 from holdfast.core.limits import SMALL_BLOB_BYTES_MAX
-from holdfast.core.seams import Disk, SystemClock, SystemEntropy
+from holdfast.core.seams import Disk, SystemClock, SystemEntropy, boot_id
 from holdfast.core.store import Store
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.log import Log
 from holdfast.stores.files import FileStore
 from holdfast.stores.segments import SegmentStore
 from holdfast.stores.tiered import TieredStore
+from holdfast.testing.crash_suites import KVCrashSuite, StoreCrashSuite
 from holdfast.testing.kv_suite import KVSuite
 from holdfast.testing.store_suite import StoreSuite
 
@@ -72,3 +75,68 @@ class TestEmbeddedKV(KVSuite):
     def close_kv(self, kv: KV) -> None:
         kv.close()
         self.logs[kv].close()
+
+
+def boot(folder: Path) -> None:
+    """Make the boot that the index was last open in another one."""
+    state = folder / "index" / "state"
+    if state.exists() and state.read_text() == boot_id():
+        state.write_text(BEFORE_THE_POWER_CUT)
+
+
+@pytest.fixture(autouse=True)
+def _small_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 64 * limits.KIB)
+
+
+class TestSegmentStoreInPowerCuts(StoreCrashSuite):
+    def open_store(self, folder: Path, disk: Disk) -> Store:
+        self.logs: dict[Store, Log] = getattr(self, "logs", {})
+        log = Log(folder, disk)
+        store = SegmentStore(log)
+        self.logs[store] = log
+        return store
+
+    def close_store(self, store: Store) -> None:
+        store.close()
+        self.logs[store].close()
+
+    def power_returns(self, folder: Path) -> None:
+        boot(folder)
+
+
+class TestTieredOfSegmentsAndFilesInPowerCuts(StoreCrashSuite):
+    def open_store(self, folder: Path, disk: Disk) -> Store:
+        self.logs: dict[Store, Log] = getattr(self, "logs", {})
+        log = Log(folder, disk)
+        try:
+            files = FileStore(folder / "files", disk, SystemEntropy(), SystemClock())
+        except BlobError:
+            log.close()
+            raise
+        store = TieredStore(SegmentStore(log), files, SMALL_BLOB_BYTES_MAX)
+        self.logs[store] = log
+        return store
+
+    def close_store(self, store: Store) -> None:
+        store.close()
+        self.logs[store].close()
+
+    def power_returns(self, folder: Path) -> None:
+        boot(folder)
+
+
+class TestEmbeddedKVInPowerCuts(KVCrashSuite):
+    def open_kv(self, folder: Path, disk: Disk) -> KV:
+        self.logs: dict[KV, Log] = getattr(self, "logs", {})
+        log = Log(folder, disk)
+        kv = EmbeddedKV(log)
+        self.logs[kv] = log
+        return kv
+
+    def close_kv(self, kv: KV) -> None:
+        kv.close()
+        self.logs[kv].close()
+
+    def power_returns(self, folder: Path) -> None:
+        boot(folder)
