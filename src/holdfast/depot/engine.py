@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from holdfast.core.kv import KV
     from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span, Store
+    from holdfast.log.recovery import Damage
 
 Result = TypeVar("Result")
 
@@ -41,6 +42,8 @@ class Engine(NamedTuple):
     limits: Limits
     facts: Callable[[], Mapping[str, int]]
     """What the log says of itself; `healthy` is 1 while it takes writes."""
+    damages: Callable[[], Iterator[Damage | int]]
+    """Reads the log: places that hold no valid record, and between them how much was read."""
     close: Callable[[], None]
 
 

@@ -42,4 +42,4 @@ def open_depot(
 
     kv = EmbeddedKV(log)
     names, ingest = Names(kv, clock), Ingest(store)
-    return Depot(Engine(store, kv, names, ingest, bounds, log.facts, close))
+    return Depot(Engine(store, kv, names, ingest, bounds, log.facts, log.damages, close))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
@@ -135,6 +135,15 @@ class Names:
         check_limit(query.limit)
         listing = Listing(self._kv, bucket, query)
         return listing.page()
+
+    def all_entries(self) -> Iterator[Entry]:
+        """Yield the entries of all buckets, in the order of the catalog."""
+        start, end = catalog.ENTRY, prefix_end(catalog.ENTRY)
+        while page := self._kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
+            for item in page:
+                bucket, _, key = item.key[len(catalog.ENTRY) :].partition(b"\x00")
+                yield catalog.decode_entry(bucket.decode(), key.decode(), item.value)
+            start = page[-1].key + b"\x00"
 
     def stats(self) -> Stats:
         """Add up the counters of all buckets."""

@@ -34,13 +34,13 @@ from holdfast.log.record import (
     unpack,
     unpack_trusted,
 )
-from holdfast.log.recovery import Damage, Replay
+from holdfast.log.recovery import Damage, Replay, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment, SegmentHeader, segment_ids
 from holdfast.log.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from holdfast.core.pending import Promise
     from holdfast.log.batch import Batch, Result
@@ -193,6 +193,17 @@ class Log:
             if found:
                 break
         return found
+
+    def damages(self) -> Iterator[Damage | int]:
+        """Read every record; yield places that hold none, and between them how much was read."""
+        active = self._writer.end
+        for segment_id in segment_ids(self._root):
+            segment = self._segment(segment_id)
+            yield from header_damage(self.disk, segment)
+            for found in Scan(self.disk, segment).records(FIRST_OFFSET):
+                if (segment_id, found.offset) >= active[:2]:
+                    break  # being written
+                yield found if isinstance(found, Damage) else len(found.payload)
 
     def wait_for_commit(self, revision: int, wait_s: float) -> bool:
         """Wait until there is a revision of at least `revision`; False when time ran out."""

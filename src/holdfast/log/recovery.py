@@ -196,6 +196,12 @@ class Step:
             self._index.remove_blob(self._txn, digest)
 
 
+def header_damage(disk: Disk, segment: Segment) -> list[Damage]:
+    """A segment's header that could be read although it is damaged."""
+    is_whole = disk.pread(segment.descriptor, FIRST_OFFSET, 0) == pack_header(segment.header)
+    return [] if is_whole else [Damage(segment.header.id, 0, FIRST_OFFSET)]
+
+
 class Replay:
     """Brings an index up to the end of the log."""
 
@@ -231,7 +237,7 @@ class Replay:
                 position = Position(segment_id, FIRST_OFFSET, position.revision)
             is_newest = segment_id == newest
             segment = Segment.open(self._disk, self._root, segment_id, writable=is_newest)
-            self._check_header(segment)
+            self._damages += header_damage(self._disk, segment)
             end = self._durable_end(segment, position.offset) if is_newest else None
             position = self._apply(segment, position, end)
         assert segment is not None
@@ -240,12 +246,6 @@ class Replay:
             len(segment_ids), self._records, self._truncated_bytes, tuple(self._damages)
         )
         return segment, position, report
-
-    def _check_header(self, segment: Segment) -> None:
-        """Report a header that could be read although it is damaged."""
-        stored = self._disk.pread(segment.descriptor, FIRST_OFFSET, 0)
-        if stored != pack_header(segment.header):
-            self._damages.append(Damage(segment.header.id, 0, FIRST_OFFSET))
 
     def _durable_end(self, segment: Segment, start: int) -> int | None:
         """Where the tail of the newest segment is torn; None when it is not."""

@@ -77,6 +77,11 @@ class Writer:
         return self._end.revision
 
     @property
+    def end(self) -> Position:
+        """Where the log ends: all before it is durable."""
+        return self._end
+
+    @property
     def healthy(self) -> bool:
         """Whether writes are taken."""
         return self._failure is None and not self._closing

@@ -1,0 +1,1 @@
+"""Bounded steps that look after a store; strangers to each other."""

@@ -1,0 +1,49 @@
+"""`holdfast fsck` as a process on a folder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import holdfast
+
+PHOTO = Path(__file__).parent.parent / "data" / "hubble_deep_field.jpg"
+
+
+def _fsck(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "holdfast", "fsck", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_sound_folder_is_well(tmp_path: Path) -> None:
+    with holdfast.open(tmp_path) as bucket:
+        bucket.put("photo.jpg", PHOTO)
+        bucket.put("note.txt", b"a note")
+    done = _fsck(tmp_path)
+    assert (done.returncode, done.stdout) == (0, "2 blobs (515.6 KiB), 2 entries: all is well\n")
+
+
+def test_damage_is_named_and_exits_with_5(tmp_path: Path) -> None:
+    with holdfast.open(tmp_path) as bucket:
+        entry = bucket.put("photo.jpg", PHOTO)
+    path = next((tmp_path / "files").rglob("*.blob"))
+    path.write_bytes(path.read_bytes().replace(b"\xff\xd8", b"\x00\xd8", 1))
+    done = _fsck(tmp_path, "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 5
+    assert report["found"] == 1
+    assert report["findings"][0]["where"] == str(entry.digest)
+
+
+def test_a_folder_that_is_no_store_is_not_made_one(tmp_path: Path) -> None:
+    done = _fsck(tmp_path / "nothing")
+    assert done.returncode == 3
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    with holdfast.open(tmp_path) as bucket:
+        bucket.put("note.txt", b"a note")
+        done = _fsck(tmp_path)
+    assert done.returncode == 7
+    assert "in use" in done.stderr
