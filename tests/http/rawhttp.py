@@ -3,6 +3,7 @@
 import select
 import socket
 import struct
+from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -118,6 +119,14 @@ class Connection:
         parts, self._ahead = [self._ahead], b""
         while part := self.socket.recv(1 << 20):
             parts.append(part)
+        return b"".join(parts)
+
+    def everything(self) -> bytes:
+        """Read until the connection ends, in whatever way."""
+        parts, self._ahead = [self._ahead], b""
+        with suppress(ConnectionResetError):
+            while part := self.socket.recv(1 << 20):
+                parts.append(part)
         return b"".join(parts)
 
     def _until(self, mark: bytes) -> bytes:

@@ -19,6 +19,7 @@ from typing import Self
 import msgspec
 from rawhttp import Connection, Reply
 
+SERVE = ("-m", "holdfast", "serve", "--port=0")
 START_S = 20
 STOP_S = 40
 SETTLE_S = 8
@@ -28,14 +29,16 @@ _numbers = itertools.count(1)
 class Server:
     """One `holdfast serve` on a free port."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, str], prefix: tuple[str, ...] = ()
+    ) -> None:
         self.data = folder / "data"
         self.log = folder / "stderr"
         self.is_hot = settings.get("hot_path") != "false"
         folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "holdfast", "serve", "--data", str(self.data), "--port=0"],
+                [*prefix, sys.executable, *SERVE, "--data", str(self.data)],
                 env=environment(settings),
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -164,6 +167,12 @@ class Servers:
     def own(self, data: Path | None = None, **settings: str) -> Server:
         """A server for one test, which may stop it; on the folder of an earlier one if said."""
         self._own.append(self._start(settings, data))
+        return self._own[-1]
+
+    def narrow(self, file_bytes_max: int, **settings: str) -> Server:
+        """A server whose files cannot grow over a size."""
+        prefix = ("prlimit", f"--fsize={file_bytes_max}")
+        self._own.append(Server(self._folder / f"server{next(_numbers)}", settings, prefix))
         return self._own[-1]
 
     def _start(self, settings: dict[str, str], data: Path | None = None) -> Server:

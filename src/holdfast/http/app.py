@@ -15,11 +15,24 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, HeadTooLargeError, InvalidError, SlowError
+from holdfast.core.errors import (
+    BlobError,
+    CorruptError,
+    HeadTooLargeError,
+    InvalidError,
+    SlowError,
+)
 from holdfast.core.store import Span
 from holdfast.http import route
 from holdfast.http.form import Form
-from holdfast.http.message import Answer, Request, defect_answer, error_answer, head_error
+from holdfast.http.message import (
+    Answer,
+    Request,
+    defect_answer,
+    error_answer,
+    head_error,
+    log_failure,
+)
 from holdfast.http.site import Intake, is_transfer
 
 if TYPE_CHECKING:
@@ -33,6 +46,7 @@ if TYPE_CHECKING:
     from holdfast.http.site import Site
 
 STEP_BYTES = 256 * limits.KIB
+UVLOOP_CLOSED = "the handler is closed"  # what its transport says when the client left
 CLOSE = b"connection: close\r\n"
 EXPOSED = ("etag", "location", "content-range", "content-disposition", "repr-digest", "retry-after")
 
@@ -162,20 +176,28 @@ class Endpoint:
         return await ended
 
     async def _send(self, request: Request, answer: Answer, send: Send) -> None:
+        try:
+            await self._send_all(request, answer, send)
+        except BlobError as error:
+            log_failure(error)  # the answer stays too short, which clients see
+        except RuntimeError as error:
+            if UVLOOP_CLOSED not in str(error):
+                raise
+        finally:
+            answer.close()
+
+    async def _send_all(self, request: Request, answer: Answer, send: Send) -> None:
         headers = [_line(line) for line in (answer.head + answer.content_length).splitlines()]
         headers.append((b"server", b"holdfast"))
         start = {"type": "http.response.start", "status": answer.status, "headers": headers}
         await send(start)
-        try:
-            if answer.stream is not None and request.method != "HEAD":
-                await self._stream(answer.stream, send)
-        finally:
-            answer.close()
+        if answer.stream is not None and request.method != "HEAD":
+            await self._stream(answer.stream, send)
         body = b"" if request.method == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(self, stream: Stream, send: Send) -> None:
-        """Send verified chunks; an error here leaves the answer too short, which clients see."""
+        """Send verified chunks."""
         for part in stream.parts:
             if not isinstance(part, Span):
                 await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -185,6 +207,8 @@ class Endpoint:
             while missing:
                 step = min(missing, limits.CHUNK_BYTES)
                 chunk = bytes(await self._in_thread(partial(stream.source.read, step)))
+                if not chunk:
+                    raise CorruptError("a blob is shorter than its description says")
                 missing -= len(chunk)
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
 

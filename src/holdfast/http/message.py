@@ -110,9 +110,7 @@ def json_answer(status: int, body: bytes, head: bytes = b"") -> Answer:
 def error_answer(error: BlobError) -> Answer:
     """Answer with the one error shape and the headers that its status asks for."""
     if error.status >= SERVER_ERROR:
-        level = logging.ERROR if error.status == SERVER_ERROR else logging.WARNING
-        facts = {**error.facts, "code": error.code, "message": error.message}
-        journal.event(level, "request.failed", **facts)
+        log_failure(error)
     head = b""
     if isinstance(error, UnavailableError):
         head = b"retry-after: %d\r\n" % error.retry_after_s
@@ -121,6 +119,13 @@ def error_answer(error: BlobError) -> Answer:
     elif isinstance(error, UnsatisfiableError):
         head = b"content-range: bytes */%d\r\n" % error.size_bytes
     return json_answer(error.status, wire.error_json(error), head)
+
+
+def log_failure(error: BlobError) -> None:
+    """Log an error that is not the client's."""
+    level = logging.ERROR if error.status == SERVER_ERROR else logging.WARNING
+    facts = {**error.facts, "code": error.code, "message": error.message}
+    journal.event(level, "request.failed", **facts)
 
 
 def defect_answer(error: BaseException, where: str) -> Answer:

@@ -327,7 +327,7 @@ class HotProtocol(asyncio.Protocol):
         self._sender = Sender(self, answer.stream)
         self._sender.start(head)
 
-    def sender_done(self, error: BlobError | None) -> None:
+    def sender_done(self, error: BaseException | None) -> None:
         """A stream was sent; one that broke off must not look like a whole one."""
         self._sender = None
         if error is not None:

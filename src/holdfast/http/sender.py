@@ -16,6 +16,8 @@ from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError
 from holdfast.core.seams import Disk
 from holdfast.core.store import Span
+from holdfast.http import journal
+from holdfast.http.message import log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +51,7 @@ class Sender:
         self._transport.set_write_buffer_limits(high=high_bytes)
         self._transport.write(head)
         self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._end)
 
     def stalled_s(self, now_s: float) -> float:
         """For how long the client has taken nothing."""
@@ -70,23 +73,27 @@ class Sender:
         self._task.cancel()
 
     async def _run(self) -> None:
-        error: BlobError | None = None
-        try:
-            for part in self._stream.parts:
-                if isinstance(part, Span):
-                    await self._send_span(self._stream.source, part)
-                else:
-                    self._transport.write(part)
-                    await self._drained()
-        except BlobError as refused:
-            error = refused
-        except OSError as refused:
-            error = CorruptError(f"sending broke off: {refused.strerror}")
-        finally:
+        for part in self._stream.parts:
+            if isinstance(part, Span):
+                await self._send_span(self._stream.source, part)
+            else:
+                self._write(part)
+                await self._drained()
+        if not self._transport.is_closing():
             self._transport.set_write_buffer_limits(high=HIGH_BYTES)
-            self._stream.source.close()
-            if self._out >= 0:
-                os.close(self._out)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Let go of everything, however the task ended, also when it never began."""
+        self._stream.source.close()
+        if self._out >= 0:
+            os.close(self._out)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, BlobError):
+            log_failure(error)
+        elif error is not None and not isinstance(error, OSError):
+            journal.defect(error, "sender")
         self._protocol.sender_done(error)
 
     async def _send_span(self, source: Source, span: Span) -> None:
@@ -131,9 +138,14 @@ class Sender:
             if not chunk:
                 raise CorruptError("a blob is shorter than its description says")
             missing -= len(chunk)
-            self._transport.write(chunk)
+            self._write(chunk)
             await self._drained()
             self._progress_s = self._loop.time()
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._transport.is_closing():  # uvloop raises when it is closed
+            raise ConnectionResetError
+        self._transport.write(data)
 
     async def _drained(self) -> None:
         while self._room is not None:
@@ -149,7 +161,13 @@ class Sender:
             self._loop.remove_writer(self._out)
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
-        return await self._loop.run_in_executor(self._protocol.shared.disk, call)
+        """Wait for a disk thread to its end, also when cancelled: it reads the source."""
+        working = self._loop.run_in_executor(self._protocol.shared.disk, call)
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait((working,))
+            raise
 
 
 def _set(ready: asyncio.Future[None]) -> None:
