@@ -28,7 +28,7 @@ test-long: .venv/ready  ## all tests, with the long proofs
 check: .venv/ready  ## format, lint, types, floors, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@for part in 'src bench' tests/*.py tests/*/; do \
+	@for part in 'src bench' tests/*.py $(sort $(dir $(wildcard tests/*/*.py))); do \
 		set -- $$part; $(BIN)/mypy --no-error-summary $$@ || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/codespell

@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from holdfast.core.bucket import Bucket
-from holdfast.core.errors import InvalidError
+from holdfast.core.errors import InvalidError, UnsupportedError
 
 TARGETS = "a folder, file:///folder, http://host:port or https://host:port"
 
@@ -23,7 +23,10 @@ def open_bucket(target: str | Path) -> Bucket:
         return _open_folder(Path(target))
     scheme = urlsplit(text).scheme
     if scheme in {"http", "https"}:
-        from holdfast.client import Client  # noqa: PLC0415 - httpx is an extra
+        try:
+            from holdfast.client import Client  # noqa: PLC0415 - httpx is an extra
+        except ModuleNotFoundError as error:
+            raise UnsupportedError("URLs need pip install 'holdfast[client]'") from error
 
         return Client(text)
     return _open_folder(folder_of(text))

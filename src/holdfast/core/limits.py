@@ -23,7 +23,6 @@ COMPARES_MAX = 64  # of one commit
 WRITES_MAX = 64
 KV_KEY_BYTES_MAX = 4 * KIB
 KV_VALUE_BYTES_MAX = 256 * KIB
-CONFLICT_TRIES_MAX = 100  # of one unconditional put against a contended key
 SNIFF_BYTES = 512  # looked at to guess a content type
 RANGES_MAX = 64  # in one Range header; more are ignored and the whole blob is sent
 

@@ -183,10 +183,20 @@ class Site:
         digest = Digest.parse(target.name)
         if about.digest not in (None, digest):
             raise InvalidError("digest headers", str(about.digest), "the hash in the path")
-        if self.depot.content.holds(digest):
+        if self.depot.content.holds(digest) and self._is_readable(digest):
             return kept_answer(digest, is_new=False)
         content = self.depot.content
         return Intake(content.upload(digest, about.content_type, size_bytes), _kept)
+
+    def _is_readable(self, digest: Digest) -> bool:
+        """Whether a held blob can still be opened; a damaged one is welcome again."""
+        try:
+            source = self.depot.engine.store.open(digest)
+        except BlobError:
+            return False
+        if source is not None:
+            source.close()
+        return source is not None
 
     def change(self, request: Request, target: Target, done: Callable[[Answer], None]) -> None:
         """Delete, copy or move, then call `done` from some thread, exactly once.

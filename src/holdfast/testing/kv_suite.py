@@ -32,6 +32,7 @@ LENGTHS = [1, 2, 255, 256, 479, 480, 481, 495, 496, 497, 505, 506, 507, 508, 509
 LENGTHS += [513, 514, 519, 520, 1024, 1025, 4095, 4096]
 TAILS = [b"", b"\x00", b"\x00\x00", b"\x00\xff", b"\x01", b"a", b"\xfe", b"\xff", b"\xff\x00"]
 TAILS += [b"\xff\xff"]
+CONFLICT_TRIES_MAX = 100
 THREADS = 16
 
 
@@ -183,7 +184,7 @@ class KVSuite(CommitSuite, TransactionSuite, WatchSuite):
 
     def test_one_of_many_wins_each_round_of_compare_and_commit(self, kv: KV) -> None:
         def increment(_: int) -> None:
-            for _try in range(limits.CONFLICT_TRIES_MAX):
+            for _try in range(CONFLICT_TRIES_MAX):
                 old = kv.get(b"k")
                 value, revision = old or (b"0", 0)
                 more = Put(b"k", b"%d" % (int(value) + 1))
