@@ -15,10 +15,9 @@ from typing import NamedTuple
 from holdfast.core.digest import Digest
 from holdfast.core.limits import KIB
 from holdfast.core.store import Span
-from holdfast.depot import catalog
 from holdfast.depot.depot import Depot
 from holdfast.depot.local import open_depot
-from holdfast.testing.kv_steps import LAST
+from holdfast.testing.recount import check_catalog
 
 WORKERS = 8
 NAMES = 10
@@ -173,7 +172,8 @@ class Ledger:
             stored = {ref.digest for ref in depot.engine.store.scan()}
             assert stored <= self.sent
             assert {found_digest for found_digest, _ in found.values()} <= stored
-            check_catalog(depot)
+            check_catalog(depot.engine.kv)
+            assert depot.stats().entries == len(found)
         assert list((folder / "files" / "tmp").iterdir()) == []
         self.figures["rounds"] += 1
 
@@ -239,35 +239,3 @@ def holds(depot: Depot) -> dict[Name, tuple[Digest, int]]:
         if page.next is None:
             return found
         cursor = page.next
-
-
-def check_catalog(depot: Depot) -> None:
-    """References and counters are what the entries make them, over all buckets."""
-    references, counts, totals = set(), Counter[bytes](), Counter[bytes]()
-    kv = depot.engine.kv
-    for item in kv.scan(catalog.ENTRY, catalog.ENTRY + b"\xff", limit=1_000_000):
-        bucket, _, key = item.key[1:].partition(b"\x00")
-        entry = catalog.decode_entry(bucket.decode(), key.decode(), item.value)
-        references.add(catalog.held_by_entry(entry.digest, entry.bucket, key))
-        counts[bucket] += 1
-        totals[bucket] += entry.size_bytes
-    held = kv.scan(catalog.REFERENCE, catalog.REFERENCE + b"\xff" * 40, limit=1_000_000)
-    by_entries = {item.key for item in held if item.key[33:34] == catalog.BY_ENTRY}
-    assert by_entries == references
-    by_content = {item.key for item in held} - by_entries
-    assert all(len(key) == 34 and key.endswith(catalog.BY_CONTENT) for key in by_content)
-    for item in kv.scan(catalog.USAGE, catalog.USAGE + b"\xff", limit=1_000_000):
-        bucket = item.key[1:]
-        stored = catalog_counters(item.value)
-        assert stored == (counts.pop(bucket, 0), totals.pop(bucket, 0))
-    assert +counts == Counter()
-    stats = depot.stats()
-    every = kv.scan(b"", LAST, limit=1_000_000)
-    assert stats.entries == sum(item.key[:1] == catalog.ENTRY for item in every)
-
-
-def catalog_counters(value: bytes) -> tuple[int, int]:
-    """Read the two counters of a bucket, without the code that writes them."""
-    parts = [value[:8], value[8:]]
-    entry_count, size_bytes = (int.from_bytes(part, "little", signed=True) for part in parts)
-    return entry_count, size_bytes
