@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from holdfast.core.digest import Digest
     from holdfast.core.kv import KV
     from holdfast.core.pending import Pending
+    from holdfast.core.seams import Buffer
     from holdfast.core.store import Source, Span, Store
     from holdfast.log.recovery import Damage
 
@@ -49,8 +50,10 @@ class Engine(NamedTuple):
 
 def feed(upload: Upload[Result], data: Data) -> None:
     """Write bytes, a path, a file or chunks into an upload, a chunk at a time."""
+    if isinstance(data, str):
+        raise TypeError("bytes, a file, a Path or chunks of bytes, not str")
     if isinstance(data, bytes | bytearray | memoryview):
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
         for at in range(0, len(view), limits.CHUNK_BYTES):
             upload.write(view[at : at + limits.CHUNK_BYTES])
     elif isinstance(data, Path):
@@ -59,8 +62,8 @@ def feed(upload: Upload[Result], data: Data) -> None:
     elif hasattr(data, "read"):
         _feed_file(upload, cast("BinaryIO", data))
     else:
-        for chunk in cast("Iterable[bytes]", data):
-            upload.write(chunk)
+        for chunk in cast("Iterable[Buffer]", data):
+            upload.write(chunk.cast("B") if isinstance(chunk, memoryview) else chunk)
 
 
 def _feed_file(upload: Upload[Result], file: BinaryIO) -> None:

@@ -6,12 +6,12 @@ written. Nothing is visible before `finish`; closing an unfinished Upload leaves
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Hasher
-from holdfast.core.errors import DigestMismatchError, TooLargeError
+from holdfast.core.errors import DigestMismatchError, TooLargeError, UnavailableError
 from holdfast.depot import media
 
 if TYPE_CHECKING:
@@ -34,6 +34,17 @@ class Ingest:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.pool = ThreadPoolExecutor(HASHERS, thread_name_prefix="holdfast-hash")
+
+    def hash(self, hasher: Hasher, chunk: Buffer) -> Future[None]:
+        """Hash in another thread.
+
+        Raises:
+            UnavailableError: the threads have ended.
+        """
+        try:
+            return self.pool.submit(hasher.update, chunk)
+        except RuntimeError:
+            raise UnavailableError("the store is closed") from None
 
     def close(self) -> None:
         """End the threads."""
@@ -97,7 +108,7 @@ class Upload(Generic[Placed]):
             self._hasher.update(chunk)
             self._sink.write(chunk)
             return
-        hashing = self._ingest.pool.submit(self._hasher.update, chunk)
+        hashing = self._ingest.hash(self._hasher, chunk)
         try:
             self._sink.write(chunk)
         finally:

@@ -31,12 +31,17 @@ class Listing:
     """One page of names, gathered in steps."""
 
     def __init__(self, kv: KV, bucket: str, query: Query) -> None:
+        """Begin a page.
+
+        Raises:
+            InvalidError: prefix or delimiter are no text.
+        """
         self._kv = kv
         self._bucket = bucket
         self._query = query
         self._base = catalog.entry_key(bucket, b"")
-        self._prefix = query.prefix.encode()
-        self._delimiter = query.delimiter.encode()
+        self._prefix = _encode("prefix", query.prefix)
+        self._delimiter = _encode("delimiter", query.delimiter)
         self._end = prefix_end(self._base + self._prefix)
         self._entries: list[Entry] = []
         self._prefixes: list[str] = []
@@ -85,6 +90,13 @@ def check_limit(limit: int) -> None:
     """
     if not 0 < limit <= limits.LIST_LIMIT_MAX:
         raise InvalidError("limit", limit, f"1 to {limits.LIST_LIMIT_MAX}")
+
+
+def _encode(what: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidError(what, ascii(text[:100]), "text without lone surrogates") from None
 
 
 def _encode_cursor(position: bytes) -> str:

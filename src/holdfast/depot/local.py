@@ -33,7 +33,11 @@ def open_depot(
     """
     disk, clock, entropy = Disk(), SystemClock(), SystemEntropy()
     log = Log(path, disk, clock, entropy)
-    files = FileStore(path / "files", disk, entropy, clock)
+    try:
+        files = FileStore(path / "files", disk, entropy, clock)
+    except BaseException:
+        log.close()
+        raise
     store = TieredStore(SegmentStore(log), files, small_blob_bytes_max)
 
     def close() -> None:
