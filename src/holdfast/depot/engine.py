@@ -13,13 +13,12 @@ from holdfast.depot.names import Names
 from holdfast.depot.reader import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from holdfast.core.bucket import Data
     from holdfast.core.digest import Digest
     from holdfast.core.kv import KV
     from holdfast.core.pending import Pending
-    from holdfast.core.seams import Buffer
     from holdfast.core.store import Source, Span, Store
     from holdfast.log.recovery import Damage
 
@@ -62,7 +61,7 @@ def feed(upload: Upload[Result], data: Data) -> None:
     elif hasattr(data, "read"):
         _feed_file(upload, cast("BinaryIO", data))
     else:
-        for chunk in cast("Iterable[Buffer]", data):
+        for chunk in data:
             upload.write(chunk.cast("B") if isinstance(chunk, memoryview) else chunk)
 
 
