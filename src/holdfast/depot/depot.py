@@ -31,7 +31,32 @@ DEFAULT_BUCKET = "default"
 
 
 class Depot:
-    """The verbs of core.bucket.Bucket on an engine in this process."""
+    """The verbs of core.bucket.Bucket on an engine in this process.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from holdfast.depot.local import open_depot
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> depot = open_depot(Path(folder.name))
+    >>> entry = depot.put("notes/today.txt", b"Buy milk.")
+    >>> entry.size_bytes, entry.content_type, entry.version
+    (9, 'text/plain', 0)
+    >>> depot.get("notes/today.txt")
+    b'Buy milk.'
+    >>> with depot.open("notes/today.txt") as file:
+    ...     file.seek(4), file.read()
+    (4, b'milk.')
+    >>> depot.move("notes/today.txt", "notes/friday.txt").key
+    'notes/friday.txt'
+    >>> [entry.key for entry in depot.list(prefix="notes/").entries]
+    ['notes/friday.txt']
+    >>> depot.content.get(entry.digest)
+    b'Buy milk.'
+    >>> depot.delete("notes/friday.txt"), depot.delete("notes/friday.txt")
+    (True, False)
+    >>> depot.close()
+    >>> folder.cleanup()
+    """
 
     def __init__(self, engine: Engine, name: str = DEFAULT_BUCKET) -> None:
         self.engine = engine
