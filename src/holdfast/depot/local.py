@@ -24,6 +24,7 @@ def open_depot(
     path: Path,
     bounds: Limits = Limits(),  # noqa: B008 - a tuple
     small_blob_bytes_max: int = limits.SMALL_BLOB_BYTES_MAX,
+    disk: Disk | None = None,
 ) -> Depot:
     """Open or create the depot in the folder `path`, for this process alone.
 
@@ -31,7 +32,7 @@ def open_depot(
         UnavailableError: another process has it open, or the disk refuses.
         CorruptError, UnsupportedError: what is there cannot be read.
     """
-    disk, clock, entropy = Disk(), SystemClock(), SystemEntropy()
+    disk, clock, entropy = disk or Disk(), SystemClock(), SystemEntropy()
     log = Log(path, disk, clock, entropy)
     try:
         files = FileStore(path / "files", disk, entropy, clock)
