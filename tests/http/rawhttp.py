@@ -79,9 +79,13 @@ class Connection:
             return Reply(status, headers, self.take(int(headers["content-length"])))
         return Reply(status, headers, self.rest())
 
+    def head(self) -> tuple[int, dict[str, str]]:
+        """Read one head, and leave what is behind it."""
+        return parse_head(self._until(b"\r\n\r\n"))
+
     def interim(self) -> int:
         """Read one head and tell its status."""
-        return parse_head(self._until(b"\r\n\r\n"))[0]
+        return self.head()[0]
 
     def all_replies(self) -> list[Reply]:
         """Read whole answers until the server closes."""

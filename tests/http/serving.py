@@ -7,6 +7,7 @@ test fails; a traceback in it fails the session.
 
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,9 +170,9 @@ class Servers:
         self._own.append(self._start(settings, data))
         return self._own[-1]
 
-    def narrow(self, file_bytes_max: int, **settings: str) -> Server:
-        """A server whose files cannot grow over a size."""
-        prefix = ("prlimit", f"--fsize={file_bytes_max}")
+    def narrow(self, *limits: str, **settings: str) -> Server:
+        """A server with limits of the kernel (man 1 prlimit), such as `fsize=1000000`."""
+        prefix = ("prlimit", *(f"--{limit}" for limit in limits))
         self._own.append(Server(self._folder / f"server{next(_numbers)}", settings, prefix))
         return self._own[-1]
 
@@ -188,6 +189,7 @@ class Servers:
     def close(self) -> None:
         for server in (*self._shared.values(), *self._own):
             server.stop()
+            shutil.rmtree(server.data, ignore_errors=True)
         traces = [text for server in self._shared.values() if (text := server.traces())]
         assert not traces, "a shared server wrote tracebacks:\n" + "\n".join(traces)[-8000:]
 

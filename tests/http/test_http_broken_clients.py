@@ -209,7 +209,7 @@ def test_a_body_that_keeps_coming_is_waited_for(impatient: Server, bucket: str) 
 @pytest.fixture(scope="module", params=["true", "false"])
 def narrow(request: pytest.FixtureRequest, servers: Servers) -> Server:
     """A server whose files cannot grow over 20 MiB, which stands for a full disk."""
-    return servers.narrow(20 * MIB, hot_path=request.param)
+    return servers.narrow(f"fsize={20 * MIB}", hot_path=request.param)
 
 
 @pytest.mark.parametrize("kind", ["length", "chunks", "form"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from holdfast.core import limits
 from holdfast.core.errors import UnavailableError
 from holdfast.core.seams import SystemClock
 from holdfast.depot.engine import Limits
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from holdfast.config.settings import Settings
 
 BACKLOG = 2048
+OTHER_FILES = 256  # of the log, the index and uploads
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 
 
@@ -48,6 +51,7 @@ def serve(settings: Settings) -> None:
         server = Server(Site(depot), settings)
         server.stop_on_signals()
         _tune_collector()
+        _allow_descriptors(settings.max_connections)
         try:
             server.run(sockets=[listener])
         finally:
@@ -127,6 +131,19 @@ def _tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
+
+
+def _allow_descriptors(connections: int) -> None:
+    """Raise the soft limit of open files, as far as the hard one allows, to what we may need.
+
+    A connection has its socket, and while it downloads, a copy of that and a file.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 3 * connections + limits.OPEN_FILES_MAX + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,173 @@
+"""Starting and stopping: what is under way ends well, and a folder has one server."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from rawhttp import Connection, spell
+from serving import SERVE, Server, Servers, environment, wait_until
+
+MIB = 1024 * 1024
+BIG = bytes(range(256)) * (8 * MIB // 256)
+
+
+@pytest.fixture
+def own(servers: Servers, way: str) -> Server:
+    """A server that the test may stop."""
+    return servers.own(hot_path=way)
+
+
+def refuses(server: Server) -> bool:
+    """Whether new connections are no longer taken."""
+    try:
+        with server.connect() as connection:
+            connection.ask("GET", "/healthz")
+    except (OSError, EOFError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_server_stops_at_once(own: Server, number: int) -> None:
+    with own.connect() as idle, own.connect() as silent:
+        assert idle.ask("PUT", "/blob/k", b"x").status == 201
+        started_s = time.monotonic()
+        own.signal(number)
+        assert own.wait() == 0
+        assert time.monotonic() - started_s < 3
+        assert idle.at_end()
+        assert silent.at_end()
+    assert own.traces() == ""
+
+
+def test_what_was_acknowledged_is_there_after_a_stop(servers: Servers, own: Server) -> None:
+    for size in (0, 10, MIB):
+        assert own.ask("PUT", f"/b/stop/{size}", b"x" * size).status == 201
+    own.stop()
+    again = servers.own(data=own.data)
+    for size in (0, 10, MIB):
+        assert again.ask("GET", f"/b/stop/{size}").body == b"x" * size
+    again.check_clean("stop", ("0", "10", str(MIB)))
+
+
+@pytest.mark.parametrize("size", [1000, len(BIG)])
+def test_an_upload_that_is_under_way_is_finished(servers: Servers, own: Server, size: int) -> None:
+    with own.connect() as connection:
+        headers = {"Content-Length": str(size)}
+        connection.send(spell("PUT", "/b/stop/k", BIG[: size // 2], headers))
+        time.sleep(0.1)
+        own.signal()
+        wait_until(lambda: refuses(own), "it takes new connections")
+        connection.send(BIG[size // 2 : size])
+        reply = connection.reply()
+        assert (reply.status, reply.closes) == (201, True)
+        assert connection.at_end()
+    assert own.wait() == 0
+    assert own.traces() == ""
+    assert servers.own(data=own.data).ask("GET", "/b/stop/k").body == BIG[:size]
+
+
+def test_a_download_that_is_under_way_is_finished(own: Server) -> None:
+    own.ask("PUT", "/b/stop/k", BIG)
+    with own.connect() as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.send(spell("GET", "/b/stop/k"))
+        assert connection.head()[0] == 200
+        data = connection.take(100_000)
+        own.signal()
+        wait_until(lambda: refuses(own), "it takes new connections")
+        data += connection.take(len(BIG) - len(data))
+        assert data == BIG
+        assert connection.at_end()
+    assert own.wait() == 0
+    assert own.traces() == ""
+
+
+def test_a_stop_does_not_wait_for_ever(servers: Servers, way: str) -> None:
+    server = servers.own(hot_path=way, stop_wait_s="1")
+    server.ask("PUT", "/b/stop/big", BIG * 3)
+    with server.connect() as upload, server.connect() as download:
+        upload.send(spell("PUT", "/b/stop/k", b"x", {"Content-Length": "1000"}))
+        download.send(spell("GET", "/b/stop/big"))
+        assert download.head()[0] == 200
+        started_s = time.monotonic()
+        server.signal()
+        assert server.wait() == 0
+        assert time.monotonic() - started_s < 5
+    again = servers.own(data=server.data)
+    again.check_clean("stop", ("big",))
+
+
+def test_of_many_uploads_each_is_acknowledged_and_kept_or_neither(
+    servers: Servers, own: Server
+) -> None:
+    """Writers run against a stop; what they were told is true afterwards."""
+    acknowledged: dict[str, bytes] = {}
+
+    def write(name: int) -> None:
+        try:
+            with own.connect() as connection:
+                for number in range(10_000):
+                    key, body = f"{name}-{number:05}", b"%d %d" % (name, number) * 20
+                    if connection.ask("PUT", f"/b/stop/{key}", body).status == 201:
+                        acknowledged[key] = body
+        except (OSError, EOFError):
+            return
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in range(8)]
+    for writer in writers:
+        writer.start()
+    wait_until(lambda: len(acknowledged) > 200, "nothing is written")
+    own.signal()
+    for writer in writers:
+        writer.join(30)
+    assert own.wait() == 0
+    assert own.traces() == ""
+    again = servers.own(data=own.data)
+    with again.connect() as connection:
+        for key, body in acknowledged.items():
+            assert connection.ask("GET", f"/b/stop/{key}").body == body
+
+
+# Starting
+
+
+def serve(data: Path, *flags: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, *SERVE, "--data", str(data), *flags]
+    return subprocess.run(
+        command, capture_output=True, timeout=30, check=False, env=environment({})
+    )
+
+
+def test_a_second_server_on_the_same_folder_is_refused(hot: Server) -> None:
+    done = serve(hot.data)
+    assert done.returncode == 7
+    assert done.stdout == b""
+    assert b"in use" in done.stderr
+    assert str(hot.process.pid).encode() in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert hot.ask("GET", "/healthz").status == 200
+
+
+def test_a_taken_port_is_said(hot: Server, tmp_path: Path) -> None:
+    done = serve(tmp_path / "data", "--port", str(hot.port))
+    assert done.returncode == 7
+    assert str(hot.port).encode() in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert hot.ask("GET", "/healthz").status == 200
+
+
+def test_the_first_line_says_where_it_serves(hot: Server) -> None:
+    assert hot.line == f"holdfast serves {hot.data} at http://127.0.0.1:{hot.port}\n"
+
+
+def test_requests_of_the_first_moment_are_answered(servers: Servers, way: str) -> None:
+    """The line is printed when requests are taken, not before."""
+    server = servers.own(hot_path=way)
+    with Connection(server.port, 5) as connection:
+        assert connection.ask("GET", "/readyz").status == 200
