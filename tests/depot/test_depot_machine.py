@@ -24,6 +24,7 @@ from holdfast.core.errors import NotFoundError, PreconditionError, Unsatisfiable
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
 from holdfast.depot.local import open_depot
+from holdfast.log.log import running_state
 from holdfast.testing.recount import check_catalog
 
 SMALL_MAX = 1000
@@ -222,8 +223,8 @@ class DepotMachine(RuleBasedStateMachine):
         self._depot.close()
         shutil.rmtree(self._folder)
         self._folder = folder
-        if cut:
-            (folder / "index" / "state").write_text("another boot")
+        index = folder / "index"
+        (index / "state").write_text("another boot" if cut else running_state(index))
         self._depot = open_depot(folder, small_blob_bytes_max=SMALL_MAX)
         assert self._depot.engine.facts()["damaged_places"] == 0
 

@@ -15,7 +15,7 @@ from holdfast.core.seams import Disk
 from holdfast.core.store import Store
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.batch import Batch
-from holdfast.log.log import Log
+from holdfast.log.log import Log, running_state
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
 from holdfast.testing.kv_steps import everything
@@ -78,8 +78,16 @@ def dump(log: Log) -> list[Any]:
 
 
 def kill(folder: Path, target: Path) -> Path:
-    """What lies on the disk if the process dies now."""
-    return Path(shutil.copytree(folder, target))
+    """What lies on the disk if the process dies now, as if it were no copy."""
+    shutil.copytree(folder, target)
+    if (target / "index" / "state").exists():
+        survive(target)
+    return target
+
+
+def survive(folder: Path) -> None:
+    """Let a folder look as a killed process left it, in this same boot."""
+    (folder / "index" / "state").write_text(running_state(folder / "index"))
 
 
 def cut_power(folder: Path) -> None:

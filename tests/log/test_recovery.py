@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import pytest
 from log_steps import (
-    BEFORE_THE_POWER_CUT,
     begin_blob,
     contents,
     cut_power,
@@ -21,13 +20,14 @@ from log_steps import (
     quick_folder,
     reopened,
     segments,
+    survive,
 )
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import CorruptError
 from holdfast.core.kv import Delete, Put
-from holdfast.core.seams import Disk, boot_id
+from holdfast.core.seams import Disk
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.log import Log
 from holdfast.log.record import HEADER_BYTES, MAGIC, Header, Kind, checksum, pack
@@ -37,7 +37,8 @@ from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
 from holdfast.testing.kv_steps import commit, everything, history
 
-WORLDS = [boot_id(), BEFORE_THE_POWER_CUT]
+WORLDS = [survive, cut_power]
+"""What a folder is after a kill, and after a power cut."""
 BATCH = [b"one of the batch", b"another of the batch"]
 
 
@@ -85,9 +86,11 @@ def tear(folder: Path) -> Torn:
     return Torn(before, kept, ends)
 
 
-@pytest.mark.parametrize("state", WORLDS, ids=["killed", "power cut"])
+@pytest.mark.parametrize("happen", WORLDS)
 @pytest.mark.parametrize("fill", ["zeros", "nothing", "garbage"])
-def test_a_tail_torn_at_any_byte_is_cut_off(folder: Path, state: str, fill: str) -> None:
+def test_a_tail_torn_at_any_byte_is_cut_off(
+    folder: Path, happen: Callable[[Path], None], fill: str
+) -> None:
     """Acknowledged records stay; of the batch that was torn, no commit and no half of a blob."""
     torn = tear(folder)
     blobs, keys = reopened(kill(torn.folder, folder.with_name("expected")))
@@ -95,7 +98,7 @@ def test_a_tail_torn_at_any_byte_is_cut_off(folder: Path, state: str, fill: str)
     for at in range(torn.ends[0], torn.ends[-1] + 1, 1 if fill == "zeros" else 5):
         shutil.rmtree(folder)
         kill(torn.folder, folder)
-        (folder / "index" / "state").write_text(state)
+        happen(folder)
         rest = {"zeros": bytes(whole - at), "nothing": b"", "garbage": b"\xa5" * 500}[fill]
         newest(folder).write_bytes(torn.whole[:at] + rest)
         expected_blobs = dict(blobs)
@@ -118,15 +121,15 @@ def test_a_hole_in_the_last_batch_is_torn_after_a_power_cut_only(folder: Path) -
     """A disk writes in any order; a killed process does not."""
     torn = tear(folder)
     blobs, keys = reopened(kill(torn.folder, folder.with_name("expected")))
-    for state in WORLDS:
+    for happen in WORLDS:
         for at in range(torn.ends[0], torn.ends[1], 7):
             shutil.rmtree(folder)
             kill(torn.folder, folder)
-            (folder / "index" / "state").write_text(state)
+            happen(folder)
             newest(folder).write_bytes(torn.whole)
             flip(newest(folder), at)
             with Log(folder) as log:
-                if state == boot_id():
+                if happen is survive:
                     extent = (torn.ends[0], torn.ends[1] - torn.ends[0])
                     assert log.recovery.damages == (Damage(1, *extent),)
                     found = contents(log)

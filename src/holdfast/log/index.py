@@ -3,8 +3,8 @@
 It says where each blob lies and what each key of the KV holds, and up to which position of the log
 it has applied. Its transactions do not sync. A killed process leaves it whole, because the page
 cache keeps what was written; after a power cut it is thrown away and made anew from the log. The
-file `state` beside it tells the two apart: it names the boot in which the index was last open, or
-says that it was closed in order.
+file `state` beside it tells the two apart: it names the boot in which the index was last open and
+the file that it was then, or says that it was closed in order.
 
 Tables: `blobs` digest -> Location; `keys` and `tails` (log/keys.py) key -> revision and value;
 `batches` first revision of a commit record -> its Position; `facts` -> the applied Position, and

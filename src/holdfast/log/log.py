@@ -306,7 +306,7 @@ class Log:
         folder = self._path / "index"
         state = folder / "state"
         before = state.read_bytes() if state.exists() else b""
-        same_boot = before == boot_id().encode() != b""
+        same_boot = before == running_state(folder).encode() != b""
         if before != CLEAN.encode() and not same_boot:
             shutil.rmtree(folder, ignore_errors=True)
         self.disk.make_directory(folder)
@@ -315,7 +315,7 @@ class Log:
         if missing or not self._is_of_this_log(self.index.last()):
             self.index.close()
             self.index = undo.enter_context(closing(renew_index(folder)))
-        self._write_state(boot_id())
+        self._write_state(running_state(folder))
         return same_boot, missing
 
     def _missing(self, applied: Position | None) -> list[Damage]:
@@ -359,6 +359,20 @@ class Log:
             self.disk.close(descriptor)
         self.disk.rename(temporary, path)
         self.disk.sync_directory(path.parent)
+
+
+def running_state(index: Path) -> str:
+    """What `state` says while the index in a folder is open; empty when nobody can tell.
+
+    With the boot goes the number of the file, so that a copy made under a running process, which
+    may hold pages of several moments, is not believed.
+    """
+    try:
+        number = (index / "data.mdb").stat().st_ino
+    except FileNotFoundError:
+        return ""
+    boot = boot_id()
+    return f"{boot} {number}" if boot else ""
 
 
 def _lock_folder(path: Path) -> int:
