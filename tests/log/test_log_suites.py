@@ -1,10 +1,11 @@
 """The suites of the contracts on the engine: bare, tiered over files, and as a key-value space."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from log_steps import BEFORE_THE_POWER_CUT, SHARED_MEMORY
+from log_steps import BEFORE_THE_POWER_CUT, quick_folder
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError
@@ -22,11 +23,17 @@ from holdfast.testing.kv_suite import KVSuite
 from holdfast.testing.store_suite import StoreSuite
 
 
+@pytest.fixture
+def tmp_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Keep everything in memory, if there is such a thing; other tests are on a real disk."""
+    with quick_folder() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
+
+
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the machines reopen in memory, if there is such a thing."""
-    if SHARED_MEMORY.is_dir():
-        monkeypatch.setattr(tempfile, "tempdir", str(SHARED_MEMORY))
+def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 256 * limits.KIB)
 
 
 class TestSegmentStore(StoreSuite):
@@ -82,11 +89,6 @@ def boot(folder: Path) -> None:
     state = folder / "index" / "state"
     if state.exists() and boot_id() in state.read_text():
         state.write_text(BEFORE_THE_POWER_CUT)
-
-
-@pytest.fixture(autouse=True)
-def _small_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 64 * limits.KIB)
 
 
 class TestSegmentStoreInPowerCuts(StoreCrashSuite):
