@@ -122,10 +122,13 @@ class Server:
     def wait(self, timeout_s: float = STOP_S) -> int:
         return self.process.wait(timeout_s)
 
-    def stop(self) -> int:
-        """End the process; a second call only tells the exit code."""
+    def begin_to_stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """End the process; a second call only tells the exit code."""
+        self.begin_to_stop()
         try:
             code = self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -187,7 +190,10 @@ class Servers:
                 yield f"{server.url} {server.log}", text[-4000:]
 
     def close(self) -> None:
-        for server in (*self._shared.values(), *self._own):
+        everyone = (*self._shared.values(), *self._own)
+        for server in everyone:
+            server.begin_to_stop()
+        for server in everyone:
             server.stop()
             shutil.rmtree(server.data, ignore_errors=True)
         traces = [text for server in self._shared.values() if (text := server.traces())]

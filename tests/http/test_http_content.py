@@ -94,10 +94,10 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_hash_is_refused(server: Server, method: str, name: str) -> None:
-    assert server.ask(method, f"/blobs/{name}").code == "invalid"
+def test_what_is_no_hash_is_refused(server: Server, name: str) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        assert server.ask(method, f"/blobs/{name}").code == "invalid", method
 
 
 def test_other_bytes_are_refused(server: Server, bucket: str) -> None:

@@ -127,9 +127,9 @@ def test_good_bucket_names(server: Server, bucket: str, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "A", "-a", ".a", "_a", "a" * 64, "a%20b", "%C3%A9", "a%2Fb", "%00", "..", "%"]
 )
-@pytest.mark.parametrize("method", ["PUT", "GET", "DELETE"])
-def test_bad_bucket_names_are_refused(server: Server, name: str, method: str) -> None:
-    assert server.ask(method, f"/b/{name}/k").code == "invalid"
+def test_bad_bucket_names_are_refused(server: Server, name: str) -> None:
+    for method in ("PUT", "GET", "DELETE"):
+        assert server.ask(method, f"/b/{name}/k").code == "invalid", method
 
 
 # Metadata
@@ -282,12 +282,11 @@ def test_a_key_is_what_the_path_says(server: Server, bucket: str, path: str, key
         *("a" * 1025, "%C3%A9" * 513),
     ],
 )
-@pytest.mark.parametrize("method", ["PUT", "GET", "HEAD", "DELETE"])
-def test_a_bad_key_is_refused(server: Server, bucket: str, path: str, method: str) -> None:
-    reply = server.ask(method, f"/b/{bucket}/{path}")
-    assert reply.status == 400
-    if method != "HEAD":
-        assert reply.code == "invalid"
+def test_a_bad_key_is_refused(server: Server, bucket: str, path: str) -> None:
+    for method in ("PUT", "GET", "HEAD", "DELETE"):
+        reply = server.ask(method, f"/b/{bucket}/{path}")
+        assert reply.status == 400, method
+        assert method == "HEAD" or reply.code == "invalid"
     server.check_clean(bucket)
 
 

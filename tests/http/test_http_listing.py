@@ -82,7 +82,6 @@ def test_a_page_has_100_entries_unless_asked(full: tuple[Server, str]) -> None:
     assert set(got["entries"][0]) >= {"key", "size_bytes", "digest", "content_type", "version"}
 
 
-@pytest.mark.parametrize("limit", [1, 7, 100, 1000])
 @pytest.mark.parametrize(
     ("prefix", "delimiter"),
     [
@@ -104,10 +103,11 @@ def test_a_page_has_100_entries_unless_asked(full: tuple[Server, str]) -> None:
     ],
 )
 def test_pages_walk_over_all_keys_in_byte_order(
-    full: tuple[Server, str], limit: int, prefix: str, delimiter: str
+    full: tuple[Server, str], prefix: str, delimiter: str
 ) -> None:
-    found = pages(full, limit, prefix=prefix, delimiter=delimiter)
-    assert found == expected(prefix, delimiter)
+    for limit in (3, 100, 1000):
+        found = pages(full, limit, prefix=prefix, delimiter=delimiter)
+        assert found == expected(prefix, delimiter), limit
 
 
 def test_entries_and_prefixes_of_a_walk_are_in_order(full: tuple[Server, str]) -> None:

@@ -1,5 +1,7 @@
 """Requests that are no HTTP, or try to be two at once: 400, closed, and nothing is stored."""
 
+from contextlib import ExitStack
+
 import pytest
 from rawhttp import Reply, chunked, spell
 from serving import Server, Servers
@@ -211,12 +213,15 @@ def hasty(servers: Servers) -> Server:
     return servers.shared(hot_path="true", idle_wait_s="1", head_wait_s="1", body_wait_s="1")
 
 
-@pytest.mark.parametrize("start", [b"G", b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"\r\n"])
-def test_a_head_that_does_not_come_is_not_waited_for(hasty: Server, start: bytes) -> None:
-    with hasty.connect() as connection:
-        connection.send(start)
-        assert connection.reply().code == "timeout"
-        assert connection.at_end()
+def test_a_head_that_does_not_come_is_not_waited_for(hasty: Server) -> None:
+    starts = (b"G", b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"\r\n")
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(hasty.connect()) for _ in starts]
+        for connection, start in zip(waiting, starts, strict=True):
+            connection.send(start)
+        for connection in waiting:
+            assert connection.reply().code == "timeout"
+            assert connection.at_end()
 
 
 def test_a_head_that_trickles_in_has_one_time_for_all_of_it(hasty: Server) -> None:

@@ -18,9 +18,7 @@ from nginx import NGINX, Nginx
 from rawhttp import Connection, Reply
 from serving import Server
 
-if NGINX is None:
-    print("no nginx here: its answers are not compared (Debian: nginx-light)")  # noqa: T201
-pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine")
+pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx here (Debian: nginx-light)")
 
 SIZE = 1000
 DATA = b"".join(b"%04d\n" % n for n in range(SIZE // 5))

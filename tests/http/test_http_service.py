@@ -33,24 +33,21 @@ ORIGIN = "http://page.example"
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/Blob/k", "/healthz/", "//blob/k", "/b", "/metric"])
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
-def test_an_unknown_route_is_not_found(server: Server, path: str, method: str) -> None:
-    assert server.ask(method, path).code == "not_found"
+def test_an_unknown_route_is_not_found(server: Server, path: str) -> None:
+    for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+        assert server.ask(method, path).code == "not_found", method
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("path", PATHS)
-def test_a_method_is_known_or_refused_with_those_that_are(
-    server: Server, path: str, method: str
-) -> None:
-    reply = server.ask(method, path)
+def test_a_method_is_known_or_refused_with_those_that_are(server: Server, path: str) -> None:
     allowed = route.METHODS[PATHS[path]]
-    if method in allowed:
-        assert reply.status != 405
-        return
-    assert reply.status == 405
-    assert reply.headers["allow"] == ", ".join(allowed)
-    assert reply.code == "method_not_allowed"
+    for method in METHODS:
+        reply = server.ask(method, path)
+        if method in allowed:
+            assert reply.status != 405, method
+        else:
+            assert (reply.status, reply.code) == (405, "method_not_allowed"), method
+            assert reply.headers["allow"] == ", ".join(allowed)
 
 
 def test_errors_have_one_shape(server: Server, bucket: str) -> None:
