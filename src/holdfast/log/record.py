@@ -58,14 +58,17 @@ def pack(header: Header, salt: int, offset: int) -> bytes:
     return summed + xxh3_64_intdigest(summed, _seed(salt, offset)).to_bytes(8, "little")
 
 
-def unpack(data: Buffer, salt: int, offset: int) -> Header | None:
-    """Decode the header that should stand at `offset`; None when it is damaged or not there."""
-    if len(data) < HEADER_BYTES:
+def unpack(data: Buffer, salt: int, offset: int, at: int = 0) -> Header | None:
+    """Decode the header that should stand at `offset`; None when it is damaged or not there.
+
+    Its bytes begin at `at` of `data`.
+    """
+    if len(data) < at + HEADER_BYTES:
         return None
-    fields = HEADER.unpack_from(data)
+    fields = HEADER.unpack_from(data, at)
     if fields[0] != MAGIC or fields[1] != VERSION:
         return None
-    if xxh3_64_intdigest(data[:SUMMED_BYTES], _seed(salt, offset)) != fields[-1]:
+    if xxh3_64_intdigest(data[at : at + SUMMED_BYTES], _seed(salt, offset)) != fields[-1]:
         return None
     _, _, kind, codec, _, payload_bytes, content_bytes, durable_bytes, name, _, total, _ = fields
     return Header(kind, codec, payload_bytes, content_bytes, durable_bytes, name, total)

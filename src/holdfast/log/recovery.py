@@ -10,7 +10,7 @@ from its middle, so valid records behind damage make it rot as well.
 from __future__ import annotations
 
 import os
-from itertools import islice, takewhile
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
@@ -97,10 +97,18 @@ class Scan:
             offset = found.end if isinstance(found, Record) else offset + found.size_bytes
 
     def _record(self, offset: int) -> Record | Damage | None:
-        header = unpack(self._bytes(offset, HEADER_BYTES), self._segment.header.salt, offset)
+        salt = self._segment.header.salt
+        at = offset - self._base
+        if 0 <= at <= len(self._window) - HEADER_BYTES:
+            header = unpack(self._window, salt, offset, at)
+        else:
+            header = unpack(self._bytes(offset, HEADER_BYTES), salt, offset)
+            at = offset - self._base
         if header is None:
             return None
-        payload = self._bytes(offset + HEADER_BYTES, header.payload_bytes)
+        payload = self._window[at + HEADER_BYTES : at + HEADER_BYTES + header.payload_bytes]
+        if len(payload) < header.payload_bytes:
+            payload = self._bytes(offset + HEADER_BYTES, header.payload_bytes)
         if len(payload) < header.payload_bytes or checksum(payload) != header.payload_sum:
             size_bytes = HEADER_BYTES + len(payload)
             return Damage(self._segment.header.id, offset, size_bytes)
@@ -146,7 +154,8 @@ class Step:
         self._txn = txn
         self._segment_id = segment.id
         self._salt = segment.salt
-        self._position = position
+        self._offset = position.offset
+        self._revision = position.revision
         self._blobs: dict[bytes, Location] = {}
         self._keys: dict[bytes, Versioned | None] = {}
         self._last: Record | None = None
@@ -157,7 +166,7 @@ class Step:
         """Take the next record, in the order of the log."""
         if isinstance(found, Damage):
             self.damages.append(found)
-            self._position = self._position._replace(offset=found.offset + found.size_bytes)
+            self._offset = found.offset + found.size_bytes
             return
         self.records += 1
         self._last = found
@@ -169,7 +178,7 @@ class Step:
             self._remove([bytes(payload[at : at + 32]) for at in range(0, len(payload), 32)])
         elif header.kind == Kind.COMMIT:
             self._commit(header, found)
-        self._position = self._position._replace(offset=found.end)
+        self._offset = found.end
 
     def finish(self) -> Position:
         """Write what was taken to the index, and how far the log is applied now."""
@@ -179,8 +188,9 @@ class Step:
         if self._last is not None:
             header = pack(self._last.header, self._salt, self._last.offset)
             last = Last(self._segment_id, self._last.offset, header)
-        self._index.set_applied(self._txn, self._position, last)
-        return self._position
+        position = Position(self._segment_id, self._offset, self._revision)
+        self._index.set_applied(self._txn, position, last)
+        return position
 
     def _commit(self, header: Header, found: Record) -> None:
         first = revision = name_revision(header.name)
@@ -188,7 +198,7 @@ class Step:
         for revision, writes in enumerate(decode_commits(found.payload), first):
             for key, value in writes:
                 self._keys[key] = None if value is None else Versioned(value, revision)
-        self._position = self._position._replace(revision=revision)
+        self._revision = revision
 
     def _remove(self, digests: list[bytes]) -> None:
         for digest in digests:
@@ -213,6 +223,7 @@ class Replay:
         self._damages: list[Damage] = []
         self._records = 0
         self._truncated_bytes = 0
+        self._torn: int | None = None
 
     def run(
         self, segment_ids: list[int], missing: Sequence[Damage]
@@ -229,7 +240,7 @@ class Replay:
         self._damages += missing
         position = self._index.applied() or Position(segment_ids[0], FIRST_OFFSET, 0)
         newest = segment_ids[-1]
-        segment = end = None
+        segment = None
         for segment_id in segment_ids:
             if segment_id < position.segment_id:
                 continue
@@ -238,14 +249,29 @@ class Replay:
             is_newest = segment_id == newest
             segment = Segment.open(self._disk, self._root, segment_id, writable=is_newest)
             self._damages += header_damage(self._disk, segment)
-            end = self._durable_end(segment, position.offset) if is_newest else None
-            position = self._apply(segment, position, end)
+            found = Scan(self._disk, segment).records(position.offset)
+            position = self._apply(
+                segment, position, self._untorn(segment, found) if is_newest else found
+            )
         assert segment is not None
-        self._cut(segment, position.offset, is_torn=end is not None)
+        self._cut(segment, position.offset)
         report = Recovery(
             len(segment_ids), self._records, self._truncated_bytes, tuple(self._damages)
         )
         return segment, position, report
+
+    def _untorn(
+        self, segment: Segment, scan: Iterator[Record | Damage]
+    ) -> Iterator[Record | Damage]:
+        """Pass on what stands before a torn tail; only damage makes it look for one."""
+        is_first = True
+        for found in scan:
+            if is_first and isinstance(found, Damage):
+                self._torn = self._durable_end(segment, found.offset)
+                is_first = False
+            if self._torn is not None and found.offset >= self._torn:
+                return
+            yield found
 
     def _durable_end(self, segment: Segment, start: int) -> int | None:
         """Where the tail of the newest segment is torn; None when it is not."""
@@ -257,11 +283,10 @@ class Replay:
                 torn = None
         return torn
 
-    def _apply(self, segment: Segment, position: Position, end: int | None) -> Position:
-        """Apply the records of one segment from `position` up to `end`."""
-        scan = Scan(self._disk, segment).records(position.offset)
-        if end is not None:
-            scan = takewhile(lambda found: found.offset < end, scan)
+    def _apply(
+        self, segment: Segment, position: Position, scan: Iterator[Record | Damage]
+    ) -> Position:
+        """Apply what was found in one segment from `position` on."""
         while found := list(islice(scan, TRANSACTION_RECORDS)):
             with self._index.writing() as txn:
                 step = Step(self._index, txn, segment.header, position)
@@ -272,10 +297,10 @@ class Replay:
             self._records += step.records
         return position
 
-    def _cut(self, segment: Segment, end: int, *, is_torn: bool) -> None:
+    def _cut(self, segment: Segment, end: int) -> None:
         """Erase what lies behind the end of the newest segment."""
         size_bytes = segment.size_bytes
-        if is_torn:
+        if self._torn is not None:
             tail = self._disk.pread(segment.descriptor, size_bytes - end, end).rstrip(b"\x00")
             self._set_aside(segment, end, tail)
             self._truncated_bytes = len(tail)
