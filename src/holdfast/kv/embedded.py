@@ -73,7 +73,8 @@ class EmbeddedKV:
         check(compares, writes)
 
         def stage(batch: Batch) -> Committed | Conflict:
-            _join(after)
+            if after is not None:
+                batch.join(after)
             for position, compare in enumerate(compares):
                 if not _holds(compare, batch):
                     return Conflict(position)
@@ -93,7 +94,8 @@ class EmbeddedKV:
         assert len(reads) <= limits.COMPARES_MAX
 
         def stage(batch: Batch) -> Result:
-            _join(after)
+            if after is not None:
+                batch.join(after)
             plan = planner([batch.get(key) for key in reads])
             if plan.writes:
                 check((), plan.writes)
@@ -135,12 +137,6 @@ def check(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
 def _weight(writes: Sequence[Write]) -> int:
     values = sum(len(write.value) for write in writes if isinstance(write, Put))
     return values + WRITE_BYTES * len(writes)
-
-
-def _join(after: Pending[None] | None) -> None:
-    """Share the fate of a blob that was queued before: an earlier batch may have failed it."""
-    if after is not None and after.done() and (error := after.exception()) is not None:
-        raise error
 
 
 def _holds(compare: Compare, batch: Batch) -> bool:

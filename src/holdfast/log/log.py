@@ -213,9 +213,10 @@ class Log:
     def close(self) -> None:
         """Finish queued writes, sync the index and say that it is whole; idempotent.
 
-        A disk that refuses now costs the next opening a replay, and nothing else.
+        A disk that refuses now costs the next opening a replay, and nothing else. A forked process
+        lets go of nothing, for all that it has belongs to the one that opened the log.
         """
-        if self._closed:
+        if self._closed or not self._writer.is_own:
             return
         self._closed = True
         with suppress(OSError, BlobError):

@@ -11,6 +11,7 @@ writer takes nothing more until the log is opened again; reads go on.
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -62,6 +63,7 @@ class Writer:
         self._active = active
         self._allocated = active.size_bytes
         self._end = end
+        self._process = os.getpid()
         self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._failure: BlobError | None = None
         self._closing = False
@@ -87,6 +89,11 @@ class Writer:
         return self._failure is None and not self._closing
 
     @property
+    def is_own(self) -> bool:
+        """Whether this process opened the log; a fork has a copy without the thread."""
+        return os.getpid() == self._process
+
+    @property
     def healthy_end(self) -> bool:
         """Whether every batch ended in order, so that the index is worth trusting."""
         return self._failure is None
@@ -97,7 +104,7 @@ class Writer:
         Raises:
             UnavailableError: closed, failed, or more than `limits.QUEUE_JOBS_MAX` are waiting.
         """
-        if not self.healthy:
+        if not self.healthy or not self.is_own:
             raise self._refusal()
         if self._queue.qsize() >= limits.QUEUE_JOBS_MAX:
             raise UnavailableError("too many writes are waiting for the disk")
@@ -106,8 +113,11 @@ class Writer:
             self._refuse_rest()
 
     def close(self) -> Position:
-        """Finish what is queued, give reserved space back, and return where the log ends."""
-        if not self._closing:
+        """Finish what is queued, give reserved space back, and return where the log ends.
+
+        In a forked process it does nothing: neither the thread nor the end of the log are its own.
+        """
+        if not self._closing and self.is_own:
             self._closing = True
             self._queue.put(None)
             self._thread.join()
@@ -159,6 +169,8 @@ class Writer:
 
     def _refusal(self) -> UnavailableError:
         """A new error each time: an error that is raised again keeps every frame that it met."""
+        if not self.is_own:
+            return UnavailableError(f"process {self._process} has the log, which forked this one")
         return UnavailableError(self._failure.message if self._failure else "the log is closed")
 
     def _write(self, jobs: list[Job[Any]]) -> BlobError | None:
