@@ -96,7 +96,6 @@ def test_a_close_that_fails_lets_go_and_loses_nothing(folder: Path) -> None:
         disk.arm(Fault(number, lasting=True))
         log.close()
         log.close()
-        del log
         assert descriptors() == before
         expected[0].update(reopened(folder)[0])
         assert reopened(folder) == expected

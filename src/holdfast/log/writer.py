@@ -121,9 +121,12 @@ class Writer:
             self._closing = True
             self._queue.put(None)
             self._thread.join()
-            if self._failure is None:
-                self._disk.truncate(self._active.descriptor, self._end.offset)
-                self._disk.sync(self._active.descriptor)
+            try:
+                if self._failure is None:
+                    self._disk.truncate(self._active.descriptor, self._end.offset)
+                    self._disk.sync(self._active.descriptor)
+            finally:
+                del self._active  # whose descriptor goes with the last reference
         return self._end
 
     def _run(self) -> None:
