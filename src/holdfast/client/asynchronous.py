@@ -5,7 +5,6 @@ Works on asyncio and trio. Hashing of large bodies, files and plain iterators ru
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from types import TracebackType
 from typing import Self, TypeVar, cast
 
 import anyio
@@ -223,12 +222,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
 

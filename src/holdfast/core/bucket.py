@@ -6,7 +6,6 @@ safe from any thread.
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
 from holdfast.core.digest import Digest
@@ -141,9 +140,4 @@ class Bucket(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...

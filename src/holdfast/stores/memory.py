@@ -3,7 +3,6 @@
 import bisect
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from types import TracebackType
 from typing import Self
 
 from holdfast.core import limits
@@ -110,12 +109,7 @@ class MemorySink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -161,10 +155,5 @@ class MemorySource:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -7,7 +7,6 @@ a blob that is in both is one blob.
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping
-from types import TracebackType
 from typing import Self
 
 from holdfast.core import limits
@@ -117,12 +116,7 @@ class TieredSink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _open(self, store: Store) -> Sink:
