@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -397,3 +398,18 @@ def test_older_segments_are_never_cut(folder: Path, monkeypatch: pytest.MonkeyPa
         assert log.recovery.damages == (extent,)
         assert len(contents(log)[0]) == len(digests) - 1
     assert first.stat().st_size == size_bytes
+
+
+def test_an_index_is_made_again_in_little_memory(folder: Path) -> None:
+    with Log(folder) as log:
+        for number in range(240):
+            put_blob(log, b"%03d" % number * 85_000)
+        expected = [ref.digest for ref in SegmentStore(log).scan()]
+    shutil.rmtree(folder / "index")
+    tracemalloc.start()
+    try:
+        with Log(folder) as log:
+            assert [ref.digest for ref in SegmentStore(log).scan()] == expected
+        assert tracemalloc.get_traced_memory()[1] < 20 * limits.MIB
+    finally:
+        tracemalloc.stop()

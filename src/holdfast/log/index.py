@@ -259,8 +259,15 @@ class Index:
             return txn.stat(self._blobs)["entries"], txn.stat(self._keys.table)["entries"]
 
     def sync(self) -> None:
-        """Make the index survive a power cut; only an orderly close needs it."""
-        self._environment.sync(True)  # noqa: FBT003 - the wheel's own signature
+        """Make the index survive a power cut; only an orderly close needs it.
+
+        Raises:
+            FullError, UnavailableError: its disk refuses.
+        """
+        try:
+            self._environment.sync(True)  # noqa: FBT003 - the wheel's own signature
+        except lmdb.Error as error:
+            raise map_error(error) from error
 
     def close(self) -> None:
         """Let go of the file."""

@@ -10,7 +10,7 @@ from its middle, so valid records behind damage make it rot as well.
 from __future__ import annotations
 
 import os
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
@@ -287,11 +287,11 @@ class Replay:
         self, segment: Segment, position: Position, scan: Iterator[Record | Damage]
     ) -> Position:
         """Apply what was found in one segment from `position` on."""
-        while found := list(islice(scan, TRANSACTION_RECORDS)):
+        while (first := next(scan, None)) is not None:
             with self._index.writing() as txn:
                 step = Step(self._index, txn, segment.header, position)
-                for one in found:
-                    step.take(one)
+                for found in chain((first,), islice(scan, TRANSACTION_RECORDS)):
+                    step.take(found)
                 position = step.finish()
             self._damages += step.damages
             self._records += step.records
