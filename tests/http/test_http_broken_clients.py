@@ -1,5 +1,6 @@
 """Clients that vanish, stop, or read slowly: nothing is left behind, and others are served."""
 
+import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -167,6 +168,41 @@ def test_a_client_that_never_reads_many_answers_is_let_go(hasty: Server) -> None
     hasty.ask("PUT", "/b/broken/small", bytes(100_000))
     with steady_descriptors(hasty), hasty.connect() as connection:
         connection.send(spell("GET", "/b/broken/small") * 500)
+        wait_until(lambda: hasty.metric("holdfast_http_connections") <= 1, "it is still there")
+
+
+@pytest.fixture(scope="module")
+def wordy(hasty: Server) -> bytes:
+    """A request whose answer has 8 MB and is the last of its connection."""
+    about = {"Holdfast-Meta-A": "x" * 8000}
+    with hasty.connect() as connection:
+        for number in range(1000):
+            assert connection.ask("PUT", f"/b/wordy/{number}", b"", about).status in {200, 201}
+    return spell("GET", "/b/wordy?limit=1000", headers={"Connection": "close"})
+
+
+@pytest.mark.parametrize("what", ["a listing", "a large blob"])
+def test_a_client_that_reads_slowly_gets_all_of_it(hasty: Server, wordy: bytes, what: str) -> None:
+    """The kernel's buffers hold so much that nothing new is written for longer than the wait."""
+    hasty.ask("PUT", "/b/broken/large", bytes(256) * (20 * MIB // 256))
+    raw = spell("GET", "/b/broken/large", headers={"Connection": "close"})
+    with hasty.connect() as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.send(wordy if what == "a listing" else raw)
+        _, headers = connection.head()
+        parts = []
+        for _ in range(25):
+            parts.append(connection.take(20_000))
+            time.sleep(0.1)
+        parts.append(connection.rest())
+    assert sum(map(len, parts)) == int(headers["content-length"]) > 8_000_000
+
+
+def test_a_client_that_never_reads_its_last_answer_is_let_go(hasty: Server, wordy: bytes) -> None:
+    """A closing connection waits for its last bytes to go, but not for ever."""
+    with hasty.connect() as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.send(wordy)
         wait_until(lambda: hasty.metric("holdfast_http_connections") <= 1, "it is still there")
 
 

@@ -242,6 +242,18 @@ def test_the_client_may_send_all_of_a_refused_body_and_then_read_why(
     strict.check_clean(bucket)
 
 
+@pytest.mark.parametrize("size", [0, 1, 1000, 300_000])
+def test_every_blob_may_be_a_file(servers: Servers, way: str, bucket: str, size: int) -> None:
+    server = servers.shared(hot_path=way, small_blob_bytes_max="0")
+    data = (bucket.encode() * size)[:size]
+    assert server.ask("PUT", f"/b/{bucket}/k", data).status == 201
+    assert server.ask("GET", f"/b/{bucket}/k").body == data
+    if size:
+        name = hashlib.sha256(data).hexdigest()
+        assert (server.data / "files" / name[:2] / f"{name}.blob").is_file()
+    server.check_clean(bucket, ("k",))
+
+
 # Forms
 
 EDGE = b"----edge"

@@ -28,7 +28,8 @@ class Receiver:
         self._shared = protocol.shared
         self._intake = intake
         self._missing_bytes = size_bytes
-        self._is_small = size_bytes <= limits.SMALL_BLOB_BYTES_MAX
+        small = min(limits.SMALL_BLOB_BYTES_MAX, protocol.shared.settings.small_blob_bytes_max)
+        self._is_small = size_bytes <= small
         self._chunks: list[bytes] = []
         self._chunk_bytes = 0
         self._writing = False

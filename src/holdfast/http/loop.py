@@ -109,5 +109,8 @@ class Shared:
         self.common_head = b"server: holdfast\r\ndate: %b\r\n" % date
         now_s = self.loop.time()
         for connection in list(self.connections):
-            connection.check_time(now_s)
+            try:
+                connection.check_time(now_s)
+            except Exception as error:  # noqa: BLE001 - the others must be watched all the same
+                journal.defect(error, "watch")
         self._timer = self.loop.call_later(WATCH_S - now_us % SECOND_US / SECOND_US, self._watch)

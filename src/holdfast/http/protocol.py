@@ -35,6 +35,7 @@ from holdfast.http.message import (
 )
 from holdfast.http.sender import Sender
 from holdfast.http.site import is_transfer
+from holdfast.http.unread import Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,7 @@ class HotProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # a socket's, as uvicorn has it
         """Begin to wait for a request."""
         self.transport = transport
+        self._unread = Unread(transport)
         self._state.connections.add(self)  # type: ignore[arg-type] # uvicorn calls shutdown() only
         self.shared.connections.add(self)
         self._site.counts.connections += 1
@@ -107,7 +109,6 @@ class HotProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Let the sender go on."""
-        self._since_s = self.shared.loop.time()
         if self._sender is not None:
             self._sender.resume()
         if self._choked:
@@ -142,31 +143,30 @@ class HotProtocol(asyncio.Protocol):
         if self._phase in {HEAD, DRAIN}:
             self.transport.close()
 
-    # Time
-
     def check_time(self, now_s: float) -> None:
         """End what has waited too long (called once a second)."""
-        settings = self.shared.settings
+        body_wait_s = self.shared.settings.body_wait_s
         waited_s = now_s - self._since_s
-        if self._phase == HEAD:
+        if self._unread.wait_s(now_s, self._sender) > body_wait_s:
+            self.transport.abort()
+        elif self._choked or self.transport.is_closing():
+            return
+        elif self._phase == HEAD:
             self._check_head(waited_s)
         elif self._phase == BODY:
-            assert self._receiver is not None
-            if waited_s > settings.body_wait_s and not self._receiver.is_full:
-                self._receiver.abandon()
-                self._refuse(SlowError("the body of the request did not arrive in time"))
-        elif self._phase == DRAIN:
-            if self._drain.is_over(now_s, waited_s, settings.body_wait_s):
-                self.transport.close()
-        elif self._sender is not None and self._sender.stalled_s(now_s) > settings.body_wait_s:
-            self.transport.abort()
+            self._check_body(waited_s)
+        elif self._phase == DRAIN and self._drain.is_over(now_s, waited_s, body_wait_s):
+            self.transport.close()
+
+    def _check_body(self, waited_s: float) -> None:
+        assert self._receiver is not None
+        if waited_s > self.shared.settings.body_wait_s and not self._receiver.is_full:
+            self._receiver.abandon()
+            self._refuse(SlowError("the body of the request did not arrive in time"))
 
     def _check_head(self, waited_s: float) -> None:
         settings = self.shared.settings
-        if self._choked:
-            if waited_s > settings.body_wait_s:
-                self.transport.abort()
-        elif not self._reader.is_between and waited_s > settings.head_wait_s:
+        if not self._reader.is_between and waited_s > settings.head_wait_s:
             self._refuse(SlowError("the head of the request did not arrive in time"))
         elif self._reader.is_between and waited_s > settings.idle_wait_s:
             self.transport.close()
