@@ -185,7 +185,7 @@ class Ledger:
             before, after = _digests(worker.settled), _digests(worker.after())
             assert here in (before, after), (number, worker.open, before, here)
             if worker.open is not None:
-                self.figures["kept" if here == after else "lost"] += 1
+                self.figures["in flight and kept" if here == after else "in flight and gone"] += 1
                 if here == after:
                     worker.settled = worker.after()
                 worker.open = None
