@@ -1,8 +1,11 @@
 """A client that sends what it is told, byte by byte, and shares no code with the server."""
 
+import itertools
+import random
 import select
 import socket
 import struct
+import threading
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
@@ -53,6 +56,20 @@ class Connection:
             self.socket.sendall(data)
         except OSError:
             return
+
+    def send_in_pieces(self, data: bytes, chance: random.Random) -> threading.Thread:
+        """Send from a thread of its own, in pieces of 1 to 100,000 bytes."""
+        edges = [0]
+        while edges[-1] < len(data):
+            edges.append(min(len(data), edges[-1] + int(10 ** chance.uniform(0, 5))))
+
+        def send() -> None:
+            for start, end in itertools.pairwise(edges):
+                self.try_send(data[start:end])
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        return thread
 
     def ask(
         self,
