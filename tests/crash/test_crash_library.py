@@ -16,8 +16,8 @@ from crash_ledger import Ledger, choose
 
 PROGRAM = Path(__file__).with_name("crash_child.py")
 QUICK_ROUNDS = 50
-SLOW_ROUNDS = int(os.environ.get("HOLDFAST_CRASH_ROUNDS", "500"))
-SEED = int(os.environ.get("HOLDFAST_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
+SLOW_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "500"))
+SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 FOLDER_ROUNDS = 100
 
 Nursery = subprocess.Popen[bytes]

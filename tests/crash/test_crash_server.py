@@ -1,6 +1,6 @@
 """The real server is killed at random moments under concurrent writers, again and again.
 
-HOLDFAST_CRASH_SEED=123 HOLDFAST_CRASH_ROUNDS=1000 pytest -m slow tests/crash
+CRASH_SEED=123 CRASH_ROUNDS=1000 pytest -m slow tests/crash
 """
 
 import http.client
@@ -20,8 +20,8 @@ import pytest
 from crash_ledger import WORKERS, Ledger, Name, Op, choose, content, digest
 
 QUICK_ROUNDS = 50
-SLOW_ROUNDS = int(os.environ.get("HOLDFAST_CRASH_ROUNDS", "500"))
-SEED = int(os.environ.get("HOLDFAST_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
+SLOW_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "500"))
+SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 FOLDER_ROUNDS = 100
 """Rounds before a new folder, which bounds the disk that is needed."""
 
