@@ -168,20 +168,19 @@ class Servers:
             self._shared[name] = self._start(settings)
         return self._shared[name]
 
-    def own(self, data: Path | None = None, **settings: str) -> Server:
-        """A server for one test, which may stop it; on the folder of an earlier one if said."""
-        self._own.append(self._start(settings, data))
+    def own(self, **settings: str) -> Server:
+        """A server for one test, which may stop it."""
+        self._own.append(self._start(settings))
         return self._own[-1]
 
     def narrow(self, *limits: str, **settings: str) -> Server:
         """A server with limits of the kernel (man 1 prlimit), such as `fsize=1000000`."""
         prefix = ("prlimit", *(f"--{limit}" for limit in limits))
-        self._own.append(Server(self._folder / f"server{next(_numbers)}", settings, prefix))
+        self._own.append(self._start(settings, prefix))
         return self._own[-1]
 
-    def _start(self, settings: dict[str, str], data: Path | None = None) -> Server:
-        folder = data.parent if data is not None else self._folder / f"server{next(_numbers)}"
-        return Server(folder, settings)
+    def _start(self, settings: dict[str, str], prefix: tuple[str, ...] = ()) -> Server:
+        return Server(self._folder / f"server{next(_numbers)}", settings, prefix)
 
     def logs(self) -> Iterator[tuple[str, str]]:
         for server in (*self._shared.values(), *self._own):
@@ -211,7 +210,7 @@ def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = SETTLE_S
     end = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < end, what
-        time.sleep(0.01)
+        time.sleep(0.02)
 
 
 @contextmanager

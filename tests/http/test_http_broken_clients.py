@@ -155,55 +155,45 @@ def hasty(servers: Servers) -> Server:
     return servers.shared(hot_path="true", idle_wait_s="1", head_wait_s="1", body_wait_s="1")
 
 
-def test_a_client_that_stopped_reading_is_let_go(hasty: Server) -> None:
-    hasty.ask("PUT", "/b/broken/large", bytes(256) * (20 * MIB // 256))
-    hasty.ask("GET", "/b/broken/large", headers={"Range": "bytes=0-0"})
-    with steady_descriptors(hasty), hasty.connect() as connection:
-        connection.send(spell("GET", "/b/broken/large"))
-        connection.take(1000)
-        wait_until(lambda: hasty.metric("holdfast_http_connections") <= 1, "it is still there")
-
-
-def test_a_client_that_never_reads_many_answers_is_let_go(hasty: Server) -> None:
-    hasty.ask("PUT", "/b/broken/small", bytes(100_000))
-    with steady_descriptors(hasty), hasty.connect() as connection:
-        connection.send(spell("GET", "/b/broken/small") * 500)
-        wait_until(lambda: hasty.metric("holdfast_http_connections") <= 1, "it is still there")
-
-
 @pytest.fixture(scope="module")
-def wordy(hasty: Server) -> bytes:
-    """A request whose answer has 8 MB and is the last of its connection."""
+def slow_food(hasty: Server) -> dict[str, bytes]:
+    """Requests whose answers do not fit into the kernel's buffers."""
+    hasty.ask("PUT", "/b/broken/large", bytes(256) * (20 * MIB // 256))
+    hasty.ask("PUT", "/b/broken/small", bytes(100_000))
     about = {"Holdfast-Meta-A": "x" * 8000}
     with hasty.connect() as connection:
         for number in range(1000):
             assert connection.ask("PUT", f"/b/wordy/{number}", b"", about).status in {200, 201}
-    return spell("GET", "/b/wordy?limit=1000", headers={"Connection": "close"})
+    return {
+        "one stream": spell("GET", "/b/broken/large"),
+        "many answers": spell("GET", "/b/broken/small") * 500,
+        "a last answer": spell("GET", "/b/wordy?limit=1000", headers={"Connection": "close"}),
+        "a last stream": spell("GET", "/b/broken/large", headers={"Connection": "close"}),
+    }
 
 
-@pytest.mark.parametrize("what", ["a listing", "a large blob"])
-def test_a_client_that_reads_slowly_gets_all_of_it(hasty: Server, wordy: bytes, what: str) -> None:
+def test_clients_that_read_nothing_are_let_go(hasty: Server, slow_food: dict[str, bytes]) -> None:
+    with steady_descriptors(hasty), ExitStack() as stack:
+        for raw in slow_food.values():
+            connection = stack.enter_context(hasty.connect())
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.send(raw)
+        wait_until(lambda: hasty.metric("holdfast_http_connections") <= 1, "some are still there")
+
+
+def test_clients_that_read_slowly_get_all_of_it(hasty: Server, slow_food: dict[str, bytes]) -> None:
     """The kernel's buffers hold so much that nothing new is written for longer than the wait."""
-    hasty.ask("PUT", "/b/broken/large", bytes(256) * (20 * MIB // 256))
-    raw = spell("GET", "/b/broken/large", headers={"Connection": "close"})
-    with hasty.connect() as connection:
-        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        connection.send(wordy if what == "a listing" else raw)
-        _, headers = connection.head()
-        parts = []
+    with ExitStack() as stack:
+        connections = [stack.enter_context(hasty.connect()) for _ in range(2)]
+        for connection, name in zip(connections, ("a last answer", "a last stream"), strict=True):
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            connection.send(slow_food[name])
+        lengths = [int(one.head()[1]["content-length"]) for one in connections]
         for _ in range(25):
-            parts.append(connection.take(20_000))
+            assert all(len(one.take(20_000)) == 20_000 for one in connections)
             time.sleep(0.1)
-        parts.append(connection.rest())
-    assert sum(map(len, parts)) == int(headers["content-length"]) > 8_000_000
-
-
-def test_a_client_that_never_reads_its_last_answer_is_let_go(hasty: Server, wordy: bytes) -> None:
-    """A closing connection waits for its last bytes to go, but not for ever."""
-    with hasty.connect() as connection:
-        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.send(wordy)
-        wait_until(lambda: hasty.metric("holdfast_http_connections") <= 1, "it is still there")
+        assert [len(one.rest()) + 500_000 for one in connections] == lengths
+    assert min(lengths) > 8_000_000
 
 
 # Slow bodies
