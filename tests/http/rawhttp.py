@@ -175,6 +175,11 @@ class Connection:
     def finish_sending(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
 
+    def try_finish(self) -> None:
+        """Stop sending to a server that may have hung up already."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         self.socket.close()
 

@@ -1,4 +1,4 @@
-"""Clients that people use: curl, httpx, aiohttp, and a browser that runs fetch()."""
+"""Clients that people use: curl, wrk, httpx, aiohttp, and a browser that runs fetch()."""
 
 import asyncio
 import hashlib
@@ -21,6 +21,7 @@ import pytest
 from serving import Server, Servers
 
 CURL = shutil.which("curl")
+WRK = shutil.which("wrk")
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -119,6 +120,23 @@ def test_curl_reaches_keys_with_dots(server: Server, bucket: str) -> None:
     url = f"{server.url}/b/{bucket}/a/../%2E%2E/b"
     curl("--path-as-is", "--data-binary", "x", url)
     assert server.keys(bucket) == ["a/../../b"]
+
+
+# wrk
+
+
+@pytest.mark.skipif(WRK is None, reason="no wrk on this machine")
+def test_wrk_finds_no_errors(server: Server, bucket: str) -> None:
+    url = f"{server.url}/b/{bucket}/k"
+    server.ask("PUT", f"/b/{bucket}/k", BIG[:1024])
+    assert WRK is not None
+    command = [WRK, "--threads", "1", "--connections", "32", "--duration", "1s", url]
+    report = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    done = re.search(r"(\d+) requests in", report)
+    assert done is not None, report
+    assert int(done[1]) > 100
+    assert "Non-2xx" not in report
+    assert "Socket errors" not in report
 
 
 # httpx

@@ -72,7 +72,7 @@ def test_other_algorithms_are_passed_over(server: Server, bucket: str, header: s
 
 
 @pytest.mark.parametrize(
-    "header", ["sha-256=:AAAA:", "sha-256=", "sha-256=:!!!!:", "sha-256=:" + "A" * 44]
+    "header", ["sha-256=:AAAA:", "sha-256=", "sha-256=:!!!!:", "sha-256=:" + "A" * 44, "sha-256=é"]
 )
 def test_a_malformed_digest_is_refused(server: Server, bucket: str, header: str) -> None:
     reply = server.ask("PUT", f"/b/{bucket}/k", b"hello", {"Content-Digest": header})

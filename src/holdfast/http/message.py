@@ -184,7 +184,7 @@ def promised_digest(request: Request) -> Digest | None:
     for name in DIGESTS:
         if (header := request.header(name)) is None:
             continue
-        digest = wire.parse_digest(header)
+        digest = wire.parse_digest(header.encode("ascii", "replace").decode())
         if promised is not None and digest not in (None, promised):
             raise InvalidError("digest headers", header[:100], "one SHA-256 for one body")
         promised = promised or digest
