@@ -216,3 +216,8 @@ def test_digest_headers_of_old_and_new_are_read() -> None:
     for bad in ("sha-256=:AAAA:", "sha-256=:%%:", "sha-256="):
         with pytest.raises(InvalidError):
             wire.parse_digest(bad)
+
+
+def test_a_digest_header_that_is_not_ascii_is_invalid() -> None:
+    with pytest.raises(InvalidError):
+        wire.parse_digest("sha-256=:\xe9:")

@@ -1,7 +1,6 @@
 """Paths and headers: how keys, digests and metadata are spelled outside of JSON."""
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote_to_bytes
@@ -122,7 +121,7 @@ def parse_digest(header: str) -> Digest | None:
             continue
         try:
             raw = base64.b64decode(value.strip().strip(":"), validate=True)
-        except binascii.Error:
+        except ValueError:  # also of bytes that are not ASCII
             raw = b""
         if len(raw) != DIGEST_BYTES:
             raise InvalidError("digest header", header[:100], "sha-256=:<base64 of 32 bytes>:")
