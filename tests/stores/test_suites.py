@@ -51,7 +51,9 @@ class Whole(MemoryStore):
 
 @pytest.mark.parametrize("store", [Unsorted, Whole])
 def test_the_machine_notices(store: type[MemoryStore], monkeypatch: pytest.MonkeyPatch) -> None:
-    unshrunk = settings(store_machine.SETTINGS, phases=[Phase.generate])
+    unshrunk = settings(
+        store_machine.SETTINGS, phases=[Phase.generate], max_examples=1000, derandomize=True
+    )
     monkeypatch.setattr(store_machine, "SETTINGS", unshrunk)
     with pytest.raises(AssertionError):
         check_against_a_dict(lambda _: store(), lambda _: None)
