@@ -12,7 +12,7 @@ from holdfast import wire
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
-from holdfast.depot.engine import missing
+from holdfast.depot.engine import missing, open_blob
 from holdfast.depot.names import Place
 from holdfast.http import metrics, openapi, route, transfer
 from holdfast.http.message import (
@@ -191,12 +191,10 @@ class Site:
     def _is_readable(self, digest: Digest) -> bool:
         """Whether a held blob can still be opened; a damaged one is welcome again."""
         try:
-            source = self.depot.engine.store.open(digest)
+            open_blob(self.depot.engine.store, digest, None).close()
         except BlobError:
             return False
-        if source is not None:
-            source.close()
-        return source is not None
+        return True
 
     def change(self, request: Request, target: Target, done: Callable[[Answer], None]) -> None:
         """Delete, copy or move, then call `done` from some thread, exactly once.
