@@ -24,7 +24,7 @@ from holdfast.core.errors import NotFoundError, PreconditionError, Unsatisfiable
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
 from holdfast.depot.local import open_depot
-from holdfast.log.log import running_state
+from holdfast.log.state import running_state
 from holdfast.testing.recount import check_catalog
 
 SMALL_MAX = 1000

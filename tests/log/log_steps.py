@@ -15,7 +15,8 @@ from holdfast.core.seams import Disk
 from holdfast.core.store import Store
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.batch import Batch
-from holdfast.log.log import Log, running_state
+from holdfast.log.log import Log
+from holdfast.log.state import running_state
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
 from holdfast.testing.kv_steps import everything

@@ -180,7 +180,20 @@ def test_a_damaged_index_is_made_again(folder: Path, damage: str) -> None:
     assert reopened(folder) == expected
 
 
-@pytest.mark.parametrize("state", [b"", b"\xff\xfe\x00", b"clea", b"x" * 10_000])
+def test_a_bit_that_flipped_in_a_closed_index_is_found(folder: Path) -> None:
+    """In a value, where LMDB itself would never notice: it has no checksums."""
+    fill(folder)
+    expected = reopened(folder)
+    path = folder / "index" / "data.mdb"
+    places = [at for at in range(path.stat().st_size) if path.read_bytes()[at:].startswith(b" 19")]
+    assert places
+    for at in places:
+        flip(path, at + 1, 0x01)
+        with Log(folder) as log:
+            assert (log.recovery.records, contents(log)) == (40, expected)
+
+
+@pytest.mark.parametrize("state", [b"", b"\xff\xfe\x00", b"clea", b"clean", b"x" * 10_000])
 def test_a_damaged_state_costs_a_rebuild(folder: Path, state: bytes) -> None:
     fill(folder)
     expected = reopened(folder)

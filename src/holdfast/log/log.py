@@ -22,7 +22,7 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError, UnsupportedError
-from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy, boot_id
+from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.batch import Job, Needs
 from holdfast.log.index import Location, Position, open_index, renew_index
 from holdfast.log.record import (
@@ -37,6 +37,7 @@ from holdfast.log.record import (
 from holdfast.log.recovery import Damage, Replay, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment, SegmentHeader, segment_ids
+from holdfast.log.state import Trust, clean_state, running_state, trust
 from holdfast.log.writer import Writer
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from holdfast.log.index import Last
 
 FORMAT = 1
-CLEAN = "clean"
 CHECKSUM_BYTES = 8
 NO_NEEDS = Needs()
 
@@ -224,7 +224,7 @@ class Log:
             if self._writer.healthy_end:
                 self.index.sync()
                 self.index.close()
-                self._write_state(CLEAN)
+                self._write_state(clean_state(self.disk, self._path / "index"))
         self.index.close()
         self._segments.clear()
         os.close(self._guard)
@@ -305,10 +305,8 @@ class Log:
         Says whether the machine did not boot in between, and what the log is known to have lost.
         """
         folder = self._path / "index"
-        state = folder / "state"
-        before = state.read_bytes() if state.exists() else b""
-        same_boot = before == running_state(folder).encode() != b""
-        if before != CLEAN.encode() and not same_boot:
+        known = trust(self.disk, folder)
+        if known == Trust.NONE:
             shutil.rmtree(folder, ignore_errors=True)
         self.disk.make_directory(folder)
         self.index = undo.enter_context(closing(open_index(folder)))
@@ -317,7 +315,7 @@ class Log:
             self.index.close()
             self.index = undo.enter_context(closing(renew_index(folder)))
         self._write_state(running_state(folder))
-        return same_boot, missing
+        return known == Trust.KILLED, missing
 
     def _missing(self, applied: Position | None) -> list[Damage]:
         """What the index has applied and the log does not hold any more."""
@@ -360,20 +358,6 @@ class Log:
             self.disk.close(descriptor)
         self.disk.rename(temporary, path)
         self.disk.sync_directory(path.parent)
-
-
-def running_state(index: Path) -> str:
-    """What `state` says while the index in a folder is open; empty when nobody can tell.
-
-    With the boot goes the number of the file, so that a copy made under a running process, which
-    may hold pages of several moments, is not believed.
-    """
-    try:
-        number = (index / "data.mdb").stat().st_ino
-    except FileNotFoundError:
-        return ""
-    boot = boot_id()
-    return f"{boot} {number}" if boot else ""
 
 
 def _lock_folder(path: Path) -> int:
