@@ -73,17 +73,20 @@ class Recent:
         return None if source is None else source.read(source.size_bytes)
 
     def keep(self, path: bytes, target: Target, answer: Answer, revision: int) -> None:
-        """Remember a plain answer made at `revision` or later, unless commits came between."""
+        """Remember a plain answer made at `revision` or later, unless its entry changed since.
+
+        A commit can be read a moment before `revision` counts it, so only an entry that is no
+        newer than `revision` is the one that the answer was made from.
+        """
         digest = answer.digest
         if digest is None:
             return
         known = Known(target, digest, answer.head + answer.content_length, revision)
         if known.key:
             stored = self._kv.get(known.key)
-            if stored is None:
+            if stored is None or stored.revision > revision:
                 return
             known.entry_revision = stored.revision
-        if self._kv.revision() == revision:
-            if len(self._known) >= PATHS_MAX:
-                self._known.clear()
-            self._known[path] = known
+        if len(self._known) >= PATHS_MAX:
+            self._known.clear()
+        self._known[path] = known
