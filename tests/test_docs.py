@@ -25,6 +25,8 @@ from holdfast.config.settings import Settings
 from holdfast.core import errors, limits
 from holdfast.depot.local import open_depot
 from holdfast.http import metrics, openapi
+from holdfast.http.counts import Tally
+from holdfast.http.processes import Team
 from holdfast.log import record, segment
 from holdfast.stores import footer
 
@@ -124,7 +126,7 @@ def test_every_limit_is_in_the_table_with_its_value() -> None:
 
 def test_every_metric_is_explained(tmp_path: Path) -> None:
     with open_depot(tmp_path) as depot:
-        text = metrics.text(metrics.Counts(), depot).decode()
+        text = metrics.text(Team(Tally()), depot).decode()
     names = set(re.findall(r"^# TYPE (holdfast_\w+)", text, re.MULTILINE))
     told = {row[0].strip("`") for row in _rows(_read("docs/operations.md"), "metric")}
     assert {re.sub(r"\{.*", "", name) for name in told} == names

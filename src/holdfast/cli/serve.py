@@ -43,6 +43,6 @@ def serve(config: Path | None, insecure: bool, **flags: str | None) -> None:  # 
     given = {name: value for name, value in flags.items() if value is not None}
     loaded = load(config, flags=given | ({"insecure": "true"} if insecure else {}))
     loaded.check_folders()
-    from holdfast.http.server import serve as run  # noqa: PLC0415 - other commands need no server
+    from holdfast.http.serve import serve as run  # noqa: PLC0415 - other commands need no server
 
     run(loaded.settings)

@@ -141,7 +141,7 @@ class Endpoint:
             await self._write(intake, form, bytes(waiting))
 
     async def _write(self, intake: Intake, form: Form | None, step: bytes) -> None:
-        self._site.counts.received_bytes += len(step)
+        self._site.counts.receive(len(step))
         if form is None:
             await self._in_thread(lambda: intake.upload.write(step))
         else:

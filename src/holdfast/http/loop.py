@@ -70,13 +70,21 @@ class Mailbox:
 class Shared:
     """One per event loop; used on its thread only, but for the mailbox."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        clock: Clock,
+        on_second: Callable[[], None],
+    ) -> None:
+        """Begin to watch; `on_second` is called every second."""
         self.loop = loop
         self.settings = settings
         self.mailbox = Mailbox(loop)
         self.disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="holdfast-disk")
         self.connections: set[Connection] = set()
         self._clock = clock
+        self._on_second = on_second
         self.common_head = b""
         self._watch()
 
@@ -109,8 +117,12 @@ class Shared:
         self.common_head = b"server: holdfast\r\ndate: %b\r\n" % date
         now_s = self.loop.time()
         for connection in list(self.connections):
-            try:
-                connection.check_time(now_s)
-            except Exception as error:  # noqa: BLE001 - the others must be watched all the same
-                journal.defect(error, "watch")
+            self._call(connection.check_time, now_s)
+        self._call(self._on_second)
         self._timer = self.loop.call_later(WATCH_S - now_us % SECOND_US / SECOND_US, self._watch)
+
+    def _call(self, call: Callable[..., None], *arguments: object) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001 - the others must be watched all the same
+            journal.defect(error, "watch")

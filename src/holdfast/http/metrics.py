@@ -1,11 +1,10 @@
 """Counters of the server, in the Prometheus text format at GET /metrics.
 
-Counting is a dictionary update on the loop's thread; everything else happens when somebody asks.
+Any worker answers for the whole server: it adds up what all have counted (http/counts).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -13,73 +12,71 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from holdfast.http.counts import CONNECTIONS, READY, RECEIVED, RESTARTS, SENT, UNHEALTHY
+from holdfast.http.processes import Processes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prometheus_client import Metric
 
     from holdfast.depot.depot import Depot
+    from holdfast.http.counts import Sums
+    from holdfast.http.processes import Team
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
 
-class Counts:
-    """What happened since the server started; written by one thread, read by any."""
-
-    __slots__ = ("connections", "received_bytes", "requests", "seconds", "sent_bytes")
-
-    def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str, int]] = Counter()
-        self.seconds: Counter[str] = Counter()
-        self.received_bytes = 0
-        self.sent_bytes = 0
-        self.connections = 0
-
-    def add(self, route: str, method: str, status: int, sent_bytes: int) -> None:
-        """Count one answered request."""
-        self.requests[route, method, status] += 1
-        self.sent_bytes += sent_bytes
+LOG_COUNTERS = ("batches", "jobs", "appended_bytes")
+"""Facts of the log that every process counts for itself."""
 
 
 class SiteCollector(Collector):
     """Turns counters and the store's own facts into metrics."""
 
-    def __init__(self, counts: Counts, depot: Depot) -> None:
-        self._counts = counts
+    def __init__(self, team: Team, depot: Depot) -> None:
+        self._team = team
         self._depot = depot
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric of docs/operations.md."""
-        counts = self._counts
+        sums = self._team.tally.sums()
         requests = CounterMetricFamily(
             "holdfast_http_requests", "Answered requests.", labels=("route", "method", "status")
         )
-        for (route, method, status), count in list(counts.requests.items()):
+        for (route, method, status), count in sums.requests.items():
             requests.add_metric((route, method, str(status)), count)
         yield requests
-        yield CounterMetricFamily(
-            "holdfast_http_received_bytes", "Bytes of bodies received.", counts.received_bytes
-        )
-        yield CounterMetricFamily(
-            "holdfast_http_sent_bytes", "Bytes of bodies sent.", counts.sent_bytes
-        )
-        yield GaugeMetricFamily(
-            "holdfast_http_connections", "Open connections.", counts.connections
-        )
+        for name, at, about in (
+            ("holdfast_http_received_bytes", RECEIVED, "Bytes of bodies received."),
+            ("holdfast_http_sent_bytes", SENT, "Bytes of bodies sent."),
+            ("holdfast_worker_restarts", RESTARTS, "Workers that died and were started again."),
+        ):
+            yield CounterMetricFamily(name, about, sums.numbers[at])
+        for name, at, about in (
+            ("holdfast_http_connections", CONNECTIONS, "Open connections."),
+            ("holdfast_workers", READY, "Processes that take requests."),
+        ):
+            yield GaugeMetricFamily(name, about, sums.numbers[at])
+        yield from self._of_the_store(sums)
+
+    def _of_the_store(self, sums: Sums) -> Iterator[Metric]:
         stats = self._depot.stats()
         yield GaugeMetricFamily("holdfast_entries", "Names in all buckets.", stats.entries)
         yield GaugeMetricFamily(
             "holdfast_entry_bytes", "Bytes behind all names, shared ones again.", stats.entry_bytes
         )
         yield GaugeMetricFamily("holdfast_revision", "Newest commit.", stats.revision)
-        for name, value in self._depot.engine.facts().items():
+        facts = {**self._depot.engine.facts(), **self._team.opening, **sums.facts}
+        facts["healthy"] &= sums.numbers[UNHEALTHY] == 0
+        for name, value in facts.items():
             yield GaugeMetricFamily(f"holdfast_log_{name}", f"Of the log: {name}.", value)
 
 
-def text(counts: Counts, depot: Depot) -> bytes:
+def text(team: Team, depot: Depot) -> bytes:
     """Write all metrics."""
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
+    registry.register(Processes(team) if team.supervisor else ProcessCollector(registry=None))
     PlatformCollector(registry=registry)
-    registry.register(SiteCollector(counts, depot))
+    registry.register(SiteCollector(team, depot))
     return generate_latest(registry)

@@ -86,9 +86,9 @@ class HotProtocol(asyncio.Protocol):
         self._unread = Unread(transport)
         self._state.connections.add(self)  # type: ignore[arg-type] # uvicorn calls shutdown() only
         self.shared.connections.add(self)
-        self._site.counts.connections += 1
+        others = self._site.counts.connect()
         self._since_s = self.shared.loop.time()
-        if len(self._state.connections) > self.shared.settings.max_connections:
+        if len(self._state.connections) + others > self.shared.settings.max_connections:
             self._refuse(UnavailableError("too many connections are open"))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -287,7 +287,7 @@ class HotProtocol(asyncio.Protocol):
         intake = self._site.admit(request, target, size_bytes)
         if isinstance(intake, Answer):
             return self._answer_early(intake, size_bytes, rest)
-        self._site.counts.received_bytes += size_bytes
+        self._site.counts.receive(size_bytes)
         if request.headers.get(b"expect", b"").lower() == b"100-continue" and not rest:
             self.transport.write(CONTINUE)
         self._phase = BODY
@@ -396,4 +396,4 @@ class HotProtocol(asyncio.Protocol):
         self._state.connections.discard(self)
         if self in self.shared.connections:
             self.shared.connections.discard(self)
-            self._site.counts.connections -= 1
+            self._site.counts.disconnect()

@@ -1,13 +1,11 @@
-"""`holdfast serve`: uvicorn around the hot path and the app, from settings to the last commit."""
+"""uvicorn around the hot path and the app: what one process serves, from its start to its stop."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import resource
 import signal
-import socket
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,56 +14,59 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.core import limits
-from holdfast.core.errors import UnavailableError
 from holdfast.core.seams import SystemClock
-from holdfast.depot.engine import Limits
-from holdfast.depot.local import open_depot
-from holdfast.http import journal
 from holdfast.http.app import make_app
+from holdfast.http.listen import BACKLOG
 from holdfast.http.loop import Shared
 from holdfast.http.protocol import HotProtocol
-from holdfast.http.site import Site
 
 if TYPE_CHECKING:
-    from holdfast.config.settings import Settings
+    import socket
+    from collections.abc import Callable
 
-BACKLOG = 2048
+    from holdfast.config.settings import Settings
+    from holdfast.http.site import Site
+
 OTHER_FILES = 256  # of the log, the index and uploads
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish requests and drain commits.
+def serve_site(
+    site: Site, settings: Settings, listener: socket.socket, on_start: Callable[[], None]
+) -> None:
+    """Answer what comes to `listener` until SIGTERM or SIGINT, then finish open requests."""
+    server = Server(site, settings, on_start)
+    server.stop_on_signals()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        server.close()
+        listener.close()
 
-    Prints one line on standard output when requests are taken.
 
-    Raises:
-        UnavailableError: the folder is in use, or the address is.
-        CorruptError, UnsupportedError: the folder cannot be read.
-    """
-    journal.start(settings.log_level, settings.log_format)
-    bounds = Limits(settings.max_body_bytes, settings.content_max_body_bytes)
-    with open_depot(settings.data, bounds, settings.small_blob_bytes_max) as depot:
-        journal.event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
-        listener = _listen(settings.host, settings.port)
-        server = Server(Site(depot), settings)
-        server.stop_on_signals()
-        _tune_collector()
-        _allow_descriptors(settings.max_connections)
-        try:
-            server.run(sockets=[listener])
-        finally:
-            server.close()
-            listener.close()
-    journal.event(logging.INFO, "store.closed", data=str(settings.data))
+def announce(settings: Settings, listener: socket.socket) -> None:
+    """Say on standard output that requests are taken, and where."""
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.tls_certificate else "http"
+    name = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"holdfast serves {settings.data} at {scheme}://{name}:{port}\n")
+    sys.stdout.flush()
+
+
+def prepare(settings: Settings) -> None:
+    """Set this process up for many requests, and those that it forks."""
+    _tune_collector()
+    _allow_descriptors(settings.max_connections)
 
 
 class Server(uvicorn.Server):
     """uvicorn with our protocol in front."""
 
-    def __init__(self, site: Site, settings: Settings) -> None:
+    def __init__(self, site: Site, settings: Settings, on_start: Callable[[], None]) -> None:
         self._site = site
         self._settings = settings
+        self._on_start = on_start
         self._shared: Shared | None = None
         app = make_app(site, settings, self._share)
         config = uvicorn.Config(
@@ -90,22 +91,19 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
-        if self.started and sockets:
-            host, port = sockets[0].getsockname()[:2]
-            scheme = "https" if self._settings.tls_certificate else "http"
-            name = f"[{host}]" if ":" in host else host
-            line = f"holdfast serves {self._settings.data} at {scheme}://{name}:{port}\n"
-            sys.stdout.write(line)
-            sys.stdout.flush()
+        if self.started:
+            self._site.begin()
+            self._on_start()
 
     def stop_on_signals(self) -> None:
         """Stop on SIGINT and SIGTERM, and survive them until the store is closed.
 
         uvicorn raises a signal again when it has stopped; by default that would end the process
-        before the last commits are drained.
+        before the last commits are drained. A worker is forked with both blocked.
         """
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             signal.signal(number, self.handle_exit)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def close(self) -> None:
         """End the threads of the loop."""
@@ -114,7 +112,8 @@ class Server(uvicorn.Server):
 
     def _share(self) -> Shared:
         if self._shared is None:
-            self._shared = Shared(asyncio.get_running_loop(), self._settings, SystemClock())
+            loop = asyncio.get_running_loop()
+            self._shared = Shared(loop, self._settings, SystemClock(), self._site.report)
         return self._shared
 
     def _connect(self, config: uvicorn.Config, **rest: Any) -> HotProtocol:  # noqa: ANN401 - uvicorn's own call
@@ -144,21 +143,3 @@ def _allow_descriptors(connections: int) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind one socket, before anything is printed.
-
-    Raises:
-        UnavailableError: the address is taken or not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        message = f"cannot listen on {host} port {port}: {error.strerror}"
-        raise UnavailableError(message) from error
-    return listener

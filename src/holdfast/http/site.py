@@ -15,6 +15,7 @@ from holdfast.core.errors import BlobError, InvalidError, NotFoundError, Unavail
 from holdfast.depot.engine import missing, open_blob
 from holdfast.depot.names import Place
 from holdfast.http import metrics, openapi, route, transfer
+from holdfast.http.counts import Counts, Tally
 from holdfast.http.message import (
     Answer,
     Request,
@@ -24,6 +25,7 @@ from holdfast.http.message import (
     error_answer,
     json_answer,
 )
+from holdfast.http.processes import Team
 from holdfast.http.recent import Recent
 
 if TYPE_CHECKING:
@@ -65,10 +67,22 @@ class Intake(NamedTuple):
 class Site:
     """A depot with its faces; safe from any thread."""
 
-    def __init__(self, depot: Depot) -> None:
+    def __init__(self, depot: Depot, team: Team | None = None) -> None:
         self.depot = depot
-        self.counts = metrics.Counts()
+        self.team = team or Team(Tally())
+        self.counts = Counts(self.team.tally, self.team.number)
         self.recent = Recent(depot.engine.store, depot.engine.kv)
+
+    def begin(self) -> None:
+        """Say that requests are taken."""
+        self.report()
+        self.counts.begin()
+
+    def report(self) -> None:
+        """Let other workers know what only this one counts; safe from any thread."""
+        facts = self.depot.engine.facts()
+        counted = {name: facts[name] for name in metrics.LOG_COUNTERS}
+        self.counts.report(counted, healthy=bool(facts["healthy"]))
 
     # Reading
 
@@ -160,7 +174,8 @@ class Site:
         if path == "/readyz" and not self.depot.engine.facts()["healthy"]:
             raise UnavailableError("the store takes no writes")
         if path == "/metrics":
-            body = metrics.text(self.counts, self.depot)
+            self.report()
+            body = metrics.text(self.team, self.depot)
             return Answer(200, b"content-type: %b\r\n" % metrics.CONTENT_TYPE, body)
         if path == "/openapi.json":
             return json_answer(200, openapi.document())
