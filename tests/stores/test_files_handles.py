@@ -44,6 +44,7 @@ class CountingDisk(Disk):
     opened = 0
     read_bytes = 0
     is_cold = False
+    has_forgotten = False
 
     def open(self, path: Path, flags: int) -> int:
         self.opened += 1
@@ -56,6 +57,9 @@ class CountingDisk(Disk):
     def pread_cached(self, descriptor: int, size_bytes: int, offset: int) -> bytearray | None:
         self.read_bytes += size_bytes
         return None if self.is_cold else super().pread_cached(descriptor, size_bytes, offset)
+
+    def is_cached(self, descriptor: int, offset: int) -> bool:
+        return not self.has_forgotten and super().is_cached(descriptor, offset)
 
 
 @pytest.fixture
@@ -319,22 +323,69 @@ def test_nobody_sees_a_name_that_a_power_cut_could_undo(
 
 
 def test_a_verified_chunk_is_not_read_again_for_an_hour(
-    store: FileStore, disk: CountingDisk, clock: StoppedClock, tmp_path: Path
+    store: FileStore, disk: CountingDisk, clock: StoppedClock
 ) -> None:
     put(store, DATA)
     with whole(store, DIGEST) as source:
         assert source.verify(Span(0, MIB + 1))
         read_bytes = disk.read_bytes
-        rot(blob_path(tmp_path, DIGEST), 5)
         clock.now_s += limits.VERIFY_AGAIN_S - 1
         assert source.verify(Span(0, 2 * MIB), wait=False)
         assert disk.read_bytes == read_bytes
-    clock.now_s += 1
-    for _ in range(2):
-        with whole(store, DIGEST) as source:
+        clock.now_s += 1
+        assert source.verify(Span(MIB, 1))
+        assert disk.read_bytes == read_bytes + MIB
+
+
+def test_a_chunk_that_left_the_page_cache_is_verified_again(
+    store: FileStore, disk: CountingDisk
+) -> None:
+    """What the disk gives now may not be what it gave when the chunk was verified."""
+    put(store, DATA)
+    with whole(store, DIGEST) as source:
+        assert source.verify(Span(0, len(DATA)))
+        disk.is_cold = disk.has_forgotten = True
+        assert not source.verify(Span(MIB, 1), wait=False)
+        read_bytes = disk.read_bytes
+        assert source.verify(Span(MIB, 1))
+        assert disk.read_bytes == read_bytes + MIB
+
+
+def test_a_file_that_somebody_wrote_to_is_verified_again(store: FileStore, tmp_path: Path) -> None:
+    put(store, DATA)
+    with whole(store, DIGEST) as source:
+        assert source.verify(Span(0, len(DATA)))
+        rot(blob_path(tmp_path, DIGEST), 5)
+        for _ in range(2):
             assert source.verify(Span(MIB, 1))
             with pytest.raises(CorruptError):
                 source.verify(Span(MIB - 1, 1))
+
+
+def test_a_file_that_was_cut_after_it_was_verified_is_damaged(
+    store: FileStore, tmp_path: Path
+) -> None:
+    put(store, DATA)
+    with whole(store, DIGEST) as source:
+        assert source.verify(Span(0, len(DATA)))
+        os.truncate(blob_path(tmp_path, DIGEST), MIB + 10)
+        assert source.verify(Span(0, MIB))
+        with pytest.raises(CorruptError):
+            source.verify(Span(MIB, 1))
+        with pytest.raises(CorruptError):
+            list(iter(lambda: source.read(MIB), b""))
+
+
+def test_a_file_put_in_the_place_of_an_open_one_does_not_reach_its_readers(
+    store: FileStore, tmp_path: Path
+) -> None:
+    put(store, DATA)
+    other = tmp_path / "other"
+    other.write_bytes(blob_path(tmp_path, DIGEST).read_bytes().replace(DATA[:9], b"x" * 9))
+    with whole(store, DIGEST) as source:
+        other.replace(blob_path(tmp_path, DIGEST))
+        assert read_all(source) == DATA
+        assert source.verify(Span(0, len(DATA)))
 
 
 def test_a_damaged_chunk_that_a_read_met_is_no_longer_taken_for_sound(

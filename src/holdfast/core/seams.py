@@ -113,6 +113,15 @@ class Disk:
             return None
         return data if got == size_bytes else None
 
+    def is_cached(self, descriptor: int, offset: int) -> bool:
+        """Whether the page cache holds the byte at `offset`; True where the kernel cannot say."""
+        try:
+            return os.preadv(descriptor, (bytearray(1),), offset, os.RWF_NOWAIT) == 1
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def sync_data(self, descriptor: int) -> None:
         """Make the written bytes and the file's size survive a power cut (fdatasync(2))."""
         os.fdatasync(descriptor)

@@ -17,6 +17,7 @@ from holdfast.core.errors import (
     UnavailableError,
     UnsatisfiableError,
 )
+from holdfast.core.limits import MIB
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
 from holdfast.http import journal
@@ -35,6 +36,7 @@ DIGESTS = (b"content-digest", b"repr-digest", b"digest")
 SERVER_ERROR = 500
 FORM = b"application/x-www-form-urlencoded"
 JSON_HEAD = b"content-type: application/json\r\nx-content-type-options: nosniff\r\n"
+WINDOW_BYTES = 4 * MIB  # of a stream: verified, then sent
 CLOSE = b"connection: close\r\n\r\n"
 KEEP_OLD = b"connection: keep-alive\r\n\r\n"  # HTTP/1.0 must be told
 HEAD_END = b"\r\n"
@@ -63,6 +65,18 @@ class Stream(NamedTuple):
 
     source: Source
     parts: Sequence[bytes | Span]
+
+    def verify_first(self, *, wait: bool) -> bool:
+        """Verify what is sent first, while the answer can still become an error.
+
+        Without waiting, False says that a disk is needed (see `Source.verify`).
+
+        Raises:
+            CorruptError: it is damaged.
+        """
+        first = next(part for part in self.parts if isinstance(part, Span))
+        size_bytes = min(first.size_bytes, WINDOW_BYTES)
+        return self.source.verify(Span(first.offset, size_bytes), wait=wait)
 
 
 @dataclass(slots=True)

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError
-from holdfast.core.seams import Disk
 from holdfast.core.store import Span
 from holdfast.http import journal
-from holdfast.http.message import log_failure
+from holdfast.http.message import WINDOW_BYTES, log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from holdfast.http.message import Stream
     from holdfast.http.protocol import HotProtocol
 
-WINDOW_BYTES = 4 * limits.MIB
 HIGH_BYTES = 64 * limits.KIB  # asyncio's own default
 
 Result = TypeVar("Result")
@@ -105,22 +103,20 @@ class Sender:
             self._out = os.dup(self._transport.get_extra_info("socket").fileno())
         end = span.offset + span.size_bytes
         for offset in range(span.offset, end, WINDOW_BYTES):
-            window = Span(offset, min(WINDOW_BYTES, end - offset))
-            if not source.verify(window, wait=False):
-                await self._in_thread(partial(source.verify, window))
-            await self._sendfile(file, window)
+            await self._sendfile(source, file, Span(offset, min(WINDOW_BYTES, end - offset)))
 
-    async def _sendfile(self, file: NativeFile, window: Span) -> None:
-        """Send a verified window; a disk thread reads ahead when it left the page cache."""
+    async def _sendfile(self, source: Source, file: NativeFile, window: Span) -> None:
+        """Send a window; what the disk must give again, while the client is slow, is verified."""
         await self._drained()
-        offset = file.offset + window.offset
-        end = offset + window.size_bytes
-        disk = Disk()
-        if disk.pread_cached(file.descriptor, 1, end - 1) is None:
-            await self._in_thread(lambda: disk.pread(file.descriptor, window.size_bytes, offset))
+        offset, end = window.offset, window.offset + window.size_bytes
         while offset < end:
+            rest = Span(offset, end - offset)
+            if not source.verify(rest, wait=False):
+                await self._in_thread(partial(source.verify, rest))
             try:
-                sent = os.sendfile(self._out, file.descriptor, offset, end - offset)
+                sent = os.sendfile(
+                    self._out, file.descriptor, file.offset + offset, rest.size_bytes
+                )
             except BlockingIOError:
                 await self._writable()
                 continue

@@ -107,7 +107,7 @@ class Site:
             except NotFoundError as error:
                 raise missing(download.digest) from error
 
-        return transfer.answer(request, download, opener, inline=inline)
+        return transfer.answer(request, download, opener, inline=inline, wait=wait)
 
     def read_now(self, request: Request, target: Target, *, keep: bool) -> Answer | None:
         """Answer as `read` without waiting; `keep` a plain answer that may be asked for again."""

@@ -56,8 +56,11 @@ def answer(
     opener: Callable[[Span | None], Source | None],
     *,
     inline: bool,
+    wait: bool,
 ) -> Answer | None:
-    """Answer a GET or HEAD; None when `opener` would have to wait for a disk.
+    """Answer a GET or HEAD; None when `wait` is False and a disk would have to be waited for.
+
+    What is sent first was verified: damage there is an error, later it cuts the connection.
 
     Raises:
         PreconditionError, UnsatisfiableError, CorruptError: as the request or the store has it.
@@ -87,7 +90,20 @@ def answer(
     )
     if download.metadata:
         head += metadata_head(download.metadata)
-    return _body(request, download, head, spans, opener)
+    made = _body(request, download, head, spans, opener)
+    return made if made is None or made.stream is None else _verified(made, made.stream, wait=wait)
+
+
+def _verified(answer: Answer, stream: Stream, *, wait: bool) -> Answer | None:
+    try:
+        is_verified = stream.verify_first(wait=wait)
+    except BaseException:
+        answer.close()
+        raise
+    if not is_verified:
+        answer.close()
+        return None
+    return answer
 
 
 def _body(

@@ -1,8 +1,11 @@
 """Open files of large blobs, kept open for the next reader, and the sources that read them.
 
 A handle is an open descriptor, its parsed footer, and the memory of which chunks were verified
-and when. The cache holds one reference to each handle and every reader one more; the descriptor is
-closed when the last is given back, so that nobody's descriptor is ever closed under him.
+and when. That memory holds for an hour, and only while the page cache still has the chunk and
+nobody has written to the file: what comes from the disk again is verified again.
+
+The cache holds one reference to each handle and every reader one more; the descriptor is closed
+when the last is given back, so that nobody's descriptor is ever closed under him.
 """
 
 import errno
@@ -66,7 +69,7 @@ def blob_error(what: str, error: OSError) -> BlobError:
 class Handle:
     """One open file; its cache owns `users`, everything else may be used from any thread."""
 
-    __slots__ = ("_clock", "_disk", "_verified_s", "descriptor", "footer", "users")
+    __slots__ = ("_clock", "_disk", "_state", "_verified_s", "descriptor", "footer", "users")
 
     def __init__(self, descriptor: int, footer: Footer, disk: Disk, clock: Clock) -> None:
         self.descriptor = descriptor
@@ -74,6 +77,7 @@ class Handle:
         self.users = 0
         self._disk = disk
         self._clock = clock
+        self._state = (0, 0, 0)
         self._verified_s = array("d", [NEVER_S]) * chunk_count(footer.ref.size_bytes)
 
     def chunk(self, number: int) -> bytes:
@@ -91,9 +95,10 @@ class Handle:
         return data
 
     def verify(self, first: int, end: int, *, wait: bool = True) -> bool:
-        """Verify the chunks from `first` up to `end` that were not verified lately.
+        """Verify the chunks from `first` up to `end`, but for those that are known to be sound.
 
-        Without waiting it reads what the page cache holds, and at most `INLINE_CHUNKS_MAX`.
+        When it returns, the page cache holds them all. Without waiting it reads what is there
+        already, and at most `INLINE_CHUNKS_MAX`.
 
         Raises:
             CorruptError: one of them is damaged.
@@ -101,8 +106,9 @@ class Handle:
         """
         now_s = self._clock.monotonic_s()
         inline = INLINE_CHUNKS_MAX
+        self._forget_if_written()
         for number in range(first, end):
-            if self._verified_s[number] > now_s - limits.VERIFY_AGAIN_S:
+            if self._is_sound(number, now_s):
                 continue
             if not wait and inline == 0:
                 return False
@@ -113,6 +119,21 @@ class Handle:
             self._compare(number, checksum)
             self._verified_s[number] = now_s
         return True
+
+    def _forget_if_written(self) -> None:
+        """Forget what was verified before somebody touched the file."""
+        status = os.fstat(self.descriptor)
+        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if state != self._state:
+            self._verified_s = array("d", [NEVER_S]) * len(self._verified_s)
+            self._state = state
+
+    def _is_sound(self, number: int, now_s: float) -> bool:
+        """Whether a chunk was verified lately and its last byte, at least, is still in memory."""
+        if self._verified_s[number] <= now_s - limits.VERIFY_AGAIN_S:
+            return False
+        last = min((number + 1) * CHUNK_BYTES, self.footer.ref.size_bytes) - 1
+        return self._disk.is_cached(self.descriptor, last)
 
     def _checksum(self, number: int, *, wait: bool) -> int | None:
         """Read a chunk in steps small enough to stay in the processor's cache."""
