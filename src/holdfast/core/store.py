@@ -1,4 +1,4 @@
-"""The contract of a place for bytes: immutable blobs named by their digest, in seven verbs.
+"""The contract of a place for bytes: immutable blobs named by their digest.
 
 Engines and wrappers are the same type, so they compose. A store blocks and is safe from any
 thread. Nobody ever sees a partly written blob: it is there whole, under the digest of its bytes,
@@ -6,12 +6,12 @@ or it is not there. What differs between stores is said as data in `Traits`, nev
 and the suite in holdfast.testing.store_suite asserts both sides of every trait.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import UnsatisfiableError
+from holdfast.core.errors import BlobError, UnsatisfiableError
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
 
@@ -123,6 +123,14 @@ class Store(Protocol):
 
     def sink(self) -> Sink:
         """Open a way in for one blob."""
+
+    def put_many(self, payloads: Sequence[Buffer]) -> list[BlobRef | BlobError]:
+        """Store whole blobs and say in order what became of each; an error is a value here.
+
+        At most `limits.BATCH_REFS_MAX` at once. Equal ones are stored once. Those with a ref are
+        as durable as the traits say; small ones share one append and one sync for each
+        `limits.BATCH_BYTES_MAX` of them. May be repeated as a whole.
+        """
 
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
         """Open a blob, or the part of it that `span` clamps to.

@@ -12,7 +12,7 @@ lock of the data directory, so whatever lies in ROOT/tmp at opening is left from
 import os
 import re
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import groupby
@@ -25,6 +25,7 @@ from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, NotFoundError
 from holdfast.core.limits import CHUNK_BYTES, MIB
+from holdfast.core.many import put_each
 from holdfast.core.pending import Pending, Promise
 from holdfast.core.seams import Buffer, Clock, Disk, Entropy
 from holdfast.core.store import Span, Traits
@@ -82,6 +83,10 @@ class FileStore:
         """
         path = self._root / TEMPORARY / f"{self._entropy.random_bytes(16).hex()}.tmp"
         return FileSink(self, path, self._disk, self._pool)
+
+    def put_many(self, payloads: Sequence[Buffer]) -> list[BlobRef | BlobError]:
+        """Store blobs one by one, each with its own syncs."""
+        return put_each(self, payloads)
 
     def open(
         self, digest: Digest, span: Span | None = None, *, wait: bool = True

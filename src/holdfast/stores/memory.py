@@ -2,12 +2,13 @@
 
 import bisect
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import NotFoundError
+from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.many import put_each
 from holdfast.core.pending import Pending, settled
 from holdfast.core.seams import Buffer
 from holdfast.core.store import NativeFile, Span, Traits, clamp
@@ -34,6 +35,10 @@ class MemoryStore:
     def sink(self) -> "MemorySink":
         """Open a way in for one blob."""
         return MemorySink(self)
+
+    def put_many(self, payloads: Sequence[Buffer]) -> list[BlobRef | BlobError]:
+        """Store blobs one by one."""
+        return put_each(self, payloads)
 
     def open(
         self, digest: Digest, span: Span | None = None, *, wait: bool = True

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Self
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, NotFoundError, TooLargeError
+from holdfast.core.many import name_all
 from holdfast.core.store import NativeFile, Span, Traits, clamp
 from holdfast.log.batch import Needs
 from holdfast.log.record import RAW
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
@@ -36,6 +37,16 @@ class SegmentStore:
     def sink(self) -> SegmentSink:
         """Open a way in for one small blob."""
         return SegmentSink(self._log)
+
+    def put_many(self, payloads: Sequence[Buffer]) -> list[BlobRef | BlobError]:
+        """Append as many as a batch takes with one request to the log, which is one sync."""
+        named = name_all(payloads)
+        outcomes: dict[BlobRef, BlobRef | BlobError] = {}
+        pending = [(group, self._begin(group)) for group in _groups(dict(named).items())]
+        for group, stored in pending:
+            error = _error_of(stored)
+            outcomes |= {ref: error or ref for ref in group}
+        return [outcomes.get(ref) or _too_large() for ref, _ in named]
 
     def open(
         self, digest: Digest, span: Span | None = None, *, wait: bool = True
@@ -74,6 +85,12 @@ class SegmentStore:
     def close(self) -> None:
         """Do nothing: the log belongs to who opened it."""
 
+    def _begin(self, group: Mapping[BlobRef, bytes]) -> Pending[None] | BlobError:
+        try:
+            return begin(self._log, group)
+        except BlobError as error:
+            return error.with_traceback(None)
+
 
 class SegmentSink:
     """Gathers one small blob."""
@@ -93,31 +110,14 @@ class SegmentSink:
         """
         self._size_bytes += len(chunk)
         if self._size_bytes > limits.BATCH_BYTES_MAX:
-            raise TooLargeError("blob in the log", limits.BATCH_BYTES_MAX)
+            raise _too_large()
         self._chunks.append(bytes(chunk))
 
     def commit(self, ref: BlobRef) -> Pending[None]:
         """Queue the blob for the next batch."""
         assert ref.size_bytes == self._size_bytes
         payload = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-
-        def stage(batch: Batch) -> None:
-            if not self._is_stored(ref.digest, batch):
-                batch.add_blob(ref.digest, payload, ref.size_bytes, RAW)
-
-        return self._log.submit(stage, len(payload), Needs(digests=(ref.digest,)))
-
-    def _is_stored(self, digest: Digest, batch: Batch) -> bool:
-        """Whether a good copy is there; a damaged one is no reason to refuse a new one."""
-        place = batch.locate(digest)
-        if place is None:
-            return False
-        if (place.segment_id, place.offset) >= batch.start[:2]:
-            return True  # in this very batch
-        try:
-            return self._log.read(digest, place, wait=True) is not None
-        except BlobError:
-            return False
+        return begin(self._log, {ref: payload})
 
     def close(self) -> None:
         """Forget what was gathered."""
@@ -167,3 +167,60 @@ class MemorySource:
 
     def __exit__(self, *error: object) -> None:
         pass
+
+
+def begin(log: Log, blobs: Mapping[BlobRef, bytes]) -> Pending[None]:
+    """Queue blobs for the next batch, as one request: all of them or none.
+
+    Raises:
+        UnavailableError: the log takes nothing, or too much is waiting for it.
+    """
+
+    def stage(batch: Batch) -> None:
+        for ref, payload in blobs.items():
+            if not _is_stored(log, ref.digest, batch):
+                batch.add_blob(ref.digest, payload, ref.size_bytes, RAW)
+
+    needs = Needs(digests=[ref.digest for ref in blobs])
+    return log.submit(stage, sum(map(len, blobs.values())), needs)
+
+
+def _is_stored(log: Log, digest: Digest, batch: Batch) -> bool:
+    """Whether a good copy is there; a damaged one is no reason to refuse a new one."""
+    place = batch.locate(digest)
+    if place is None:
+        return False
+    if (place.segment_id, place.offset) >= batch.start[:2]:
+        return True  # in this very batch
+    try:
+        return log.read(digest, place, wait=True) is not None
+    except BlobError:
+        return False
+
+
+def _groups(blobs: Iterable[tuple[BlobRef, bytes]]) -> Iterator[dict[BlobRef, bytes]]:
+    """Put together what one batch takes; blobs that no batch takes are left out."""
+    group: dict[BlobRef, bytes] = {}
+    size_bytes = 0
+    for ref, payload in blobs:
+        if len(payload) > limits.BATCH_BYTES_MAX:
+            continue
+        if group and size_bytes + len(payload) > limits.BATCH_BYTES_MAX:
+            yield group
+            group, size_bytes = {}, 0
+        group[ref] = payload
+        size_bytes += len(payload)
+    if group:
+        yield group
+
+
+def _too_large() -> TooLargeError:
+    return TooLargeError("blob in the log", limits.BATCH_BYTES_MAX)
+
+
+def _error_of(stored: Pending[None] | BlobError) -> BlobError | None:
+    if isinstance(stored, BlobError):
+        return stored
+    error = stored.exception()
+    assert error is None or isinstance(error, BlobError)
+    return error

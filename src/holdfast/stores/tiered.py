@@ -6,12 +6,12 @@ a blob that is in both is one blob.
 """
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import NotFoundError
+from holdfast.core.errors import BlobError, NotFoundError
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
 from holdfast.core.store import Sink, Source, Span, Store, Traits
@@ -43,6 +43,19 @@ class TieredStore:
     def sink(self) -> "TieredSink":
         """Open a way in that chooses the store by the size."""
         return TieredSink(self._small, self._large, self._small_bytes_max)
+
+    def put_many(self, payloads: Sequence[Buffer]) -> list[BlobRef | BlobError]:
+        """Hand each store what is its own, the small ones as one batch."""
+        assert len(payloads) <= limits.BATCH_REFS_MAX
+        small = [memoryview(one).nbytes <= self._small_bytes_max for one in payloads]
+        parts: dict[bool, list[Buffer]] = {True: [], False: []}
+        for one, is_small in zip(payloads, small, strict=True):
+            parts[is_small].append(one)
+        outcomes = {
+            True: iter(self._small.put_many(parts[True])),
+            False: iter(self._large.put_many(parts[False])),
+        }
+        return [next(outcomes[is_small]) for is_small in small]
 
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
         """Open a blob where it is."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.core.digest import Digest
+from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError
 from holdfast.core.kv import KV, Add, Committed, Delete, Put, add_counters
 from holdfast.core.limits import KIB, MIB
@@ -42,6 +42,7 @@ WORLDS: list[Mapping[str, bool]] = [
 """What is lost of that which was not synced."""
 
 SMALL, MIDDLE, LARGE = make(1000), make(300 * KIB), make(MIB + 500 * KIB)
+MANY = make(2000)
 COMMITS = 12
 ROUNDS_MAX = 1000
 SHARED_MEMORY = Path("/dev/shm")
@@ -163,6 +164,11 @@ def _put_and_remove(store: Store, there: dict[Digest, bytes], gone: set[Digest])
         store.remove([Digest.of(data)])
         gone.add(Digest.of(data))
 
+    def store_many(blobs: list[bytes]) -> None:
+        gone.difference_update(map(Digest.of, blobs))
+        outcomes = zip(blobs, store.put_many(blobs), strict=True)
+        there.update({Digest.of(data): data for data, ref in outcomes if isinstance(ref, BlobRef)})
+
     steps: list[tuple[Callable[[bytes], None], bytes]] = [
         *((store_it, data) for data in (SMALL, LARGE, b"", MIDDLE, SMALL)),
         *((remove, data) for data in (LARGE, SMALL, MIDDLE)),
@@ -170,6 +176,7 @@ def _put_and_remove(store: Store, there: dict[Digest, bytes], gone: set[Digest])
     ]
     for step, data in steps:
         step(data)
+    store_many([SMALL, MANY, MIDDLE, SMALL])
 
 
 def _writes(number: int) -> list[Put | Delete | Add]:

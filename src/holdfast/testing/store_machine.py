@@ -73,6 +73,15 @@ class StoreMachine(RuleBasedStateMachine):
         self._blobs[digest] = data
         self._known.add(digest)
 
+    @rule(sizes=st.lists(SIZES, max_size=4), seed=SEEDS)
+    def put_many(self, sizes: list[int], seed: int) -> None:
+        """Store several at once, some of them maybe twice."""
+        blobs = [_content(size_bytes, seed) for size_bytes in sizes]
+        digests = [hashlib.sha256(data).digest() for data in blobs]
+        assert self._store.put_many(blobs) == list(zip(digests, sizes, strict=True))
+        self._blobs |= zip(digests, blobs, strict=True)
+        self._known |= set(digests)
+
     @rule(size_bytes=SIZES, seed=SEEDS)
     def discard(self, size_bytes: int, seed: int) -> None:
         """Write bytes and think better of it."""

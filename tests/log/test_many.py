@@ -1,0 +1,118 @@
+"""Many blobs in one call: one append, one sync, and every outcome its own."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from log_steps import quick_folder
+
+from holdfast.core import limits
+from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.errors import BlobError, TooLargeError, UnavailableError
+from holdfast.log.log import Log
+from holdfast.stores.segments import SegmentStore
+from holdfast.testing.blobs import make, read
+from holdfast.testing.faults import Fault, FaultyDisk
+
+BLOBS = [b"%d" % number * 50 for number in range(300)]
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 16 * limits.KIB)
+    with quick_folder() as base:
+        yield base / "store"
+
+
+def refs(blobs: list[bytes]) -> list[BlobRef]:
+    return [BlobRef(Digest.of(data), len(data)) for data in blobs]
+
+
+def test_many_blobs_are_one_append_and_one_sync(folder: Path) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        store = SegmentStore(log)
+        store.put_many([b"one"])  # makes room
+        disk.arm(None)
+        assert store.put_many(BLOBS[:50]) == refs(BLOBS[:50])
+        assert disk.calls == ["pwrite_all", "sync_data"]
+        assert log.facts()["batches"] == 2
+
+
+def test_what_is_stored_already_is_not_written_again(folder: Path) -> None:
+    with Log(folder) as log:
+        store = SegmentStore(log)
+        store.put_many(BLOBS)
+        size_bytes = log.facts()["appended_bytes"]
+        store.put_many(BLOBS * 3)
+        assert log.facts()["appended_bytes"] == size_bytes
+
+
+def test_what_no_batch_takes_is_refused_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 1000)
+    with Log(folder) as log:
+        store = SegmentStore(log)
+        blobs = [b"small", bytes(1001), bytes(1000), bytes(1001)]
+        outcomes = store.put_many(blobs)
+        assert [outcomes[0], outcomes[2]] == refs([blobs[0], blobs[2]])
+        for refused in (outcomes[1], outcomes[3]):
+            assert isinstance(refused, TooLargeError)
+            assert refused.limit == 1000
+        assert [ref.digest for ref in store.scan()] == sorted(map(Digest.of, blobs[::2]))
+
+
+def test_a_log_that_takes_nothing_says_so_for_each(folder: Path) -> None:
+    log = Log(folder)
+    store = SegmentStore(log)
+    log.close()
+    outcomes = store.put_many(BLOBS[:3])
+    assert [type(each) for each in outcomes] == [UnavailableError] * 3
+
+
+def test_a_full_queue_refuses_what_came_too_late(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 1000)
+    with Log(folder) as log:
+        store = SegmentStore(log)
+        monkeypatch.setattr(limits, "QUEUE_JOBS_MAX", 0)
+        outcomes = store.put_many([make(600), make(601)])
+        assert [type(each) for each in outcomes] == [UnavailableError] * 2
+        monkeypatch.undo()
+        assert store.put_many([make(600)]) == refs([make(600)])
+
+
+@pytest.mark.parametrize("kind", [{}, {"after": True}, {"short": True}], ids=str)
+def test_every_call_that_fails_refuses_and_stores_nothing_wrong(
+    folder: Path, kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three appends, and the fault at call 1, 2, 3 ... until a run is clean."""
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 4000)
+    blobs = BLOBS[:100]
+    for number in itertools.count(1):
+        disk = FaultyDisk()
+        place = folder / str(number)
+        with Log(place, disk) as log:
+            store = SegmentStore(log)
+            disk.arm(replace(Fault(number), **kind))
+            outcomes = store.put_many(blobs)
+            struck = disk.struck
+            disk.arm(None)
+        check(place, blobs, outcomes)
+        if not struck:
+            assert outcomes == refs(blobs)
+            return
+        assert any(isinstance(each, BlobError) for each in outcomes)
+
+
+def check(place: Path, blobs: list[bytes], outcomes: list[BlobRef | BlobError]) -> None:
+    with Log(place) as log:
+        store = SegmentStore(log)
+        for data, outcome in zip(blobs, outcomes, strict=True):
+            found = read(store, Digest.of(data))
+            assert found == (None if isinstance(outcome, BlobError) else data)
