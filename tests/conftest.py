@@ -1,11 +1,38 @@
-"""What all tests share: readable failures of the suites, and the same examples in every CI run."""
+"""What all tests share: readable failures of the suites, examples that repeat in CI, the ledger."""
 
 import os
 
 import pytest
 from hypothesis import settings
+from proofs import PAGE, Prove, proving
 
 pytest.register_assert_rewrite("holdfast.testing")
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):  # elsewhere every run looks for new examples
     settings.load_profile("ci")
+
+
+@pytest.fixture
+def prove(request: pytest.FixtureRequest) -> Prove:
+    """Give a proof its figures; a slow one's go to the ledger."""
+    page = None if request.node.get_closest_marker("slow") is None else PAGE
+    return lambda proof: proving(proof, lambda line: _remember(request.node, line), page)
+
+
+def _remember(node: pytest.Item, line: str) -> None:
+    """Keep a line for the end of the run; it also travels from a worker process of a run."""
+    node.user_properties.append(("proof", line))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the lines of all proofs."""
+    lines = {
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", [])
+        if name == "proof"
+    }
+    if lines:
+        terminalreporter.section("proofs")
+        terminalreporter.write_line("\n".join(sorted(lines)))

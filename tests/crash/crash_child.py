@@ -1,26 +1,32 @@
-"""A program that works on a store until it is killed: run by test_crash_library.py.
+"""A program that works on a store until it is killed: driven by crash_library.py.
 
     python crash_child.py
 
-Each line on standard input, `FOLDER SEED FIRST`, makes it fork a process (all modules are loaded
-by then, so that takes milliseconds) which opens the store and lets WORKERS threads work on it.
-Lines on standard output, each written at once: `pid N`, then `begin WORKER NUMBER` before and
-`end WORKER NUMBER` after every request, and `over STATUS` when the process is gone.
+Each line on standard input, `FOLDER BOOT SEED FIRST`, makes it fork a process (all modules are
+loaded by then, so that takes milliseconds) which opens the store and lets WORKERS threads work on
+it; BOOT is the file that names its boot, or `-`. Lines on standard output, each written at once:
+`pid N`, then `begin WORKER NUMBER` before and `end WORKER NUMBER` after every request, `fail WORKER
+NUMBER` when the store refuses one, and `over STATUS` when the process is gone.
 """
 
 import os
 import random
+import signal
 import sys
 import threading
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
+from crash_boot import die_with_parent, enter_boot, shrink_segments
 from crash_ledger import WORKERS, Op, choose, content
 
 import holdfast
 from holdfast.core.bucket import Bucket
 from holdfast.core.digest import Digest
-from holdfast.core.errors import NotFoundError
+from holdfast.core.errors import BlobError, NotFoundError
+
+NO_BOOT = "-"
 
 
 def say(line: str) -> None:
@@ -50,34 +56,52 @@ def act(store: Bucket, op: Op) -> None:
         assert op.kind in {"copy", "move", "get"}
 
 
-def work(store: Bucket, worker: int, seed: int, first: int) -> None:
+def work(store: Bucket, worker: int, seed: int, first: int) -> NoReturn:
+    """Ask for one thing after the other; a store that refuses is asked no more."""
     number = first
     try:
         while True:
             number += 1
             op = choose(random.Random(f"{seed}/{worker}/{number}"), worker, number)
             say(f"begin {worker} {number}")
-            act(store, op)
+            try:
+                act(store, op)
+            except BlobError:
+                say(f"fail {worker} {number}")
+                wait_for_the_end()
             say(f"end {worker} {number}")
     finally:
         traceback.print_exc()
         os._exit(1)
 
 
-def live(folder: Path, seed: int, first: int) -> None:
+def wait_for_the_end() -> NoReturn:
+    while True:
+        signal.pause()
+
+
+def live(folder: Path, boot: str, seed: int, first: int) -> NoReturn:
+    die_with_parent()
     say(f"pid {os.getpid()}")
-    store = holdfast.open(folder)
+    if boot != NO_BOOT:
+        enter_boot(Path(boot))
+        shrink_segments()
+    try:
+        store = holdfast.open(folder)
+    except BlobError:
+        say(f"fail 0 {first}")
+        wait_for_the_end()
     for worker in range(1, WORKERS):
         threading.Thread(target=work, args=(store, worker, seed, first)).start()
     work(store, 0, seed, first)
 
 
 def main() -> None:
+    die_with_parent()
     for line in sys.stdin:
-        folder, seed, first = line.rsplit(maxsplit=2)
+        folder, boot, seed, first = line.rsplit(maxsplit=3)
         if (pid := os.fork()) == 0:
-            live(Path(folder), int(seed), int(first))
-            return
+            live(Path(folder), boot, int(seed), int(first))
         _, status = os.waitpid(pid, 0)
         say(f"over {os.waitstatus_to_exitcode(status)}")
 

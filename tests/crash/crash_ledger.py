@@ -2,7 +2,8 @@
 
 Each worker has names of its own and one request open at a time, so after a kill each of its names
 has one of two values: that before or that behind the open request; and a request that touches two
-names is there in both or in neither. All workers share one more name, for which they fight.
+names is there in both or in neither. All workers share one more name, for which they fight. A copy
+that was made while the workers went on may hold what any request has left since `mark`.
 """
 
 import random
@@ -99,6 +100,8 @@ class Worker:
     """Its names that exist, as acknowledged."""
     open: Changes | None = None
     """What its open request changes."""
+    since_mark: list[Changes] | None = None
+    """What a copy may hold that was begun at the mark."""
 
     def begin(self, op: Op) -> None:
         """Before the request is sent."""
@@ -112,6 +115,23 @@ class Worker:
             self.open = {op.name: self.settled[op.other]}
             if op.kind == "move":
                 self.open[op.other] = None
+        if self.since_mark is not None:
+            self.since_mark.append(self.after())
+
+    def mark(self) -> None:
+        """A copy begins, which holds at least what is acknowledged now."""
+        self.since_mark = [self.settled, self.after()]
+
+    def take(self, here: dict[Name, Digest]) -> str:
+        """Take what was found after the end as what was acknowledged; tell what it means."""
+        was_open = self.open is not None
+        is_after = here == _digests(self.after())
+        if is_after:
+            self.settled = self.after()
+        self.open = None
+        if not was_open:
+            return "settled"
+        return "in flight and kept" if is_after else "in flight and gone"
 
     def end(self) -> None:
         """When it was acknowledged."""
@@ -139,6 +159,8 @@ class Ledger:
         self._shared: dict[Digest, bool] = {}
         """The values fought for in this round, and whether they were acknowledged."""
         self._shared_before: tuple[Digest, int] | None = None
+        self._marked = 0
+        """How many of those were acknowledged at the mark."""
 
     def begin(self, worker: int, op: Op) -> None:
         """Before a request is sent."""
@@ -155,40 +177,56 @@ class Ledger:
         if op.kind == "shared":
             self._shared[digest(op.value)] = True
 
-    def check(self, folder: Path) -> None:
-        """Open what the kill left, compare, and take what is there as what was acknowledged."""
+    def mark(self) -> None:
+        """A copy of the store begins; what is acknowledged from now on need not be in it."""
+        for worker in self.workers:
+            worker.mark()
+        self._marked = sum(self._shared.values())
+
+    def check_copy(self, folder: Path) -> None:
+        """Open a copy that was begun at the mark and has ended, and compare; work goes on."""
         with open_depot(folder) as depot:
-            facts = depot.engine.facts()
-            assert facts["damaged_places"] == 0
-            self.figures["torn bytes"] += facts["truncated_bytes"]
-            self.figures["recovered records"] += facts["recovered_records"]
-            found = entries(depot)
-            self._check_workers(found | holds(depot))
-            self._check_shared(depot)
-            for name, (found_digest, size_bytes) in found.items():
-                data = depot.bucket(name[0]).get(name[1])
-                assert (Digest.of(data), len(data)) == (found_digest, size_bytes)
-                self.figures["read bytes"] += size_bytes
-            stored = {ref.digest for ref in depot.engine.store.scan()}
-            assert stored <= self.sent
-            assert {found_digest for found_digest, _ in found.values()} <= stored
-            check_catalog(depot.engine.kv)
-            assert depot.stats().entries == len(found)
+            self._check_workers(self._check_depot(depot, folder), is_copy=True)
+            self._check_shared(depot, self._marked)
+        for worker in self.workers:
+            worker.since_mark = None
+
+    def check(self, folder: Path) -> None:
+        """Open what the end left, compare, and take what is there as what was acknowledged."""
+        with open_depot(folder) as depot:
+            self._check_workers(self._check_depot(depot, folder), is_copy=False)
+            now = self._check_shared(depot, sum(self._shared.values()))
+        self._shared_before = now[0] if now else None
+        self._shared = {}
+
+    def _check_depot(self, depot: Depot, folder: Path) -> dict[Name, Digest]:
+        """Read everything, hold it against itself, and tell what all names hold."""
+        facts = depot.engine.facts()
+        assert facts["damaged_places"] == 0
+        self.figures["torn bytes"] += facts["truncated_bytes"]
+        self.figures["recovered records"] += facts["recovered_records"]
+        found = entries(depot)
+        for name, (found_digest, size_bytes) in found.items():
+            data = depot.bucket(name[0]).get(name[1])
+            assert (Digest.of(data), len(data)) == (found_digest, size_bytes)
+            self.figures["read bytes"] += size_bytes
+        stored = {ref.digest for ref in depot.engine.store.scan()}
+        assert stored <= self.sent
+        assert {found_digest for found_digest, _ in found.values()} <= stored
+        check_catalog(depot.engine.kv)
+        assert depot.stats().entries == len(found)
         assert list((folder / "files" / "tmp").iterdir()) == []
         self.figures["rounds"] += 1
+        return {name: found_digest for name, (found_digest, _) in (found | holds(depot)).items()}
 
-    def _check_workers(self, found: dict[Name, tuple[Digest, int]]) -> None:
-        rest = {name: found_digest for name, (found_digest, _) in found.items()}
+    def _check_workers(self, rest: dict[Name, Digest], *, is_copy: bool) -> None:
         rest.pop((BUCKETS[0], SHARED), None)
         for number, worker in enumerate(self.workers):
             here = {name: rest.pop(name) for name in list(rest) if self._owns(number, name)}
-            before, after = _digests(worker.settled), _digests(worker.after())
-            assert here in (before, after), (number, worker.open, before, here)
-            if worker.open is not None:
-                self.figures["in flight and kept" if here == after else "in flight and gone"] += 1
-                if here == after:
-                    worker.settled = worker.after()
-                worker.open = None
+            may_be = (worker.since_mark or []) if is_copy else [worker.settled, worker.after()]
+            assert here in [_digests(each) for each in may_be], (number, worker, here)
+            if not is_copy:
+                self.figures[worker.take(here)] += 1
         assert rest == {}
 
     def _owns(self, number: int, name: Name) -> bool:
@@ -197,8 +235,8 @@ class Ledger:
             return name[1] in {digest(value).hex() for value in own}
         return name[1].startswith(f"w{number}/")
 
-    def _check_shared(self, depot: Depot) -> None:
-        acknowledged = sum(self._shared.values())
+    def _check_shared(self, depot: Depot, acknowledged: int) -> list[tuple[Digest, int]]:
+        """Hold the name for which all fight to what can be known of it, and tell what it is."""
         page = depot.bucket(BUCKETS[0]).list(prefix=SHARED)
         now = [(each.digest, each.version) for each in page.entries]
         old = [] if self._shared_before is None else [self._shared_before]
@@ -209,8 +247,7 @@ class Ledger:
             first = -1 if self._shared_before is None else self._shared_before[1]
             assert found_digest in self._shared
             assert first + acknowledged <= version <= first + len(self._shared)
-        self._shared_before = now[0] if now else None
-        self._shared = {}
+        return now
 
 
 def _digests(changes: Changes) -> dict[Name, Digest]:
