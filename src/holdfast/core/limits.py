@@ -38,6 +38,11 @@ CHUNK_BYTES = MIB  # one checksum of a large blob; one step of every stream
 VERIFY_AGAIN_S = 3600  # a chunk served by sendfile is verified again after this
 OPEN_FILES_MAX = 512  # descriptors kept by one store
 
+# Looking after a store
+STEP_BYTES_MAX = MIB  # read and written by one step of a task
+TASK_RETRY_S = 1  # until a step that failed is tried again; doubles with each failure
+TASK_RETRY_S_MAX = 600
+
 # HTTP
 HEAD_BYTES_MAX = 32 * KIB
 BODY_BYTES_MAX = 30 * MIB  # keyed face's default, a setting; 0 means no limit

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.core import limits
+from holdfast.core import events, limits
 from holdfast.core.errors import BlobError, CorruptError
-from holdfast.http import journal
 
 if TYPE_CHECKING:
     from holdfast.http.protocol import HotProtocol
@@ -91,7 +90,7 @@ class Receiver:
         except BlobError as refused:
             error = refused
         except Exception as wrong:  # noqa: BLE001 - the client waits for an answer
-            journal.defect(wrong, "upload")
+            events.defect(wrong, "upload")
             error = CorruptError("an internal error")
         if is_last and error is None:
             with self._intake.upload:

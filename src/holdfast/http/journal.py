@@ -1,8 +1,4 @@
-"""The server's log: one event a line on standard error, for people or for machines.
-
-An event has a name and fields (`log.recovered records=3`); no message is put together from parts
-and no secret is ever a field.
-"""
+"""The server's log: one event a line on standard error, for people or for machines."""
 
 from __future__ import annotations
 
@@ -14,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from holdfast.core.events import FIELDS
+
 if TYPE_CHECKING:
     from holdfast.core.errors import Fact
-
-LOGGER = logging.getLogger("holdfast")
-FIELDS = "fields"
 
 
 class TextFormat(logging.Formatter):
@@ -48,17 +43,6 @@ def start(level: str, style: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-
-
-def event(level: int, name: str, **fields: Fact) -> None:
-    """Log one event."""
-    LOGGER.log(level, name, extra={FIELDS: fields})
-
-
-def defect(error: BaseException, where: str) -> None:
-    """Log an error that only a wrong program raises, with its trace."""
-    trace = "".join(traceback.format_exception(error))
-    event(logging.ERROR, "defect", where=where, error=repr(error), trace=trace)
 
 
 def _moment(record: logging.LogRecord) -> str:

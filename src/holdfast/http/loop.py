@@ -9,9 +9,9 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from holdfast.core import events
 from holdfast.core.errors import BlobError
 from holdfast.core.preconditions import format_date
-from holdfast.http import journal
 from holdfast.http.message import Answer, defect_answer, error_answer
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Mailbox:
             try:
                 receiver(letter)
             except Exception as error:  # noqa: BLE001 - the other letters are not to blame
-                journal.defect(error, "mailbox")
+                events.defect(error, "mailbox")
 
 
 class Shared:
@@ -125,4 +125,4 @@ class Shared:
         try:
             call(*arguments)
         except Exception as error:  # noqa: BLE001 - the others must be watched all the same
-            journal.defect(error, "watch")
+            events.defect(error, "watch")

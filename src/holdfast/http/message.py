@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast import wire
+from holdfast.core import events
 from holdfast.core.bucket import Description
 from holdfast.core.errors import (
     BlobError,
@@ -20,7 +21,6 @@ from holdfast.core.errors import (
 from holdfast.core.limits import MIB
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
-from holdfast.http import journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,12 +139,12 @@ def log_failure(error: BlobError) -> None:
     """Log an error that is not the client's."""
     level = logging.ERROR if error.status == SERVER_ERROR else logging.WARNING
     facts = {**error.facts, "code": error.code, "message": error.message}
-    journal.event(level, "request.failed", **facts)
+    events.event(level, "request.failed", **facts)
 
 
 def defect_answer(error: BaseException, where: str) -> Answer:
     """Answer for a defect of ours: logged with its trace, told without details."""
-    journal.defect(error, where)
+    events.defect(error, where)
     return json_answer(SERVER_ERROR, wire.error_json(CorruptError("an internal error")))
 
 

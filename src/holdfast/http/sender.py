@@ -12,10 +12,9 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from holdfast.core import limits
+from holdfast.core import events, limits
 from holdfast.core.errors import BlobError, CorruptError
 from holdfast.core.store import Span
-from holdfast.http import journal
 from holdfast.http.message import WINDOW_BYTES, log_failure
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class Sender:
         if isinstance(error, BlobError):
             log_failure(error)
         elif error is not None and not isinstance(error, OSError):
-            journal.defect(error, "sender")
+            events.defect(error, "sender")
         self._protocol.sender_done(error)
 
     async def _send_span(self, source: Source, span: Span) -> None:

@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from holdfast.core import events
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.http import journal
@@ -29,8 +30,8 @@ def serve(settings: Settings) -> None:
     journal.start(settings.log_level, settings.log_format)
     bounds = Limits(settings.max_body_bytes, settings.content_max_body_bytes)
     with open_depot(settings.data, bounds, settings.small_blob_bytes_max) as depot:
-        journal.event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
+        events.event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
         listener = listen(settings.host, settings.port)
         prepare(settings)
         serve_site(Site(depot), settings, listener, partial(announce, settings, listener))
-    journal.event(logging.INFO, "store.closed", data=str(settings.data))
+    events.event(logging.INFO, "store.closed", data=str(settings.data))
