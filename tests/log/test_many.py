@@ -1,17 +1,19 @@
 """Many blobs in one call: one append, one sync, and every outcome its own."""
 
 import itertools
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from log_steps import quick_folder
+from log_steps import flip, newest, quick_folder, segments
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, TooLargeError, UnavailableError
+from holdfast.core.errors import BlobError, CorruptError, TooLargeError, UnavailableError
+from holdfast.core.many import get_many
 from holdfast.log.log import Log
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import make, read
@@ -116,3 +118,72 @@ def check(place: Path, blobs: list[bytes], outcomes: list[BlobRef | BlobError]) 
         for data, outcome in zip(blobs, outcomes, strict=True):
             found = read(store, Digest.of(data))
             assert found == (None if isinstance(outcome, BlobError) else data)
+
+
+# Reading.
+
+
+def test_neighbours_are_read_at_once_and_each_once(folder: Path) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        store = SegmentStore(log)
+        store.put_many(BLOBS)
+        digests = [Digest.of(data) for data in BLOBS]
+        assert read(store, digests[0]) == BLOBS[0]  # which opens the segment
+        disk.arm(None)
+        assert list(get_many(store, [*digests[::-1], *digests])) == [*BLOBS[::-1], *BLOBS]
+        assert disk.calls == ["pread"]
+
+
+def test_segments_are_opened_once_each(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 20_000)
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 2000)
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        SegmentStore(log).put_many(BLOBS)
+    with Log(folder, disk) as log:
+        store = SegmentStore(log)
+        shuffled = random.Random(1).sample(BLOBS, len(BLOBS))
+        disk.arm(None)
+        assert list(get_many(store, [Digest.of(data) for data in shuffled])) == shuffled
+        count = len(segments(folder))
+        assert count > 2
+        assert disk.calls.count("open") <= count
+
+
+def test_every_damaged_byte_is_said_where_it_is_and_nowhere_else(folder: Path) -> None:
+    blobs = BLOBS[:3]
+    digests = [Digest.of(data) for data in blobs]
+    with Log(folder) as log:
+        store = SegmentStore(log)
+        store.put_many(blobs)
+        start = log.index.locate_all(digests[1:2])[digests[1]].offset
+        for offset in range(start, start + 72 + len(blobs[1])):
+            flip(newest(folder), offset)
+            outcomes = list(get_many(store, digests))
+            assert outcomes[::2] == blobs[::2]
+            assert isinstance(outcomes[1], CorruptError) or (
+                outcomes[1] == blobs[1] and offset < start + 72  # of the header, only hints matter
+            )
+            flip(newest(folder), offset)
+        assert list(get_many(store, digests)) == blobs
+
+
+def test_every_read_that_fails_is_said_or_done_again(folder: Path) -> None:
+    blobs = [BLOBS[0], make(9000), *BLOBS[1:3], make(9001)]  # too far apart for one read
+    digests = [Digest.of(data) for data in blobs]
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        store = SegmentStore(log)
+        for data in blobs:
+            store.put_many([data])
+        disk.struck = True
+        for number in itertools.takewhile(lambda _: disk.struck, itertools.count(1)):
+            disk.arm(Fault(number, only=frozenset(["pread"])))
+            outcomes = list(get_many(store, digests))
+            for data, outcome in zip(blobs, outcomes, strict=True):
+                assert outcome == data or isinstance(outcome, UnavailableError)
+        assert outcomes == blobs
+        disk.arm(Fault(1, lasting=True))
+        outcomes = list(get_many(store, digests))
+        assert [type(each) for each in outcomes] == [UnavailableError] * len(blobs)

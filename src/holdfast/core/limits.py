@@ -16,7 +16,8 @@ METADATA_ITEMS_MAX = 64
 TYPE_BYTES_MAX = 255  # a content type
 
 # Calls
-BATCH_REFS_MAX = 1000  # refs in one stat or remove
+BATCH_REFS_MAX = 1000  # refs in one call for many
+READ_AHEAD_BYTES = 4 * MIB  # of blobs that one such call holds before they are asked for
 LIST_LIMIT_MAX = 1000  # entries in one page
 LIST_LIMIT_DEFAULT = 100
 COMPARES_MAX = 64  # of one commit

@@ -1,12 +1,16 @@
-"""Calls for many blobs, one after the other: for stores that have no better way."""
+"""Calls for many blobs, on any store.
+
+`put_each` and `open_each` are for stores that have no better way than one after the other. The
+rest is built on the contract: whole blobs as bytes, and exact parts of them.
+"""
 
 from collections.abc import Iterator, Sequence
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError
+from holdfast.core.errors import BlobError, UnsatisfiableError
 from holdfast.core.seams import Buffer
-from holdfast.core.store import Store
+from holdfast.core.store import Source, Span, Store
 
 
 def name_all(payloads: Sequence[Buffer]) -> list[tuple[BlobRef, bytes]]:
@@ -23,6 +27,102 @@ def put_each(store: Store, payloads: Sequence[Buffer]) -> list[BlobRef | BlobErr
     return [outcomes[ref] for ref, _ in named]
 
 
+def open_each(store: Store, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
+    """Do what `Store.open_many` does, with an `open` for each blob."""
+    assert len(digests) <= limits.BATCH_REFS_MAX
+    return (open_one(store, digest) for digest in digests)
+
+
+def open_one(store: Store, digest: Digest) -> Source | BlobError:
+    """Open a blob, waiting for the disk; an error is a value here."""
+    try:
+        source = store.open(digest)
+    except BlobError as error:
+        return bare(error)
+    assert source is not None
+    return source
+
+
+def get_many(store: Store, digests: Sequence[Digest]) -> Iterator[bytes | BlobError]:
+    """Read blobs into memory, one at a time, in the order asked; an error is a value here.
+
+    At most `limits.BATCH_REFS_MAX` digests. One that comes again is read once, while the bytes kept
+    for that are no more than `limits.READ_AHEAD_BYTES`.
+    """
+    assert len(digests) <= limits.BATCH_REFS_MAX
+    opened = store.open_many(list(dict.fromkeys(digests)))
+    return _get_many(store, digests, opened)
+
+
+def get_range(store: Store, digest: Digest, span: Span) -> bytes:
+    """Read exactly `span`, which must lie within the blob.
+
+    Of a large blob only the chunks that hold it are read; a small one has a single checksum and
+    is read and verified whole.
+
+    Raises:
+        UnsatisfiableError: a part of the span lies outside.
+        NotFoundError, CorruptError, UnavailableError: as `Store.open` has it.
+    """
+    source = store.open(digest, span)
+    assert source is not None
+    with source:
+        if source.size_bytes != span.size_bytes:
+            raise UnsatisfiableError(span.offset + source.size_bytes)
+        return read_all(source)
+
+
+def read_all(source: Source) -> bytes:
+    """Read the rest of a source into memory.
+
+    Raises:
+        CorruptError, UnavailableError: as `Source.read` has it.
+    """
+    parts = []
+    while part := source.read(limits.CHUNK_BYTES):
+        parts.append(part)
+    return b"".join(parts) if len(parts) != 1 else bytes(parts[0])
+
+
+def bare(error: BlobError) -> BlobError:
+    """Make an error a value: without the frames that it met, which keep what they held."""
+    return error.with_traceback(None)
+
+
+def _get_many(
+    store: Store, digests: Sequence[Digest], opened: Iterator[Source | BlobError]
+) -> Iterator[bytes | BlobError]:
+    last = {digest: at for at, digest in enumerate(digests)}
+    seen: set[Digest] = set()
+    kept: dict[Digest, bytes | BlobError] = {}
+    room_bytes = limits.READ_AHEAD_BYTES
+    for at, digest in enumerate(digests):
+        found = kept.pop(digest, None)
+        if found is not None:
+            room_bytes += _weight(found)
+        else:
+            found = _read(open_one(store, digest) if digest in seen else next(opened))
+            seen.add(digest)
+        if at < last[digest] and _weight(found) <= room_bytes:
+            kept[digest] = found
+            room_bytes -= _weight(found)
+        yield found
+
+
+def _weight(found: bytes | BlobError) -> int:
+    return len(found) if isinstance(found, bytes) else 0
+
+
+def _read(opened: Source | BlobError) -> bytes | BlobError:
+    if isinstance(opened, BlobError):
+        return opened
+    try:
+        with opened:
+            return read_all(opened)
+    except BlobError as error:
+        return bare(error)
+
+
 def _put(store: Store, ref: BlobRef, payload: bytes) -> BlobRef | BlobError:
     try:
         with store.sink() as sink:
@@ -30,7 +130,7 @@ def _put(store: Store, ref: BlobRef, payload: bytes) -> BlobRef | BlobError:
                 sink.write(chunk)
             sink.commit(ref).result()
     except BlobError as error:
-        return error.with_traceback(None)  # which would keep the payload
+        return bare(error)
     return ref
 
 

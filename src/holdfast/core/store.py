@@ -143,6 +143,14 @@ class Store(Protocol):
             UnsatisfiableError: `span` begins behind the end of the blob.
         """
 
+    def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
+        """Open blobs in the order asked, waiting for the disk; an error is a value here.
+
+        At most `limits.BATCH_REFS_MAX` at once. Each is opened when it is asked for, but small ones
+        are read ahead, up to `limits.READ_AHEAD_BYTES` together in the order of their places and
+        each of them once. Whoever gets a Source closes it; the rest may be left unasked.
+        """
+
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Size in bytes of those that exist; at most `limits.BATCH_REFS_MAX` at once."""
 

@@ -148,6 +148,12 @@ class Index:
             found = cursor.getmulti(digests)
         return {digest: Location._make(LOCATION.unpack(value)) for digest, value in found}
 
+    def locate_all(self, digests: Sequence[Digest]) -> dict[Digest, Location]:
+        """Find those of `digests` that exist, as one moment has them."""
+        with self._begin(self._blobs) as txn:
+            found = self.locate_many(txn, digests)
+        return {digest: found[digest] for digest in digests if digest in found}
+
     def put_blobs(self, txn: Txn, blobs: Mapping[bytes, Location]) -> None:
         """Say where blobs lie now, in one call."""
         pairs = [(digest, LOCATION.pack(*blobs[digest])) for digest in sorted(blobs)]

@@ -25,6 +25,7 @@ from holdfast.core.errors import BlobError, CorruptError, UnavailableError, Unsu
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.batch import Job, Needs
 from holdfast.log.index import Location, Position, open_index, renew_index
+from holdfast.log.reading import payload_of, read_many
 from holdfast.log.record import (
     HEADER_BYTES,
     Kind,
@@ -32,7 +33,6 @@ from holdfast.log.record import (
     checksum,
     decode_commits,
     unpack,
-    unpack_trusted,
 )
 from holdfast.log.recovery import Damage, Replay, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
@@ -43,6 +43,7 @@ from holdfast.log.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from holdfast.core.digest import Digest
     from holdfast.core.pending import Promise
     from holdfast.log.batch import Batch, Result
     from holdfast.log.index import Last
@@ -164,21 +165,19 @@ class Log:
             raise UnavailableError(f"cannot read a segment: {error.strerror}") from error
         if data is None:
             return None
-        if len(data) == size_bytes:
-            name, payload_bytes, payload_sum = unpack_trusted(data)
-            payload = memoryview(data)[HEADER_BYTES:]
-            if (
-                name == digest
-                and payload_bytes == place.payload_bytes
-                and checksum(payload) == payload_sum
-            ):
-                return payload
+        payload = payload_of(memoryview(data), digest, place)
+        if payload is not None:
+            return payload
         raise CorruptError(
             "a stored blob is damaged",
             digest=digest.hex(),
             segment=place.segment_id,
             offset=place.offset,
         )
+
+    def read_many(self, places: Mapping[Digest, Location]) -> dict[Digest, memoryview]:
+        """Read and verify payloads, neighbours together; those that fail are left out."""
+        return read_many(self.disk, self._segment, places)
 
     def commits(self, revision: int) -> list[tuple[int, Writes]]:
         """The commits at and behind `revision`, oldest first, some of them; empty at the end.

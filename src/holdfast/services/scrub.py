@@ -14,12 +14,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.digest import Digest, Hasher
 from holdfast.core.errors import CorruptError, NotFoundError
+from holdfast.core.verify import verify_steps
 
 if TYPE_CHECKING:
     from holdfast.core.entry import Entry
-    from holdfast.core.store import Store
     from holdfast.depot.depot import Depot
 
 ENTRIES_STEP = 500
@@ -94,7 +93,7 @@ class Scrub:
             self.report.blobs += 1
             self.report.blob_bytes += ref.size_bytes
             try:
-                yield from verify(store, ref.digest)
+                yield from verify_steps(store, ref.digest)
             except CorruptError as error:
                 self.report.add("blob", str(ref.digest), error.message)
             except NotFoundError:
@@ -117,21 +116,3 @@ class Scrub:
             elif sizes[entry.digest] != entry.size_bytes:
                 why = f"{sizes[entry.digest]} bytes are stored, not {entry.size_bytes}"
                 self.report.add("entry", where, why)
-
-
-def verify(store: Store, digest: Digest) -> Iterator[int]:
-    """Hash a blob a chunk at a time, and yield how much was read in between.
-
-    Raises:
-        CorruptError: the stored bytes are not those of the digest.
-        NotFoundError: no such blob.
-    """
-    source = store.open(digest)
-    assert source is not None
-    hasher = Hasher()
-    with source:
-        while chunk := source.read(limits.CHUNK_BYTES):
-            hasher.update(chunk)
-            yield len(chunk)
-    if hasher.ref().digest != digest:
-        raise CorruptError("the stored bytes have another digest", digest=str(digest))

@@ -25,10 +25,10 @@ from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, NotFoundError
 from holdfast.core.limits import CHUNK_BYTES, MIB
-from holdfast.core.many import put_each
+from holdfast.core.many import open_each, put_each
 from holdfast.core.pending import Pending, Promise
 from holdfast.core.seams import Buffer, Clock, Disk, Entropy
-from holdfast.core.store import Span, Traits
+from holdfast.core.store import Source, Span, Traits
 from holdfast.stores.footer import CHECKSUM_BYTES, pack
 from holdfast.stores.handles import FileSource, Handles, blob_error, world
 
@@ -101,6 +101,10 @@ class FileStore:
             self._handles.release(handle)
             raise NotFoundError("no such blob yet", digest=str(digest))
         return self._handles.source(handle, span)
+
+    def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
+        """Open blobs one by one."""
+        return open_each(self, digests)
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Tell sizes from the footers; a file with a damaged one is no blob."""

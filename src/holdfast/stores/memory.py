@@ -8,10 +8,10 @@ from typing import Self
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, NotFoundError
-from holdfast.core.many import put_each
+from holdfast.core.many import open_each, put_each
 from holdfast.core.pending import Pending, settled
 from holdfast.core.seams import Buffer
-from holdfast.core.store import NativeFile, Span, Traits, clamp
+from holdfast.core.store import NativeFile, Source, Span, Traits, clamp
 
 TRAITS = Traits(durable=False, native_file=False)
 
@@ -49,6 +49,10 @@ class MemoryStore:
         if data is None:
             raise NotFoundError("no such blob", digest=str(digest))
         return MemorySource(data, clamp(span, len(data)))
+
+    def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
+        """Open blobs one by one."""
+        return open_each(self, digests)
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Size in bytes of those that exist."""

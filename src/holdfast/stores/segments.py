@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, NotFoundError, TooLargeError
-from holdfast.core.many import name_all
+from holdfast.core.many import bare, name_all, open_one
 from holdfast.core.store import NativeFile, Span, Traits, clamp
 from holdfast.log.batch import Needs
 from holdfast.log.record import RAW
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
+    from holdfast.core.store import Source
     from holdfast.log.batch import Batch
+    from holdfast.log.index import Location
     from holdfast.log.log import Log
 
 
@@ -61,6 +63,11 @@ class SegmentStore:
             return None
         return MemorySource(payload if span is None else payload[offset : offset + size_bytes])
 
+    def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
+        """Look all of them up at once, then read neighbours together, a window at a time."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        return self._open_many(digests, self._index.locate_all(digests))
+
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Look the sizes up in the index."""
         assert len(digests) <= limits.BATCH_REFS_MAX
@@ -85,11 +92,23 @@ class SegmentStore:
     def close(self) -> None:
         """Do nothing: the log belongs to who opened it."""
 
+    def _open_many(
+        self, digests: Sequence[Digest], places: Mapping[Digest, Location]
+    ) -> Iterator[Source | BlobError]:
+        for window in _windows(digests, places):
+            wanted = {digest: places[digest] for digest in window if digest in places}
+            sound = self._log.read_many(wanted)
+            for digest in window:
+                if digest in sound:
+                    yield MemorySource(sound[digest])
+                else:
+                    yield open_one(self, digest)  # which says what is wrong, if it still is
+
     def _begin(self, group: Mapping[BlobRef, bytes]) -> Pending[None] | BlobError:
         try:
             return begin(self._log, group)
         except BlobError as error:
-            return error.with_traceback(None)
+            return bare(error)
 
 
 class SegmentSink:
@@ -212,6 +231,23 @@ def _groups(blobs: Iterable[tuple[BlobRef, bytes]]) -> Iterator[dict[BlobRef, by
         size_bytes += len(payload)
     if group:
         yield group
+
+
+def _windows(
+    digests: Sequence[Digest], places: Mapping[Digest, Location]
+) -> Iterator[Sequence[Digest]]:
+    """Cut a list so that the blobs of each part fit into memory together."""
+    start, size_bytes, seen = 0, 0, set[Digest]()
+    for at, digest in enumerate(digests):
+        if digest in seen or digest not in places:
+            continue
+        more_bytes = places[digest].payload_bytes
+        if seen and size_bytes + more_bytes > limits.READ_AHEAD_BYTES:
+            yield digests[start:at]
+            start, size_bytes, seen = at, 0, set()
+        seen.add(digest)
+        size_bytes += more_bytes
+    yield digests[start:]
 
 
 def _too_large() -> TooLargeError:

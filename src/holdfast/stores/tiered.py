@@ -12,6 +12,7 @@ from typing import Self
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.many import open_one
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
 from holdfast.core.store import Sink, Source, Span, Store, Traits
@@ -63,6 +64,14 @@ class TieredStore:
             return self._small.open(digest, span, wait=wait)
         except NotFoundError:
             return self._large.open(digest, span, wait=wait)
+
+    def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
+        """Open blobs where they are; the small store reads ahead."""
+        opened = self._small.open_many(digests)
+        return (
+            open_one(self._large, digest) if isinstance(found, NotFoundError) else found
+            for digest, found in zip(digests, opened, strict=True)
+        )
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Size in bytes of those that exist in either."""

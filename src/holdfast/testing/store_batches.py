@@ -3,14 +3,19 @@
 # ruff: noqa: D102 - the name of a test is its sentence
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.errors import BlobError, CorruptError, NotFoundError, UnsatisfiableError
 from holdfast.core.limits import KIB, MIB
-from holdfast.core.store import Store
-from holdfast.testing.blobs import SIZES, make, put, read
+from holdfast.core.many import get_many, get_range
+from holdfast.core.seams import Buffer
+from holdfast.core.store import Span, Store
+from holdfast.core.verify import verify, verify_many, verify_steps
+from holdfast.testing.blobs import SIZES, make, put, read, read_all
 from holdfast.testing.sealed import Sealed
 
 
@@ -92,3 +97,135 @@ class BatchSuite(Sealed):
         assert stored == [[name(data) for data in each] for each in turned]
         assert list(store.scan()) == sorted(name(data) for data in blobs)
         assert [read(store, Digest.of(data)) for data in blobs] == blobs
+
+    # Get.
+
+    def test_open_many_gives_each_blob_in_the_order_asked(self, store: Store) -> None:
+        blobs = [make(size_bytes, seed=6) for size_bytes in SIZES]
+        store.put_many(blobs)
+        wanted = [*blobs[::-1], *blobs, blobs[0], blobs[0]]
+        for data, opened in zip(
+            wanted, store.open_many([Digest.of(data) for data in wanted]), strict=True
+        ):
+            assert not isinstance(opened, BlobError)
+            with opened:
+                assert opened.size_bytes == len(data)
+                assert read_all(opened) == data
+
+    def test_what_is_missing_is_said_in_its_place(self, store: Store) -> None:
+        blobs = [b"a", make(2 * MIB), b"", make(300 * KIB)]
+        store.put_many(blobs)
+        missing = Digest.of(b"missing")
+        wanted = [each for data in blobs for each in (missing, Digest.of(data))]
+        outcomes = list(get_many(store, wanted))
+        assert outcomes[1::2] == blobs
+        assert [type(each) for each in outcomes[::2]] == [NotFoundError] * len(blobs)
+
+    def test_get_many_gives_bytes_in_the_order_asked_however_often(self, store: Store) -> None:
+        blobs = [make(size_bytes, seed=7) for size_bytes in SIZES]
+        store.put_many(blobs)
+        wanted = [*blobs, *blobs[::-1], blobs[3], blobs[-1], blobs[3]]
+        assert list(get_many(store, [Digest.of(data) for data in wanted])) == wanted
+
+    def test_more_than_is_read_ahead_is_read_all_the_same(self, store: Store) -> None:
+        blobs = [make(100 * KIB, seed=seed) for seed in range(60)]
+        assert sum(map(len, blobs)) > limits.READ_AHEAD_BYTES
+        store.put_many(blobs)
+        wanted = [*blobs[::-1], *blobs]
+        assert list(get_many(store, [Digest.of(data) for data in wanted])) == wanted
+
+    def test_many_calls_take_a_full_batch_and_no_more(self, store: Store) -> None:
+        digests = [put(store, b"%d" % number).digest for number in range(5)]
+        full = digests * (limits.BATCH_REFS_MAX // 5)
+        for many in (store.open_many, partial(get_many, store), partial(verify_many, store)):
+            assert len(list(map(_close, many(full)))) == limits.BATCH_REFS_MAX
+            assert list(many([])) == []
+            with pytest.raises(AssertionError):
+                many([*full, digests[0]])
+
+    def test_many_calls_may_be_left_half_way(self, store: Store) -> None:
+        digests = [ref.digest for ref in map(partial(put, store), [b"a", make(2 * MIB), b"c"])]
+        for many in (store.open_many, partial(get_many, store), partial(verify_many, store)):
+            _close(next(many(digests)))
+        store.remove(digests)
+        assert list(store.scan()) == []
+
+    def test_a_blob_removed_meanwhile_is_whole_or_not_found(self, store: Store) -> None:
+        blobs = [b"a", b"b", make(2 * MIB), make(2 * MIB + 1)]
+        digests = [put(store, data).digest for data in blobs]
+        found = get_many(store, digests)
+        assert next(found) == blobs[0]
+        store.remove(digests)
+        for data, outcome in zip(blobs[1:], found, strict=True):
+            assert outcome == data or isinstance(outcome, NotFoundError)
+
+    def test_threads_get_many_at_once(self, store: Store) -> None:
+        blobs = [make(size_bytes, seed=8) for size_bytes in SIZES]
+        digests = [Digest.of(data) for data in blobs]
+        store.put_many(blobs)
+        with ThreadPoolExecutor(4) as pool:
+            found = pool.map(lambda _: list(get_many(store, digests)), range(8))
+            assert all(each == blobs for each in found)
+
+    # Ranges.
+
+    @pytest.mark.parametrize("size_bytes", [0, 10, 300 * KIB, 2 * MIB + 7])
+    def test_a_range_is_exact_or_an_error(self, store: Store, size_bytes: int) -> None:
+        data = make(size_bytes)
+        digest = put(store, data).digest
+        half = size_bytes // 2
+        for span in (Span(0, size_bytes), Span(half, half), Span(size_bytes, 0), Span(half, 0)):
+            end = span.offset + span.size_bytes
+            assert get_range(store, digest, span) == data[span.offset : end]
+        for span in (Span(0, size_bytes + 1), Span(size_bytes, 1), Span(size_bytes + 1, 0)):
+            with pytest.raises(UnsatisfiableError) as caught:
+                get_range(store, digest, span)
+            assert caught.value.size_bytes == size_bytes
+        with pytest.raises(NotFoundError):
+            get_range(store, Digest.of(b"missing"), Span(0, 0))
+
+    # Verify.
+
+    def test_verify_reads_every_blob_and_says_its_size(self, store: Store) -> None:
+        blobs = [make(size_bytes, seed=9) for size_bytes in SIZES]
+        refs = [put(store, data) for data in blobs]
+        digests = [ref.digest for ref in refs]
+        assert [verify(store, digest) for digest in digests] == refs
+        assert list(verify_many(store, digests)) == refs
+        with pytest.raises(NotFoundError):
+            verify(store, Digest.of(b"missing"))
+
+    def test_verify_many_sees_duplicates_once_and_goes_on_behind_errors(self, store: Store) -> None:
+        seen: list[Digest] = []
+
+        class Picky:
+            """Finds fault with blobs that begin with b."""
+
+            def __init__(self, digest: Digest) -> None:
+                seen.append(digest)
+                self._first = b""
+
+            def update(self, chunk: Buffer) -> None:
+                self._first = self._first or bytes(chunk[:1])
+
+            def finish(self) -> None:
+                if self._first == b"b":
+                    raise CorruptError("I do not like it")
+
+        digests = [put(store, data).digest for data in (b"bad", b"good", b"")]
+        wanted = [*digests, Digest.of(b"missing"), *digests]
+        outcomes = list(verify_many(store, wanted, Picky))
+        kinds = [CorruptError, BlobRef, BlobRef]
+        assert [type(each) for each in outcomes] == [*kinds, NotFoundError, *kinds]
+        assert seen == digests
+
+    def test_what_is_verified_is_never_held_whole(self, store: Store) -> None:
+        digest = put(store, make(3 * MIB + 17)).digest
+        steps = list(verify_steps(store, digest))
+        assert sum(steps) == 3 * MIB + 17
+        assert max(steps) <= limits.CHUNK_BYTES
+
+
+def _close(outcome: object) -> None:
+    if not isinstance(outcome, bytes | BlobRef | BlobError):
+        outcome.close()  # type: ignore[attr-defined]  # a Source

@@ -1,0 +1,76 @@
+"""Blobs out of segments: many at once, in the order of their places, neighbours with one read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.core import limits
+from holdfast.core.errors import BlobError
+from holdfast.log.record import HEADER_BYTES, checksum, unpack_trusted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from holdfast.core.digest import Digest
+    from holdfast.core.seams import Disk
+    from holdfast.log.index import Location
+    from holdfast.log.segment import Segment
+
+RUN_BYTES_MAX = limits.MIB  # read at once
+GAP_BYTES_MAX = 4 * limits.KIB  # read over rather than read twice
+
+Run = list[tuple["Digest", "Location"]]
+
+
+def payload_of(record: memoryview, digest: bytes, place: Location) -> memoryview | None:
+    """The payload of the record of a blob; None when it is not what the index promised."""
+    if len(record) != HEADER_BYTES + place.payload_bytes:
+        return None
+    name, payload_bytes, payload_sum = unpack_trusted(record)
+    payload = record[HEADER_BYTES:]
+    is_expected = name == digest and payload_bytes == place.payload_bytes
+    return payload if is_expected and checksum(payload) == payload_sum else None
+
+
+def read_many(
+    disk: Disk, segment_of: Callable[[int], Segment], places: Mapping[Digest, Location]
+) -> dict[Digest, memoryview]:
+    """Read and verify payloads; those that cannot be read, or are damaged, are left out."""
+    sound: dict[Digest, memoryview] = {}
+    for run in _runs(places):
+        start = run[0][1].offset
+        try:
+            segment = segment_of(run[0][1].segment_id)
+            data = disk.pread(segment.descriptor, _end(run[-1][1]) - start, start)
+        except (OSError, BlobError):
+            continue
+        view = memoryview(data)
+        for digest, place in run:
+            record = view[place.offset - start : _end(place) - start]
+            payload = payload_of(record, digest, place)
+            if payload is not None:
+                sound[digest] = payload
+    return sound
+
+
+def _runs(places: Mapping[Digest, Location]) -> Iterator[Run]:
+    """Put neighbours together, in the order of the log."""
+    run: Run = []
+    for digest, place in sorted(places.items(), key=lambda item: item[1][:2]):
+        if run and not _is_near(run, place):
+            yield run
+            run = []
+        run.append((digest, place))
+    if run:
+        yield run
+
+
+def _is_near(run: Run, place: Location) -> bool:
+    first, last = run[0][1], run[-1][1]
+    is_same = place.segment_id == last.segment_id
+    gap_bytes = place.offset - _end(last)
+    return is_same and gap_bytes <= GAP_BYTES_MAX and _end(place) - first.offset <= RUN_BYTES_MAX
+
+
+def _end(place: Location) -> int:
+    return place.offset + HEADER_BYTES + place.payload_bytes
