@@ -10,7 +10,7 @@ import pytest
 from holdfast.core.digest import Digest
 from holdfast.depot.local import open_depot
 from holdfast.log.log import Log
-from holdfast.log.recovery import Record, Scan
+from holdfast.log.scan import Record, Scan
 from holdfast.log.segment import Segment, segment_ids
 
 GOLDEN = sorted(Path(__file__).parents[1].glob("data/golden-*"))

@@ -32,7 +32,7 @@ from holdfast.core.seams import Disk
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.log import Log
 from holdfast.log.record import HEADER_BYTES, MAGIC, Header, Kind, checksum, pack
-from holdfast.log.recovery import Damage, Record, Scan
+from holdfast.log.scan import Damage, Record, Scan
 from holdfast.log.segment import Segment
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read

@@ -42,7 +42,7 @@ from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.batch import Batch
 from holdfast.log.log import Log
 from holdfast.log.record import Kind
-from holdfast.log.recovery import Record, Scan
+from holdfast.log.scan import Record, Scan
 from holdfast.log.segment import Segment
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read

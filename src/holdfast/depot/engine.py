@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holdfast.core.kv import KV
     from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span, Store
-    from holdfast.log.recovery import Damage
+    from holdfast.log.scan import Damage
 
 Result = TypeVar("Result")
 

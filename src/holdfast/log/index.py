@@ -26,12 +26,15 @@ from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import CorruptError, FullError, UnavailableError
 from holdfast.core.kv import Versioned
+from holdfast.log.changes import columns, load
 from holdfast.log.keys import Keys
 from holdfast.log.record import RAW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from holdfast.log.changes import Changes
 
     Txn = lmdb.Transaction[bytes]
     Table = lmdb._Database  # noqa: SLF001 - the wheel names no public type
@@ -41,7 +44,8 @@ LAST = b"last"
 PLACE = struct.Struct("<QQ")
 LOCATION = struct.Struct("<QIIIB")
 POSITION = struct.Struct("<QQQ")
-REVISION_BYTES = 8
+REVISION = struct.Struct(">Q")  # stands before each value; and is the key of a batch
+REVISION_BYTES = REVISION.size
 READERS_MAX = 1024
 DAMAGED = (
     lmdb.CorruptedError,
@@ -214,22 +218,27 @@ class Index:
             if value is None:
                 self._keys.delete(txn, key)
             else:
-                stamp = value.revision.to_bytes(REVISION_BYTES, "big")
-                pairs.append((key, stamp + value.value))
+                pairs.append((key, REVISION.pack(value.revision) + value.value))
         self._keys.put_many(txn, pairs)
+
+    def load(self, txn: Txn, changes: Changes) -> None:
+        """Apply what many records do, in the order of the tables: that is far quicker."""
+        load(txn, self._blobs, *columns(changes.blobs))
+        self._keys.load(txn, *columns(changes.keys))
+        load(txn, self._batches, *columns(changes.batches))
 
     # History and position
 
     def put_batch(self, txn: Txn, revision: int, segment_id: int, offset: int) -> None:
         """Remember where the commit record that begins with `revision` lies."""
         place = POSITION.pack(segment_id, offset, revision)
-        txn.put(revision.to_bytes(REVISION_BYTES, "big"), place, db=self._batches)
+        txn.put(REVISION.pack(revision), place, db=self._batches)
 
     def batches(self, revision: int, limit: int) -> list[Position]:
         """Where the commit records that hold `revision` and those behind it lie."""
         found: list[Position] = []
         with self._begin(self._batches) as txn, txn.cursor() as cursor:
-            more = cursor.set_range(revision.to_bytes(REVISION_BYTES, "big"))
+            more = cursor.set_range(REVISION.pack(revision))
             if not more or int.from_bytes(cursor.key(), "big") > revision:
                 more = cursor.prev() if more else cursor.last()
                 more = more or cursor.first()

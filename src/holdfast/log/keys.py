@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
 
+from holdfast.log.changes import load
+
 PIECE_BYTES = 500
 TAIL_PIECE_BYTES = 480
 NODE_BYTES = 8
@@ -67,6 +69,21 @@ class Keys:
         for key, value in pairs:
             if len(key) > PIECE_BYTES:
                 self.put(txn, key, value)
+
+    def load(self, txn: Txn, keys: list[bytes], values: list[bytes | None]) -> None:
+        """Set or remove keys, given in order; those that fit go in one call."""
+        if max(map(len, keys), default=0) <= PIECE_BYTES:
+            load(txn, self.table, keys, values)
+            return
+        pairs = list(zip(keys, values, strict=True))
+        short = [pair for pair in pairs if len(pair[0]) <= PIECE_BYTES]
+        load(txn, self.table, [key for key, _ in short], [value for _, value in short])
+        for key, value in pairs:
+            if len(key) > PIECE_BYTES:
+                if value is None:
+                    self.delete(txn, key)
+                else:
+                    self.put(txn, key, value)
 
     def put(self, txn: Txn, key: bytes, value: bytes) -> None:
         """Set one key."""

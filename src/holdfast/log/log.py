@@ -34,7 +34,8 @@ from holdfast.log.record import (
     decode_commits,
     unpack,
 )
-from holdfast.log.recovery import Damage, Replay, Scan, header_damage
+from holdfast.log.recovery import Replay
+from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment, SegmentHeader, segment_ids
 from holdfast.log.state import Trust, clean_state, running_state, trust

@@ -10,56 +10,27 @@ from its middle, so valid records behind damage make it rot as well.
 from __future__ import annotations
 
 import os
-from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
-from holdfast.core.kv import Versioned
-from holdfast.log.index import Last, Location, Position
-from holdfast.log.record import (
-    HEADER_BYTES,
-    MAGIC,
-    Header,
-    Kind,
-    checksum,
-    decode_commits,
-    name_revision,
-    pack,
-    unpack,
-)
+from holdfast.core.digest import DIGEST_BYTES
+from holdfast.log.changes import Changes
+from holdfast.log.index import LOCATION, POSITION, REVISION, Last, Position
+from holdfast.log.record import HEADER_BYTES, Kind, decode_commits, name_revision
+from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import Segment, SegmentHeader, pack_header
+from holdfast.log.segment import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from holdfast.core.seams import Disk
-    from holdfast.log.index import Index, Txn
+    from holdfast.log.index import Index
+    from holdfast.log.scan import Record
 
-WINDOW_BYTES = 4 * limits.MIB
-TRANSACTION_RECORDS = 10_000
-
-
-class Record(NamedTuple):
-    """A valid record and where it stands."""
-
-    offset: int
-    header: Header
-    payload: memoryview
-
-    @property
-    def end(self) -> int:
-        """Where the next record begins."""
-        return self.offset + HEADER_BYTES + len(self.payload)
-
-
-class Damage(NamedTuple):
-    """Bytes that are no record and no unused space."""
-
-    segment_id: int
-    offset: int
-    size_bytes: int
+STEP_BYTES = 4 * limits.MIB
+PLACE_BYTES = 128  # what the place of a blob is counted as
 
 
 class Recovery(NamedTuple):
@@ -73,143 +44,71 @@ class Recovery(NamedTuple):
     damages: tuple[Damage, ...]
 
 
-class Scan:
-    """Reads one segment in order, in windows of 4 MiB."""
-
-    def __init__(self, disk: Disk, segment: Segment) -> None:
-        self._disk = disk
-        self._segment = segment
-        self._size_bytes = segment.size_bytes
-        self._window = memoryview(b"")
-        self._base = 0
-
-    def records(self, start: int) -> Iterator[Record | Damage]:
-        """Yield valid records and damage from `start` until only unused space follows."""
-        offset = start
-        while offset < self._size_bytes:
-            found = self._record(offset)
-            if found is None:
-                end = self._next_record(offset + 1)
-                if end == self._size_bytes and self._is_unused(offset):
-                    return
-                found = Damage(self._segment.header.id, offset, end - offset)
-            yield found
-            offset = found.end if isinstance(found, Record) else offset + found.size_bytes
-
-    def _record(self, offset: int) -> Record | Damage | None:
-        salt = self._segment.header.salt
-        at = offset - self._base
-        if 0 <= at <= len(self._window) - HEADER_BYTES:
-            header = unpack(self._window, salt, offset, at)
-        else:
-            header = unpack(self._bytes(offset, HEADER_BYTES), salt, offset)
-            at = offset - self._base
-        if header is None:
-            return None
-        payload = self._window[at + HEADER_BYTES : at + HEADER_BYTES + header.payload_bytes]
-        if len(payload) < header.payload_bytes:
-            payload = self._bytes(offset + HEADER_BYTES, header.payload_bytes)
-        if len(payload) < header.payload_bytes or checksum(payload) != header.payload_sum:
-            size_bytes = HEADER_BYTES + len(payload)
-            return Damage(self._segment.header.id, offset, size_bytes)
-        return Record(offset, header, payload)
-
-    def _next_record(self, offset: int) -> int:
-        """Where the next valid header stands, or the size of the file."""
-        while offset < self._size_bytes:
-            window = self._bytes(offset, WINDOW_BYTES).tobytes()
-            at = window.find(MAGIC)
-            while at >= 0:
-                place = offset + at
-                head = self._bytes(place, HEADER_BYTES)
-                if unpack(head, self._segment.header.salt, place) is not None:
-                    return place
-                at = window.find(MAGIC, at + 1)
-            offset += max(1, len(window) - len(MAGIC) + 1)
-        return self._size_bytes
-
-    def _is_unused(self, offset: int) -> bool:
-        while offset < self._size_bytes:
-            window = self._bytes(offset, WINDOW_BYTES).tobytes()
-            if window.count(0) != len(window):
-                return False
-            offset += len(window)
-        return True
-
-    def _bytes(self, offset: int, size_bytes: int) -> memoryview:
-        size_bytes = max(0, min(size_bytes, self._size_bytes - offset))
-        at = offset - self._base
-        if at < 0 or at + size_bytes > len(self._window):
-            step = max(size_bytes, WINDOW_BYTES)
-            data = self._disk.pread(self._segment.descriptor, step, offset)
-            self._window, self._base, at = memoryview(data), offset, 0
-        return self._window[at : at + size_bytes]
-
-
 class Step:
     """Records of one segment that one index transaction applies."""
 
-    def __init__(self, index: Index, txn: Txn, segment: SegmentHeader, position: Position) -> None:
-        self._index = index
-        self._txn = txn
-        self._segment_id = segment.id
-        self._salt = segment.salt
-        self._offset = position.offset
+    def __init__(self, position: Position) -> None:
+        self._segment_id = position.segment_id
         self._revision = position.revision
-        self._blobs: dict[bytes, Location] = {}
-        self._keys: dict[bytes, Versioned | None] = {}
-        self._last: Record | None = None
+        self.offset = position.offset
+        """Where the next record begins."""
+        self.changes = Changes()
         self.damages: list[Damage] = []
+        self.last: int | None = None
+        """Where the newest record begins."""
         self.records = 0
+        self.size_bytes = 0
+
+    @property
+    def position(self) -> Position:
+        """How far the log is applied when this step is."""
+        return Position(self._segment_id, self.offset, self._revision)
+
+    def take_blobs(self, scan: Scan) -> None:
+        """Take the blobs that come next and are at hand."""
+        count, last, self.offset = scan.take_blobs(self.offset, self.changes.blobs)
+        if count:
+            self.last = last
+            self.records += count
+            self.size_bytes += count * PLACE_BYTES
 
     def take(self, found: Record | Damage) -> None:
         """Take the next record, in the order of the log."""
+        self.offset = found.end
         if isinstance(found, Damage):
             self.damages.append(found)
-            self._offset = found.offset + found.size_bytes
             return
+        self.last = found.offset
         self.records += 1
-        self._last = found
-        header, payload = found.header, found.payload
-        if header.kind == Kind.BLOB:
-            sizes = (header.payload_bytes, header.content_bytes, header.codec)
-            self._blobs[header.name] = Location(self._segment_id, found.offset, *sizes)
-        elif header.kind == Kind.REMOVE:
-            self._remove([bytes(payload[at : at + 32]) for at in range(0, len(payload), 32)])
-        elif header.kind == Kind.COMMIT:
-            self._commit(header, found)
-        self._offset = found.end
+        self.size_bytes += PLACE_BYTES + len(found.payload)
+        if found.header.kind == Kind.BLOB:
+            self._blob(found)
+        elif found.header.kind == Kind.REMOVE:
+            self._remove(found)
+        elif found.header.kind == Kind.COMMIT:
+            self._commit(found)
 
-    def finish(self) -> Position:
-        """Write what was taken to the index, and how far the log is applied now."""
-        self._index.put_blobs(self._txn, self._blobs)
-        self._index.put_keys(self._txn, self._keys)
-        last = None
-        if self._last is not None:
-            header = pack(self._last.header, self._salt, self._last.offset)
-            last = Last(self._segment_id, self._last.offset, header)
-        position = Position(self._segment_id, self._offset, self._revision)
-        self._index.set_applied(self._txn, position, last)
-        return position
+    def _blob(self, found: Record) -> None:
+        header = found.header
+        self.size_bytes -= len(found.payload)  # which stays where it is
+        sizes = (header.payload_bytes, header.content_bytes, header.codec)
+        place = LOCATION.pack(self._segment_id, found.offset, *sizes)
+        self.changes.blobs[header.name] = place
 
-    def _commit(self, header: Header, found: Record) -> None:
-        first = revision = name_revision(header.name)
-        self._index.put_batch(self._txn, first, self._segment_id, found.offset)
-        for revision, writes in enumerate(decode_commits(found.payload), first):
+    def _remove(self, found: Record) -> None:
+        for at in range(0, len(found.payload), DIGEST_BYTES):
+            self.changes.blobs[bytes(found.payload[at : at + DIGEST_BYTES])] = None
+
+    def _commit(self, found: Record) -> None:
+        first = name_revision(found.header.name)
+        commits, keys, pack = decode_commits(found.payload), self.changes.keys, REVISION.pack
+        for revision, writes in enumerate(commits, first):
+            mark = pack(revision)
             for key, value in writes:
-                self._keys[key] = None if value is None else Versioned(value, revision)
-        self._revision = revision
-
-    def _remove(self, digests: list[bytes]) -> None:
-        for digest in digests:
-            self._blobs.pop(digest, None)
-            self._index.remove_blob(self._txn, digest)
-
-
-def header_damage(disk: Disk, segment: Segment) -> list[Damage]:
-    """A segment's header that could be read although it is damaged."""
-    is_whole = disk.pread(segment.descriptor, FIRST_OFFSET, 0) == pack_header(segment.header)
-    return [] if is_whole else [Damage(segment.header.id, 0, FIRST_OFFSET)]
+                keys[key] = None if value is None else mark + value
+        self._revision = first + len(commits) - 1
+        place = POSITION.pack(self._segment_id, found.offset, first)
+        self.changes.batches[pack(first)] = place
 
 
 class Replay:
@@ -224,6 +123,7 @@ class Replay:
         self._records = 0
         self._truncated_bytes = 0
         self._torn: int | None = None
+        self._knows_tail = False
 
     def run(
         self, segment_ids: list[int], missing: Sequence[Damage]
@@ -249,10 +149,7 @@ class Replay:
             is_newest = segment_id == newest
             segment = Segment.open(self._disk, self._root, segment_id, writable=is_newest)
             self._damages += header_damage(self._disk, segment)
-            found = Scan(self._disk, segment).records(position.offset)
-            position = self._apply(
-                segment, position, self._untorn(segment, found) if is_newest else found
-            )
+            position = self._apply(segment, position, is_newest=is_newest)
         assert segment is not None
         self._cut(segment, position.offset)
         report = Recovery(
@@ -260,18 +157,48 @@ class Replay:
         )
         return segment, position, report
 
-    def _untorn(
-        self, segment: Segment, scan: Iterator[Record | Damage]
-    ) -> Iterator[Record | Damage]:
-        """Pass on what stands before a torn tail; only damage makes it look for one."""
-        is_first = True
-        for found in scan:
-            if is_first and isinstance(found, Damage):
-                self._torn = self._durable_end(segment, found.offset)
-                is_first = False
-            if self._torn is not None and found.offset >= self._torn:
-                return
-            yield found
+    def _apply(self, segment: Segment, position: Position, *, is_newest: bool) -> Position:
+        """Apply what one segment holds from `position` on."""
+        scan = Scan(self._disk, segment)
+        more = True
+        while more:
+            step = Step(position)
+            more = self._fill(step, scan, segment if is_newest else None)
+            if step.offset != position.offset:
+                self._write(step, segment)
+            position = step.position
+        return position
+
+    def _fill(self, step: Step, scan: Scan, newest: Segment | None) -> bool:
+        """Take records into a step until it is full; False when there are no more."""
+        while step.size_bytes < STEP_BYTES:
+            step.take_blobs(scan)
+            found = scan.next(step.offset)
+            if found is None:
+                return False
+            if newest is not None and self._is_torn(newest, found):
+                return False
+            step.take(found)
+        return True
+
+    def _write(self, step: Step, segment: Segment) -> None:
+        """Apply a step to the index, and how far the log is applied then."""
+        self._damages += step.damages
+        self._records += step.records
+        last = None
+        if step.last is not None:
+            header = self._disk.pread(segment.descriptor, HEADER_BYTES, step.last)
+            last = Last(segment.header.id, step.last, header)
+        with self._index.writing() as txn:
+            self._index.load(txn, step.changes)
+            self._index.set_applied(txn, step.position, last)
+
+    def _is_torn(self, newest: Segment, found: Record | Damage) -> bool:
+        """Whether what was found is the torn tail; only damage makes it look for one."""
+        if isinstance(found, Damage) and not self._knows_tail:
+            self._torn = self._durable_end(newest, found.offset)
+            self._knows_tail = True
+        return self._torn is not None and found.offset >= self._torn
 
     def _durable_end(self, segment: Segment, start: int) -> int | None:
         """Where the tail of the newest segment is torn; None when it is not."""
@@ -282,20 +209,6 @@ class Replay:
             elif torn is not None and (self._same_boot or found.header.durable_bytes > torn):
                 torn = None
         return torn
-
-    def _apply(
-        self, segment: Segment, position: Position, scan: Iterator[Record | Damage]
-    ) -> Position:
-        """Apply what was found in one segment from `position` on."""
-        while (first := next(scan, None)) is not None:
-            with self._index.writing() as txn:
-                step = Step(self._index, txn, segment.header, position)
-                for found in chain((first,), islice(scan, TRANSACTION_RECORDS)):
-                    step.take(found)
-                position = step.finish()
-            self._damages += step.damages
-            self._records += step.records
-        return position
 
     def _cut(self, segment: Segment, end: int) -> None:
         """Erase what lies behind the end of the newest segment."""
