@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.digest import Digest
+from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.kv import Put
 from holdfast.core.pending import Promise
 from holdfast.core.seams import Disk
@@ -16,6 +16,7 @@ from holdfast.core.store import Store
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.batch import Batch
 from holdfast.log.log import Log
+from holdfast.log.staged import StagedBlob
 from holdfast.log.state import running_state
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
@@ -47,6 +48,13 @@ def begin_blob(log: Log, data: bytes) -> Promise[None]:
     """Queue a blob, whether it is there or not."""
     digest = Digest.of(data)
     return log.submit(lambda batch: batch.add_blob(digest, data, len(data), 0), len(data))
+
+
+def stage_blob(log: Log, data: bytes) -> StagedBlob:
+    """Ready a blob for a commit."""
+    with SegmentStore(log).sink() as sink:
+        sink.write(data)
+        return sink.stage(BlobRef(Digest.of(data), len(data)))
 
 
 def put_key(log: Log, key: bytes, value: bytes) -> None:

@@ -25,17 +25,19 @@ from log_steps import (
     dump,
     holding,
     kill,
+    newest,
     put_blob,
     put_key,
     quick_folder,
     reopened,
     segments,
+    stage_blob,
 )
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, FullError, PreconditionError, UnavailableError
-from holdfast.core.kv import Committed, Delete, Plan, Put, Versioned
+from holdfast.core.kv import Committed, Conflict, Delete, Plan, Put, Unchanged, Versioned
 from holdfast.core.pending import Pending
 from holdfast.depot.local import open_depot
 from holdfast.kv.embedded import EmbeddedKV
@@ -107,11 +109,9 @@ def test_one_refused_request_does_not_harm_its_batch(folder: Path) -> None:
         with holding(log):
             good = begin_blob(log, b"good")
             bad = log.submit(refuse, 0)
-            named = EmbeddedKV(log).commit([], [Put(b"name", b"")], after=bad)
             more = EmbeddedKV(log).commit([], [Put(b"k", b"v")])
         assert good.exception() is None
         assert isinstance(bad.exception(), FullError)
-        assert named.exception() is bad.exception(), "it names what was refused"
         assert more.result() == Committed(1)
     assert reopened(folder) == ({Digest.of(b"good"): b"good"}, {b"k": b"v"})
 
@@ -496,28 +496,76 @@ def test_a_read_that_fails_is_an_error_and_never_wrong(folder: Path) -> None:
 # A commit and the blob that it names.
 
 
-def test_a_commit_shares_the_fate_of_a_blob_in_an_earlier_batch(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "BATCH_JOBS_MAX", 1)
+def refuse(_: Sequence[Versioned | None]) -> Plan[None]:
+    raise PreconditionError("no")
+
+
+def test_a_blob_and_its_name_are_one_request_and_one_sync(folder: Path) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        jobs, syncs = log.writer.stats.jobs, disk.calls.count("sync_data")
+        named = EmbeddedKV(log).commit([], [Put(b"name", b"")], blob=stage_blob(log, b"blob"))
+        assert named.result() == Committed(1)
+        assert log.writer.stats.jobs == jobs + 1
+        assert disk.calls.count("sync_data") <= syncs + 2, "one may be for new space"
+        assert contents(log) == ({Digest.of(b"blob"): b"blob"}, {b"name": b""})
+    assert kinds(folder, 1) == [Kind.BLOB, Kind.COMMIT]
+
+
+def test_a_commit_that_is_refused_stores_no_blob(folder: Path) -> None:
+    with Log(folder) as log:
+        kv = EmbeddedKV(log)
+        put_key(log, b"name", b"")
+        size_bytes = newest(folder).stat().st_size
+        conflict = kv.commit([Unchanged(b"name", 0)], [], blob=stage_blob(log, b"one"))
+        refused = kv.transact([b"name"], refuse, blob=stage_blob(log, b"two"))
+        assert conflict.result() == Conflict(0)
+        assert isinstance(refused.exception(), PreconditionError)
+        assert contents(log) == ({}, {b"name": b""})
+        assert newest(folder).stat().st_size == size_bytes
+        kept = kv.transact([b"name"], lambda _: Plan([], "as it was"), blob=stage_blob(log, b"3"))
+        assert kept.result() == "as it was"
+        assert contents(log) == ({Digest.of(b"3"): b"3"}, {b"name": b""})
+
+
+def test_a_blob_and_its_name_fail_together(folder: Path) -> None:
     disk = FaultyDisk()
     with Log(folder, disk) as log:
         kv = EmbeddedKV(log)
         put_key(log, b"other", b"")
         disk.arm(Fault(1, errno.ENOSPC, only=frozenset({"pwrite_all"})))
         with holding(log):
-            blob = begin_blob(log, b"blob")
-            name = kv.commit([], [Put(b"name", b"blob")], after=blob)
-            plan = kv.transact([b"name"], lambda _: Plan([Put(b"more", b"")], None), after=blob)
-            alone = kv.commit([], [Put(b"alone", b"")])
-        assert isinstance(blob.exception(), FullError)
+            name = kv.commit([], [Put(b"name", b"blob")], blob=stage_blob(log, b"blob"))
+            plan = kv.transact([], lambda _: Plan([Put(b"k", b"")], 0), blob=stage_blob(log, b"b"))
         assert isinstance(name.exception(), FullError)
         assert isinstance(plan.exception(), FullError)
-        assert isinstance(alone.result(), Committed)
-        assert contents(log) == ({}, {b"other": b"", b"alone": b""})
-        late = kv.commit([], [Put(b"name", b"blob")], after=blob)
-        assert isinstance(late.exception(), FullError)
-    assert reopened(folder) == ({}, {b"other": b"", b"alone": b""})
+        assert contents(log) == ({}, {b"other": b""})
+    assert reopened(folder) == ({}, {b"other": b""})
+
+
+@pytest.mark.parametrize("first", ["sweep", "name"])
+def test_a_blob_that_is_found_stored_is_not_removed_before_it_has_its_name(
+    folder: Path, first: str
+) -> None:
+    """Who removes what has no name asks in the same batch; the upload saw the blob long before."""
+    digest = Digest.of(b"blob")
+
+    def sweep(batch: Batch) -> None:
+        if batch.get(b"name") is None:
+            batch.remove_blobs([digest])
+
+    with Log(folder) as log:
+        put_blob(log, b"blob")
+        assert SegmentStore(log).stat([digest])
+        blob = stage_blob(log, b"blob")
+        with holding(log):
+            if first == "sweep":
+                log.submit(sweep, 0)
+            EmbeddedKV(log).commit([], [Put(b"name", b"")], blob=blob)
+            if first == "name":
+                log.submit(sweep, 0)
+        assert contents(log) == ({digest: b"blob"}, {b"name": b""})
+    assert reopened(folder) == ({digest: b"blob"}, {b"name": b""})
 
 
 def test_a_name_is_never_there_without_its_blob(folder: Path) -> None:
@@ -534,11 +582,9 @@ def test_a_name_is_never_there_without_its_blob(folder: Path) -> None:
         named = set()
         for number in range(40):
             data = b"%d/%d" % (thread, number)
-            blob = begin_blob(log, data)
-            name = kv.commit([], [Put(bytes(Digest.of(data)), data)], after=blob)
-            if name.exception() is None:
+            writes = [Put(bytes(Digest.of(data)), data)]
+            if kv.commit([], writes, blob=stage_blob(log, data)).exception() is None:
                 named.add(data)
-                assert blob.exception() is None
         return named
 
     disk = FaultyDisk()

@@ -11,6 +11,7 @@ from itertools import zip_longest
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from holdfast.core.pending import Pending
+from holdfast.core.store import Staged
 
 COUNTER_BYTES = 8
 
@@ -124,14 +125,14 @@ class KV(Protocol):
         compares: Sequence[Compare],
         writes: Sequence[Write],
         *,
-        after: Pending[None] | None = None,
+        blob: Staged | None = None,
     ) -> Pending[Committed | Conflict]:
         """Write all of `writes` if all of `compares` hold, else nothing, at one revision.
 
-        At most one write a key. `after` is what `Sink.commit` of a store with the same log gave:
-        the commit shares the blob's sync, and its error if it fails; with another log, wait for
-        the blob instead. The future ends when the commit is durable and visible. An error in it
-        means that nothing was written, but for UnavailableError after a lost connection.
+        At most one write a key. `blob` is what `Sink.stage` of a store with the same log gave: it
+        is stored with the writes, by one sync, or, if a compare does not hold, not at all. The
+        future ends when the commit is durable and visible. An error in it means that nothing was
+        written, but for UnavailableError after a lost connection.
         """
 
     def transact(
@@ -139,12 +140,13 @@ class KV(Protocol):
         reads: Sequence[bytes],
         planner: Planner[Result],
         *,
-        after: Pending[None] | None = None,
+        blob: Staged | None = None,
     ) -> Pending[Result]:
         """Read keys, let `planner` decide, and write what it says, as if nobody else were there.
 
-        At most `limits.COMPARES_MAX` reads, different ones. The future ends as that of `commit`,
-        with the plan's result. UnavailableError also means that others change the keys too fast.
+        At most `limits.COMPARES_MAX` reads, different ones. `blob` is stored as by `commit`, unless
+        the planner raises. The future ends as that of `commit`, with the plan's result.
+        UnavailableError also means that others change the keys too fast.
         """
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:

@@ -25,8 +25,8 @@ class Traits:
     native_file: bool
     """Sources may hand out a descriptor for sendfile."""
     log_id: str = ""
-    """Names the log that holds the bytes; a commit made later to a KV with the same `log_id`
-    never survives without them, so nobody needs to wait between the two."""
+    """Names the log that holds the bytes; a KV with the same `log_id` takes what `Sink.stage` gives
+    along with the commit that names it, so that both are durable at once, or neither is."""
 
 
 class Span(NamedTuple):
@@ -42,6 +42,14 @@ class NativeFile(NamedTuple):
     descriptor: int
     offset: int
     size_bytes: int
+
+
+class Staged(Protocol):
+    """A blob that is stored with the commit that takes it along, or not at all."""
+
+    @property
+    def ref(self) -> BlobRef:
+        """The blob."""
 
 
 class Source(Protocol):
@@ -104,6 +112,17 @@ class Sink(Protocol):
         The future ends when the blob is as durable as the traits say and can be opened. Its size
         must be that of the bytes written (a wrong program otherwise). Committing a blob that is
         there already succeeds. A lost answer may be retried with a new sink.
+        """
+
+    def stage(self, ref: BlobRef) -> Staged | None:
+        """Ready the blob for the commit that names it, in the KV with the `log_id` of the traits.
+
+        The KV gets what this returns. Whether the blob is there already is looked up in the batch
+        of that commit, so nobody can remove it between the two. None means that the blob is as
+        after `commit` and there is nothing to take along; it is so where the log does not have it.
+
+        Raises:
+            FullError, UnavailableError: close the sink.
         """
 
     def close(self) -> None:

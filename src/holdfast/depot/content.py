@@ -10,7 +10,7 @@ from holdfast.core.entry import HashPage
 from holdfast.core.errors import NotFoundError
 from holdfast.core.kv import Committed, Conflict, Delete, Plan, Put, Versioned, prefix_end
 from holdfast.depot import catalog, media
-from holdfast.depot.engine import after, as_file, chunks, feed, missing, open_blob
+from holdfast.depot.engine import as_file, chunks, feed, missing, open_blob
 from holdfast.depot.ingest import Arrival, Upload, check_size
 from holdfast.depot.listing import check_limit
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holdfast.core.bucket import Data
     from holdfast.core.digest import BlobRef
     from holdfast.core.pending import Pending
-    from holdfast.core.store import Source, Span
+    from holdfast.core.store import Source, Span, Staged
     from holdfast.depot.catalog import Held
     from holdfast.depot.engine import Engine
 
@@ -126,7 +126,7 @@ class ContentDepot:
         """Whether the content face itself holds the blob, so that a PUT has nothing to do."""
         return self._engine.kv.get(catalog.held_by_content(digest)) is not None
 
-    def _keep(self, ref: BlobRef, content_type: str, stored: Pending[None]) -> Pending[Kept]:
+    def _keep(self, ref: BlobRef, content_type: str, blob: Staged | None) -> Pending[Kept]:
         held = catalog.Held(ref.size_bytes, content_type, self._engine.names.clock.now_us())
         key = catalog.held_by_content(ref.digest)
 
@@ -135,5 +135,4 @@ class ContentDepot:
                 return Plan((), Kept(ref, is_new=False))
             return Plan((Put(key, catalog.encode_held(held)),), Kept(ref, is_new=True))
 
-        kv = self._engine.kv
-        return after(self._engine, stored, lambda ended: kv.transact((key,), planner, after=ended))
+        return self._engine.kv.transact((key,), planner, blob=blob)

@@ -14,7 +14,7 @@ from holdfast.core.errors import NotFoundError
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.depot import catalog, media
 from holdfast.depot.content import ContentDepot
-from holdfast.depot.engine import Engine, after, as_file, chunks, feed, missing, open_blob
+from holdfast.depot.engine import Engine, as_file, chunks, feed, missing, open_blob
 from holdfast.depot.ingest import Arrival, Upload, check_size
 from holdfast.depot.listing import Query
 from holdfast.depot.names import Place, Placed, Wish, check
@@ -93,10 +93,11 @@ class Depot:
         if when is not NO_CONDITIONS:
             check(when, self.engine.names.find(place))
         arrival = Arrival(key, content_type, about.digest, bounds.max_bytes)
+        names = self.engine.names
         return Upload(
             self.engine.ingest,
             arrival,
-            lambda ref, kind, stored: self._assign(place, Wish(ref, kind, metadata), when, stored),
+            lambda ref, kind, blob: names.assign(place, Wish(ref, kind, metadata), when, blob),
         )
 
     def put(
@@ -211,9 +212,3 @@ class Depot:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _assign(
-        self, place: Place, wish: Wish, when: Conditions, stored: Pending[None]
-    ) -> Pending[Placed]:
-        names = self.engine.names
-        return after(self.engine, stored, lambda f: names.assign(place, wish, when, f))

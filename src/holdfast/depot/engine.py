@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from holdfast.core.bucket import Data
     from holdfast.core.digest import Digest
     from holdfast.core.kv import KV
-    from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span, Store
     from holdfast.log.scan import Damage
 
@@ -91,13 +90,3 @@ def as_file(source: Source) -> BinaryIO:
 def missing(digest: Digest) -> CorruptError:
     """Say that a name holds a blob whose bytes are not there."""
     return CorruptError("the bytes of a blob are missing", digest=str(digest))
-
-
-def after(
-    engine: Engine, stored: Pending[None], commit: Callable[[Pending[None] | None], Pending[Result]]
-) -> Pending[Result]:
-    """Commit once the bytes are safe: at once on a shared log, else when `stored` ended."""
-    if engine.store.traits.log_id == engine.kv.log_id != "":
-        return commit(stored)
-    stored.result()
-    return commit(None)

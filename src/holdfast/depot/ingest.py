@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holdfast.core.digest import Digest
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
-    from holdfast.core.store import Store
+    from holdfast.core.store import Sink, Staged, Store
 
 PARALLEL_BYTES = 128 * limits.KIB  # smaller chunks are hashed faster than a thread is woken
 HASHERS = 2
@@ -29,10 +29,11 @@ Placed = TypeVar("Placed")
 
 
 class Ingest:
-    """What uploads share: the store and the hashing threads."""
+    """What uploads share: the store, the log that names will be in, and the hashing threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, log_id: str) -> None:
         self.store = store
+        self._shares_log = store.traits.log_id == log_id != ""
         self.pool = ThreadPoolExecutor(HASHERS, thread_name_prefix="holdfast-hash")
 
     def hash(self, hasher: Hasher, chunk: Buffer) -> Future[None]:
@@ -45,6 +46,17 @@ class Ingest:
             return self.pool.submit(hasher.update, chunk)
         except RuntimeError:
             raise UnavailableError("the store is closed") from None
+
+    def stage(self, sink: Sink, ref: BlobRef) -> Staged | None:
+        """Leave a blob to the commit that names it; with logs apart, store it and wait.
+
+        Raises:
+            FullError, UnavailableError: nothing was stored.
+        """
+        if self._shares_log:
+            return sink.stage(ref)
+        sink.commit(ref).result()
+        return None
 
     def close(self) -> None:
         """End the threads."""
@@ -72,7 +84,7 @@ class Upload(Generic[Placed]):
         self,
         ingest: Ingest,
         arrival: Arrival,
-        place: Callable[[BlobRef, str, Pending[None]], Pending[Placed]],
+        place: Callable[[BlobRef, str, Staged | None], Pending[Placed]],
     ) -> None:
         self._ingest = ingest
         self._arrival = arrival
@@ -125,7 +137,7 @@ class Upload(Generic[Placed]):
         if self._arrival.digest is not None and self._arrival.digest != ref.digest:
             raise DigestMismatchError(str(self._arrival.digest), str(ref.digest))
         content_type = media.choose(self._arrival.content_type, self._head, self._arrival.key)
-        return self._place(ref, content_type, self._sink.commit(ref))
+        return self._place(ref, content_type, self._ingest.stage(self._sink, ref))
 
     def close(self) -> None:
         """Discard unless finished; a second call does nothing."""

@@ -46,5 +46,5 @@ def open_depot(
         log.close()
 
     kv = EmbeddedKV(log)
-    names, ingest = Names(kv, clock), Ingest(store)
+    names, ingest = Names(kv, clock), Ingest(store, kv.log_id)
     return Depot(Engine(store, kv, names, ingest, bounds, log.facts, log.damages, close))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdfast.core.kv import KV
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Clock
+    from holdfast.core.store import Staged
 
 
 Values = Sequence[Versioned | None]
@@ -74,9 +75,9 @@ class Names:
         return entry
 
     def assign(
-        self, place: Place, wish: Wish, when: Conditions, after: Pending[None] | None = None
+        self, place: Place, wish: Wish, when: Conditions, blob: Staged | None = None
     ) -> Pending[Placed]:
-        """Point a name to a blob that is stored, or that `after` is about to store.
+        """Point a name to a blob that is stored, or to `blob`, which is stored with it.
 
         The future carries PreconditionError when `when` does not hold.
         """
@@ -87,7 +88,7 @@ class Names:
             entry = self._entry(place, wish, old)
             return Plan(catalog.replacing(old, entry), Placed(entry, old is None))
 
-        return self._kv.transact((_key(place),), planner, after=after)
+        return self._kv.transact((_key(place),), planner, blob=blob)
 
     def remove(self, place: Place, when: Conditions) -> Pending[bool]:
         """Remove a name; False when it was not there.

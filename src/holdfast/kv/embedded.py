@@ -25,12 +25,14 @@ from holdfast.core.kv import (
 )
 from holdfast.log.batch import Needs
 from holdfast.log.index import split
+from holdfast.log.staged import StagedBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from holdfast.core.kv import Planner, Result
     from holdfast.core.pending import Pending
+    from holdfast.core.store import Staged
     from holdfast.log.batch import Batch
     from holdfast.log.log import Log
 
@@ -67,42 +69,56 @@ class EmbeddedKV:
         compares: Sequence[Compare],
         writes: Sequence[Write],
         *,
-        after: Pending[None] | None = None,
+        blob: Staged | None = None,
     ) -> Pending[Committed | Conflict]:
-        """Queue a commit for the next batch, which is the blob's or a later one."""
+        """Queue a commit for the next batch."""
         check(compares, writes)
+        assert blob is None or isinstance(blob, StagedBlob)
 
         def stage(batch: Batch) -> Committed | Conflict:
-            if after is not None:
-                batch.join(after)
             for position, compare in enumerate(compares):
                 if not _holds(compare, batch):
                     return Conflict(position)
+            if blob is not None:
+                blob.stage(batch)
             return Committed(_write(batch, writes))
 
         reads = [compare.key for compare in compares if isinstance(compare, Unchanged)]
-        return self._log.submit(stage, _weight(writes), Needs(keys=reads))
+        return self._submit(stage, _weight(writes), reads, blob)
 
     def transact(
         self,
         reads: Sequence[bytes],
         planner: Planner[Result],
         *,
-        after: Pending[None] | None = None,
+        blob: Staged | None = None,
     ) -> Pending[Result]:
         """Queue a transaction; it is planned by the writer, between others, exactly once."""
         assert len(reads) <= limits.COMPARES_MAX
+        assert blob is None or isinstance(blob, StagedBlob)
 
         def stage(batch: Batch) -> Result:
-            if after is not None:
-                batch.join(after)
             plan = planner([batch.get(key) for key in reads])
+            check((), plan.writes)
+            if blob is not None:
+                blob.stage(batch)
             if plan.writes:
-                check((), plan.writes)
                 _write(batch, plan.writes)
             return plan.result
 
-        return self._log.submit(stage, WRITE_BYTES * len(reads), Needs(keys=reads))
+        return self._submit(stage, WRITE_BYTES * len(reads), reads, blob)
+
+    def _submit(
+        self,
+        stage: Callable[[Batch], Result],
+        size_bytes: int,
+        keys: Sequence[bytes],
+        blob: StagedBlob | None,
+    ) -> Pending[Result]:
+        if blob is None:
+            return self._log.submit(stage, size_bytes, Needs(keys))
+        ref = blob.ref
+        return self._log.submit(stage, size_bytes + ref.size_bytes, Needs(keys, (ref.digest,)))
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:
         """Replay the log's commit records, then wait for more."""

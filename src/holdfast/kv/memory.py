@@ -23,6 +23,7 @@ from holdfast.core.kv import (
     add_counters,
 )
 from holdfast.core.pending import Pending, Promise
+from holdfast.core.store import Staged
 
 
 class MemoryKV:
@@ -63,14 +64,12 @@ class MemoryKV:
         compares: Sequence[Compare],
         writes: Sequence[Write],
         *,
-        after: Pending[None] | None = None,
+        blob: Staged | None = None,
     ) -> Pending[Committed | Conflict]:
-        """Write all of `writes` if all of `compares` hold, before it returns; waits for `after`."""
+        """Write all of `writes` if all of `compares` hold, before it returns."""
         _check(compares, writes)
+        assert blob is None, "there is no log"
         done: Promise[Committed | Conflict] = Promise()
-        if after is not None and (error := after.exception()) is not None:
-            done.set_exception(error)
-            return done
         with self._condition:
             done.set_result(self._decide(compares, writes))
         return done
@@ -80,14 +79,13 @@ class MemoryKV:
         reads: Sequence[bytes],
         planner: Planner[Result],
         *,
-        after: Pending[None] | None = None,
+        blob: Staged | None = None,
     ) -> Pending[Result]:
         """Plan and write under the lock."""
         assert len(reads) <= limits.COMPARES_MAX
+        assert blob is None, "there is no log"
         done: Promise[Result] = Promise()
         try:
-            if after is not None:
-                after.result()
             with self._condition:
                 plan = planner([self._items.get(key) for key in reads])
                 if plan.writes:

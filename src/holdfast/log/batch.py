@@ -7,7 +7,7 @@ interpreter lock away, and a thread that wants it back has to wait.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from holdfast.core.errors import BlobError
 from holdfast.core.kv import Versioned
@@ -28,7 +28,6 @@ from holdfast.log.record import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
     from holdfast.log.index import Index, Txn
 
@@ -69,7 +68,6 @@ class Job(Generic[Result]):
             self._result = self._stage(batch)
         except BlobError as error:
             self._refusal = error
-            batch.refuse(self.promise, error)
 
     def settle(self, error: BlobError | None) -> None:
         """Tell who asked."""
@@ -96,7 +94,6 @@ class Batch:
         self._blobs: dict[bytes, Location] = {}
         self._new_blobs: dict[bytes, Location] = {}
         self._last: Last | None = None
-        self._refusals: dict[int, BlobError] = {}
 
     def fetch(self, needs: Sequence[Needs]) -> None:
         """Read what the requests need, at once."""
@@ -104,22 +101,6 @@ class Batch:
         digests = [digest for need in needs for digest in need.digests]
         self._keys = self._index.get_many(self._txn, keys) if keys else {}
         self._blobs = self._index.locate_many(self._txn, digests) if digests else {}
-
-    # Requests that build on each other
-
-    def refuse(self, promise: Promise[Any], error: BlobError) -> None:
-        """Remember a request that was refused, for those behind it in this batch."""
-        self._refusals[id(promise)] = error
-
-    def join(self, before: Pending[None]) -> None:
-        """Share the fate of a request that was queued before, in this batch or an earlier one.
-
-        Raises:
-            BlobError: what it was refused with.
-        """
-        error = before.exception() if before.done() else self._refusals.get(id(before))
-        if error is not None:
-            raise error
 
     # Blobs
 

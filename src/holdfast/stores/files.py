@@ -279,6 +279,10 @@ class FileSink:
             self.close()
         return done
 
+    def stage(self, ref: BlobRef) -> None:
+        """Make the blob appear, for a file cannot wait for a commit."""
+        self.commit(ref).result()
+
     def close(self) -> None:
         """Discard unless committed; what cannot be removed is swept when the store opens."""
         descriptor, self._descriptor = self._descriptor, None

@@ -15,7 +15,7 @@ from holdfast.core.errors import BlobError, NotFoundError, TooLargeError
 from holdfast.core.many import bare, name_all, open_one
 from holdfast.core.store import NativeFile, Span, Traits, clamp
 from holdfast.log.batch import Needs
-from holdfast.log.record import RAW
+from holdfast.log.staged import StagedBlob
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -106,7 +106,7 @@ class SegmentStore:
 
     def _begin(self, group: Mapping[BlobRef, bytes]) -> Pending[None] | BlobError:
         try:
-            return begin(self._log, group)
+            return begin(self._log, [StagedBlob(self._log, *blob) for blob in group.items()])
         except BlobError as error:
             return bare(error)
 
@@ -134,9 +134,13 @@ class SegmentSink:
 
     def commit(self, ref: BlobRef) -> Pending[None]:
         """Queue the blob for the next batch."""
+        return begin(self._log, [self.stage(ref)])
+
+    def stage(self, ref: BlobRef) -> StagedBlob:
+        """Leave the blob to the commit that names it: one request to the log for both."""
         assert ref.size_bytes == self._size_bytes
         payload = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        return begin(self._log, {ref: payload})
+        return StagedBlob(self._log, ref, payload)
 
     def close(self) -> None:
         """Forget what was gathered."""
@@ -188,7 +192,7 @@ class MemorySource:
         pass
 
 
-def begin(log: Log, blobs: Mapping[BlobRef, bytes]) -> Pending[None]:
+def begin(log: Log, blobs: Sequence[StagedBlob]) -> Pending[None]:
     """Queue blobs for the next batch, as one request: all of them or none.
 
     Raises:
@@ -196,25 +200,11 @@ def begin(log: Log, blobs: Mapping[BlobRef, bytes]) -> Pending[None]:
     """
 
     def stage(batch: Batch) -> None:
-        for ref, payload in blobs.items():
-            if not _is_stored(log, ref.digest, batch):
-                batch.add_blob(ref.digest, payload, ref.size_bytes, RAW)
+        for blob in blobs:
+            blob.stage(batch)
 
-    needs = Needs(digests=[ref.digest for ref in blobs])
-    return log.submit(stage, sum(map(len, blobs.values())), needs)
-
-
-def _is_stored(log: Log, digest: Digest, batch: Batch) -> bool:
-    """Whether a good copy is there; a damaged one is no reason to refuse a new one."""
-    place = batch.locate(digest)
-    if place is None:
-        return False
-    if (place.segment_id, place.offset) >= batch.start[:2]:
-        return True  # in this very batch
-    try:
-        return log.read(digest, place, wait=True) is not None
-    except BlobError:
-        return False
+    needs = Needs(digests=[blob.ref.digest for blob in blobs])
+    return log.submit(stage, sum(blob.ref.size_bytes for blob in blobs), needs)
 
 
 def _groups(blobs: Iterable[tuple[BlobRef, bytes]]) -> Iterator[dict[BlobRef, bytes]]:

@@ -15,7 +15,7 @@ from holdfast.core.errors import BlobError, NotFoundError
 from holdfast.core.many import open_one
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
-from holdfast.core.store import Sink, Source, Span, Store, Traits
+from holdfast.core.store import Sink, Source, Span, Staged, Store, Traits
 
 
 class TieredStore:
@@ -128,6 +128,14 @@ class TieredSink:
         done = self._sink.commit(ref)
         done.exception()
         return done
+
+    def stage(self, ref: BlobRef) -> Staged | None:
+        """Leave a small blob to the commit that names it; commit a large one."""
+        if self._sink is None:
+            self._sink = self._open(self._small)
+            return self._sink.stage(ref)
+        self._sink.commit(ref).result()
+        return None
 
     def close(self) -> None:
         """Discard unless committed."""

@@ -2,11 +2,8 @@
 
 # ruff: noqa: D102 - the name of a test is its sentence
 
-from concurrent.futures import Future
-
 import pytest
 
-from holdfast.core.errors import FullError
 from holdfast.core.kv import (
     KV,
     Add,
@@ -141,19 +138,6 @@ class CommitSuite(Sealed):
         assert one.result() == Committed(1)
         assert not isinstance(other.result(), Committed)
         assert kv.get(b"k") == Versioned(b"1", 1)
-
-    def test_a_commit_may_come_after_a_blob(self, kv: KV) -> None:
-        blob: Future[None] = Future()
-        blob.set_result(None)
-        assert kv.commit([], [Put(b"k", b"")], after=blob).result() == Committed(1)
-
-    def test_a_commit_after_a_blob_that_failed_writes_nothing(self, kv: KV) -> None:
-        blob: Future[None] = Future()
-        blob.set_exception(FullError("no space"))
-        with pytest.raises(FullError):
-            kv.commit([], [Put(b"k", b"")], after=blob).result()
-        assert everything(kv) == []
-        assert commit(kv, Put(b"k", b"")) == 1
 
     # Counters.
 

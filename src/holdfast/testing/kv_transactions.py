@@ -3,12 +3,12 @@
 # ruff: noqa: D102 - the name of a test is its sentence
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from holdfast.core import limits
-from holdfast.core.errors import FullError, PreconditionError
+from holdfast.core.errors import PreconditionError
 from holdfast.core.kv import KV, Add, Delete, Plan, Put, Versioned, Write, add_counters
 from holdfast.testing.kv_steps import commit, everything, history
 from holdfast.testing.sealed import Sealed
@@ -95,19 +95,6 @@ class TransactionSuite(Sealed):
             moves = sum(pool.map(step, list(range(5)) * 20))
         assert len(everything(kv)) == 1
         assert everything(kv)[0][:2] == (b"%d" % (moves % 5), b"token")
-
-    def test_a_transaction_may_come_after_a_blob(self, kv: KV) -> None:
-        blob: Future[None] = Future()
-        blob.set_result(None)
-        assert kv.transact([b"n"], _increment, after=blob).result() == 1
-
-    def test_a_transaction_after_a_blob_that_failed_writes_nothing(self, kv: KV) -> None:
-        blob: Future[None] = Future()
-        blob.set_exception(FullError("no space"))
-        with pytest.raises(FullError):
-            kv.transact([b"n"], _increment, after=blob).result()
-        assert everything(kv) == []
-        assert kv.transact([b"n"], _increment).result() == 1
 
     def test_reading_too_many_keys_is_a_wrong_program(self, kv: KV) -> None:
         keys = [b"%d" % number for number in range(limits.COMPARES_MAX + 1)]

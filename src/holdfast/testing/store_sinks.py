@@ -107,6 +107,32 @@ class SinkSuite(Sealed):
             assert read_all(source) == data
 
     @pytest.mark.parametrize("size_bytes", [0, 10, 2 * MIB])
+    def test_a_staged_blob_is_stored_or_waits_for_a_commit_to_its_log(
+        self, store: Store, size_bytes: int
+    ) -> None:
+        """Whoever has no log stores it; what waits and is not taken along is not there."""
+        data = make(size_bytes)
+        ref = BlobRef(Digest.of(data), size_bytes)
+        with store.sink() as sink:
+            sink.write(data)
+            staged = sink.stage(ref)
+        if staged is None:
+            with whole(store, ref.digest) as source:
+                assert read_all(source) == data
+        else:
+            assert store.traits.log_id
+            assert staged.ref == ref
+            assert_absent(store, ref.digest)
+            assert put(store, data) == ref
+
+    def test_staging_another_size_is_a_wrong_program(self, store: Store) -> None:
+        with store.sink() as sink:
+            sink.write(b"four")
+            with pytest.raises(AssertionError):
+                sink.stage(BlobRef(Digest.of(b"four"), 5))
+        assert_absent(store, Digest.of(b"four"))
+
+    @pytest.mark.parametrize("size_bytes", [0, 10, 2 * MIB])
     def test_committing_a_blob_that_is_there_succeeds(self, store: Store, size_bytes: int) -> None:
         data = make(size_bytes)
         assert put(store, data) == put(store, data) == put(store, data, 1000)

@@ -1,0 +1,46 @@
+"""A small blob on its way into a batch, alone or with the commit that names it.
+
+Whether it is there already is looked up in the batch itself. So an upload that finds its bytes
+stored, and the reference that it makes to them, stand between the same two batches: whoever removes
+blobs that nothing refers to, and looks for references in its own batch, never comes between.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.core.errors import BlobError
+from holdfast.log.record import RAW
+
+if TYPE_CHECKING:
+    from holdfast.core.digest import BlobRef
+    from holdfast.log.batch import Batch
+    from holdfast.log.log import Log
+
+
+class StagedBlob:
+    """Whole bytes for one log; its `stage` runs in the writer's thread."""
+
+    __slots__ = ("_log", "_payload", "ref")
+
+    def __init__(self, log: Log, ref: BlobRef, payload: bytes) -> None:
+        self._log = log
+        self._payload = payload
+        self.ref = ref
+
+    def stage(self, batch: Batch) -> None:
+        """Append the blob unless a good copy is there; its digest is one of the request's needs."""
+        if not self._is_stored(batch):
+            batch.add_blob(self.ref.digest, self._payload, self.ref.size_bytes, RAW)
+
+    def _is_stored(self, batch: Batch) -> bool:
+        """Whether a good copy is there; a damaged one is no reason to refuse a new one."""
+        place = batch.locate(self.ref.digest)
+        if place is None:
+            return False
+        if (place.segment_id, place.offset) >= batch.start[:2]:
+            return True  # in this very batch
+        try:
+            return self._log.read(self.ref.digest, place, wait=True) is not None
+        except BlobError:
+            return False
