@@ -109,7 +109,10 @@ def test_a_close_that_fails_lets_go_and_loses_nothing(folder: Path) -> None:
 # The file HOLDFAST.
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1]", b'{"format":"1","id":"a"}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b"[1]", b'{"format":"1","id":"a"}', b'{"format":1,"id":"\xb8"}'],
+)
 def test_a_damaged_marker_is_an_error(folder: Path, content: bytes) -> None:
     fill(folder)
     (folder / "HOLDFAST").write_bytes(content)

@@ -87,3 +87,14 @@ def test_a_lost_file_is_found_by_every_entry_that_names_it(folder: Path) -> None
         ("entry", "default/large"),
         ("entry", "other/shared"),
     ]
+
+
+def test_a_held_blob_without_its_file_or_footer_is_found(depot: Depot, folder: Path) -> None:
+    """No scan shows it, and no entry names it."""
+    held = [depot.content.put(bytes([n]) * (1 << 20)) for n in range(2)]
+    paths = [folder / "files" / each.hex()[:2] / f"{each.hex()}.blob" for each in held]
+    _flip(paths[0], paths[0].stat().st_size - 1)
+    paths[1].unlink()
+    report = _scrub(depot)
+    assert {each.where for each in report.findings} == {str(each) for each in held}
+    assert report.found == 2

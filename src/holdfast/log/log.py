@@ -267,7 +267,7 @@ class Log:
         if path.exists():
             try:
                 marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
             if marker.format != FORMAT:
                 raise UnsupportedError(f"format {marker.format} is newer than this holdfast")

@@ -1,8 +1,9 @@
 """Scrub: read what is stored and compare it with what it should be.
 
-A pass has three parts: the records of the log (whatever is neither a valid record nor unused space
-is damage), every blob against its SHA-256, and every entry against the blob that it names. Each
-`step` does a bounded amount of work and remembers where it was, so a pass can be spread over time.
+A pass has four parts: the records of the log (whatever is neither a valid record nor unused space
+is damage), every blob against its SHA-256, every entry against the blob that it names, and every
+digest that the content face holds against what is stored. Each `step` does a bounded amount of work
+and remembers where it was, so a pass can be spread over time.
 It changes nothing.
 """
 
@@ -77,6 +78,7 @@ class Scrub:
         yield from self._records()
         yield from self._blobs()
         yield from self._entries()
+        yield from self._held()
 
     def _records(self) -> Iterator[int]:
         """Read the log itself; what its index has lost shows here."""
@@ -105,6 +107,20 @@ class Scrub:
             self.report.entries += len(page)
             self._check_page(page)
             yield len(page) * limits.KIB
+
+    def _held(self) -> Iterator[int]:
+        """Look for blobs that no entry may name, and no scan shows: those without a footer."""
+        content, cursor = self._depot.content, None
+        while True:
+            page = content.list(cursor=cursor, limit=limits.LIST_LIMIT_MAX)
+            there = self._depot.engine.store.stat(page.digests)
+            for digest in page.digests:
+                if digest not in there and content.holds(digest):
+                    self.report.add("blob", str(digest), "it is held and missing")
+            yield len(page.digests) * limits.KIB
+            cursor = page.next
+            if cursor is None:
+                return
 
     def _check_page(self, page: list[Entry]) -> None:
         store = self._depot.engine.store

@@ -1,0 +1,175 @@
+"""Flips one bit after the other of a small store, and judges what opening it makes of each.
+
+    python damage_child.py FILES:FIRST:STEP ...
+
+takes bit number FIRST and every STEP-th behind it, over all bits of the files that the pattern
+FILES matches, once as the store was closed and once as after a power cut. A process of its own,
+because damage may kill or hang it; each bit has LIFE_S seconds. Prints how often it came to what,
+as JSON, or ends with the first bit that is neither found out nor harmless.
+"""
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from holdfast.core import limits
+from holdfast.core.bucket import Description
+from holdfast.core.digest import Digest
+from holdfast.core.entry import Entry
+from holdfast.core.errors import BlobError
+from holdfast.depot.depot import Depot
+from holdfast.depot.local import open_depot
+from holdfast.services.scrub import Scrub
+from holdfast.testing.crash_suites import SHARED_MEMORY
+
+LIFE_S = 20
+SMALL_MAX = 20
+MUST_BE_FOUND = {".seg", ".blob"}
+"""Whatever flips in such a file must be told to somebody who asks, even if it harms nobody."""
+
+Names = dict[str, Entry]
+
+
+class Original:
+    """The store as it should be, and everything that its names ever held."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.history: dict[str, list[Entry]] = {}
+        with self.open(folder) as depot:
+            for number in range(4):
+                self._put(depot, f"k{number}", b"%d" % number)
+            self._put(depot, "k1", b"replaced", {"name": "value"})
+            self._put(depot, "large", b"l" * 30)
+            self._put(depot, "l" * 501, b"a long key")
+            depot.delete("k3")
+            depot.copy("k0", "copy")
+            depot.content.put(b"held")
+            depot.content.put(b"held" * 8)
+            self.names = names(depot)
+            self.held = held(depot)
+
+    def open(self, folder: Path) -> Depot:
+        """Open a copy of it, or itself."""
+        return open_depot(folder, small_blob_bytes_max=SMALL_MAX)
+
+    def _put(
+        self, depot: Depot, key: str, data: bytes, metadata: dict[str, str] | None = None
+    ) -> None:
+        entry = depot.put(key, data, about=Description("text/x-test", metadata or {}))
+        self.history.setdefault(key, []).append(entry)
+
+
+def names(depot: Depot) -> Names:
+    """Every entry."""
+    return {entry.key: entry for entry in depot.entries()}
+
+
+def held(depot: Depot) -> list[Digest]:
+    """Every digest of the content face."""
+    return list(depot.content.list(limit=1000).digests)
+
+
+def judge(original: Original, folder: Path) -> str:
+    """What a damaged copy of the store comes to; wrong answers end the program."""
+    try:
+        depot = original.open(folder)
+    except BlobError:
+        return "refused"
+    with depot:
+        facts = depot.engine.facts()
+        told = facts["damaged_places"] + facts["truncated_bytes"]
+        try:
+            found, here = names(depot), held(depot)
+        except BlobError:
+            return "found when listed"
+        errors = wrong_reads(depot, original, found, here)
+        scrub = Scrub(depot)
+        while scrub.step():
+            pass
+    if told:
+        return "found when opened"
+    assert (found, here) == (original.names, original.held), "lost without a word"
+    if scrub.report.found:
+        return "found by scrub"
+    assert errors == 0, "scrub does not find what reading does"
+    return "harmless"
+
+
+def wrong_reads(depot: Depot, original: Original, found: Names, here: list[Digest]) -> int:
+    """Read everything; count errors, for there must be no wrong answers."""
+    errors = 0
+    for key, entry in found.items():
+        known = original.history.get(key, [original.names.get(key)])
+        assert entry in known, f"an entry that nobody wrote: {entry}"
+    reads = [(entry.digest, lambda key=key: depot.get(key)) for key, entry in found.items()]
+    reads += [(digest, lambda digest=digest: depot.content.get(digest)) for digest in here]
+    for digest, read in reads:
+        try:
+            data = read()
+        except BlobError:
+            errors += 1
+        else:
+            assert Digest.of(data) == digest, f"wrong bytes of {digest}"
+    return errors
+
+
+def bits(folder: Path, order: str) -> Iterator[tuple[Path, int]]:
+    """The bits that one order names, over the files of its pattern as if they were one."""
+    files, first, step = order.split(":")
+    at = int(first)
+    for path in sorted(folder.glob(files)):
+        size_bits = path.stat().st_size * 8 if path.is_file() else 0
+        for bit in range(at, size_bits, int(step)):
+            yield path.relative_to(folder), bit
+            at = bit + int(step)
+        at -= size_bits
+
+
+def flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def flip_and_judge(original: Original, copy: Path, place: tuple[Path, int], *, cut: bool) -> str:
+    """Flip one bit of a fresh copy; it is part of what an error says."""
+    shutil.copytree(original.folder, copy)
+    flip(copy / place[0], place[1])
+    if cut:
+        (copy / "index" / "state").write_text("another boot")
+    signal.alarm(LIFE_S)
+    try:
+        verdict = judge(original, copy)
+        if place[0].suffix in MUST_BE_FOUND:
+            assert verdict != "harmless", "seen by nobody"
+    except BaseException as error:
+        error.add_note(f"bit {place[1]} of {place[0]}, {'after a power cut' if cut else 'closed'}")
+        raise
+    signal.alarm(0)
+    shutil.rmtree(copy)
+    return verdict
+
+
+def main(orders: list[str]) -> None:
+    limits.SEGMENT_ALLOCATE_BYTES = 4096
+    limits.SEGMENT_BYTES_MAX, limits.BATCH_BYTES_MAX = 1500, 750
+    counts: Counter[str] = Counter()
+    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        original = Original(Path(folder) / "store")
+        for order in orders:
+            for place in bits(original.folder, order):
+                counts["rounds"] += 1
+                for cut in (False, True):
+                    counts[flip_and_judge(original, Path(folder) / "copy", place, cut=cut)] += 1
+    sys.stdout.write(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

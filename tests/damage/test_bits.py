@@ -1,0 +1,90 @@
+"""Every bit of a small store in turn: found out or harmless, never wrong data, a hang or a death.
+
+What is flipped is judged by `damage_child.py`, in a process of its own. The index is the one file
+with more bits than can be tried so: those are held against its checksum, each of them, and the
+whole store is opened for some.
+"""
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from proofs import Prove
+
+from holdfast.core.seams import Disk
+from holdfast.log.log import Log
+from holdfast.log.state import Trust, trust
+from holdfast.testing.crash_suites import SHARED_MEMORY
+
+PROGRAM = Path(__file__).with_name("damage_child.py")
+QUICK_STEPS = {
+    "log/*": 999,
+    "files/*/*.blob": 97,
+    "HOLDFAST": 23,
+    "index/state": 13,
+    "index/data.mdb": 59_999,
+    "index/lock.mdb": 99_991,
+}
+SLOW_STEPS = dict.fromkeys(QUICK_STEPS, 1) | {"index/data.mdb": 503, "index/lock.mdb": 1009}
+WAIT_S = 3600
+
+
+def flip_bits(steps: dict[str, int], processes: int, figures: Counter[str]) -> None:
+    """Flip every so manieth bit of the files of each pattern, from a random one on."""
+    firsts = {files: random.SystemRandom().randrange(step) for files, step in steps.items()}
+    children = []
+    for number in range(processes):
+        command = [sys.executable, str(PROGRAM)]
+        for files, step in steps.items():
+            command.append(f"{files}:{firsts[files] + number * step}:{processes * step}")
+        pipe = subprocess.PIPE
+        children.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+    for child in children:
+        said, complaint = child.communicate(timeout=WAIT_S)
+        assert child.returncode == 0, f"{child.args}: {child.returncode} {complaint}"
+        figures.update(json.loads(said))
+
+
+def distrusted(step: int, figures: Counter[str]) -> None:
+    """Flip bits of a closed index under the eyes that decide whether it is used."""
+    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        Log(Path(folder)).close()
+        index = Path(folder) / "index"
+        assert trust(Disk(), index) == Trust.CLOSED
+        data = bytearray((index / "data.mdb").read_bytes())
+        with (index / "data.mdb").open("r+b", buffering=0) as file:
+            for bit in range(random.SystemRandom().randrange(step), len(data) * 8, step):
+                file.seek(bit // 8)
+                file.write(bytes([data[bit // 8] ^ 1 << bit % 8]))
+                assert trust(Disk(), index) == Trust.NONE, bit
+                file.seek(bit // 8)
+                file.write(data[bit // 8 : bit // 8 + 1])
+                figures["rounds"] += 1
+        assert trust(Disk(), index) == Trust.CLOSED
+
+
+def test_a_flipped_bit_is_found_or_harmless(prove: Prove) -> None:
+    with prove("flipped bits of a store") as figures:
+        flip_bits(QUICK_STEPS, 1, figures)
+    with prove("flipped bits of a closed index") as figures:
+        distrusted(499, figures)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(WAIT_S)
+def test_each_flipped_bit_is_found_or_harmless(prove: Prove) -> None:
+    with prove("flipped bits of a store") as figures:
+        flip_bits(SLOW_STEPS, 2, figures)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(WAIT_S)
+def test_each_flipped_bit_of_a_closed_index_is_found(prove: Prove) -> None:
+    with prove("flipped bits of a closed index") as figures:
+        distrusted(1, figures)
