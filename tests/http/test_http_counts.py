@@ -26,6 +26,7 @@ def test_a_worker_goes_on_where_the_one_before_it_died() -> None:
     tally = Tally(2)
     other = Counts(tally, 1)
     other.add("blob", "GET", 200, 1)
+    counts = Counts(tally, 0)
     for _ in range(3):
         counts = Counts(tally, 0)
         assert counts.connect() == 0

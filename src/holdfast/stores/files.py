@@ -1,17 +1,20 @@
 """Large blobs, each in a file of its own (docs/format.md, "Large blobs").
 
     ROOT/2c/2cf24d...9824.blob     one blob: content, chunk checksums, footer
-    ROOT/tmp/8f3a...e1.tmp         one blob on its way in
+    ROOT/tmp/71-8f3a...e1.tmp      one blob on its way in, by process 71
 
 Bytes first, name last: a blob is written to a temporary file, synced, renamed, and its folder is
 synced, all before `commit` returns. A name that is not yet synced is not shown to anyone, and
 opening the store syncs what a killed process may have left between the two. The caller holds the
 lock of the data directory, so whatever lies in ROOT/tmp at opening is left from a crash.
+
+Processes of one server share the store once one of them has opened it alone: they attach. Changes
+of names are then locked across processes, and a name that was made elsewhere is synced before
+anything is built on it.
 """
 
 import os
 import re
-import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -31,12 +34,14 @@ from holdfast.core.seams import Buffer, Clock, Disk, Entropy
 from holdfast.core.store import Source, Span, Traits
 from holdfast.stores.footer import CHECKSUM_BYTES, pack
 from holdfast.stores.handles import FileSource, Handles, blob_error, world
+from holdfast.stores.locks import FolderLocks
 
 TRAITS = Traits(durable=True, native_file=True)
 NAME = re.compile(r"[0-9a-f]{64}\.blob")
 FOLDER = re.compile(r"[0-9a-f]{2}")
 FOLDERS = 256
 TEMPORARY = "tmp"
+LOCKS = "locks"
 TEMPORARY_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL
 WRITE_BACK_BYTES = 16 * MIB  # unsynced bytes of one sink before the disk is set to work
 WRITE_BACK_THREADS = 4
@@ -50,8 +55,12 @@ class FileStore:
     at the disk first and at it last, so they never show a name that a power cut could undo.
     """
 
-    def __init__(self, root: Path, disk: Disk, entropy: Entropy, clock: Clock) -> None:
+    def __init__(
+        self, root: Path, disk: Disk, entropy: Entropy, clock: Clock, *, attached: bool = False
+    ) -> None:
         """Open or create the store in `root`; needs the whole folder for itself.
+
+        An `attached` one shares it with others of its kind, behind one that was opened alone.
 
         Raises:
             FullError, UnavailableError: the disk refuses.
@@ -60,14 +69,16 @@ class FileStore:
         self._disk = disk
         self._entropy = entropy
         self._handles = Handles(disk, clock)
-        self._locks = [threading.Lock() for _ in range(FOLDERS)]
+        self._attached = attached
         self._unsynced: set[Digest] = set()
         self._folders: set[str] = set()
         """Folders that are there and whose own names are synced."""
         self._unsynced_folders: set[str] = set()
         """Folders of which a removed name could return."""
         with world("opening the store"):
-            self._prepare()
+            if not attached:
+                self._prepare()
+            self._locks = FolderLocks(FOLDERS, root / LOCKS if attached else None, disk)
         self._pool = ThreadPoolExecutor(WRITE_BACK_THREADS, "holdfast-write-back")
 
     @property
@@ -81,7 +92,8 @@ class FileStore:
         Raises:
             FullError, UnavailableError: the disk refuses.
         """
-        path = self._root / TEMPORARY / f"{self._entropy.random_bytes(16).hex()}.tmp"
+        name = f"{os.getpid()}-{self._entropy.random_bytes(16).hex()}.tmp"
+        path = self._root / TEMPORARY / name
         return FileSink(self, path, self._disk, self._pool)
 
     def put_many(self, payloads: Sequence[Buffer]) -> list[BlobRef | BlobError]:
@@ -125,13 +137,14 @@ class FileStore:
         """Unlink, then sync each folder once; the space comes back with the last reader."""
         assert len(digests) <= limits.BATCH_REFS_MAX
         for number, group in groupby(sorted(set(digests)), key=lambda digest: digest[0]):
-            with self._locks[number], world("removing blobs"):
+            with world("removing blobs"), self._locks.hold(number):
                 self._remove(f"{number:02x}", list(group))
 
     def close(self) -> None:
         """Let go of the open files; readers keep theirs."""
         self._pool.shutdown()
         self._handles.close()
+        self._locks.close()
 
     def publish(self, temporary: Path, digest: Digest) -> None:
         """Give a synced file its name; for FileSink alone.
@@ -140,7 +153,7 @@ class FileStore:
             OSError: the disk refused; the blob is not there, unless it was before.
         """
         path = self._path(digest)
-        with self._locks[digest[0]]:
+        with self._locks.hold(digest[0]):
             self._make_folder(path.parent)
             hidden = digest in self._unsynced
             replaces = path.exists() and not hidden
@@ -164,10 +177,20 @@ class FileStore:
             assert source is not None
             with source:
                 source.verify(Span(0, source.size_bytes))
-        except BlobError:
+            with self._locks.hold(ref.digest[0]):
+                return self._is_kept(ref)
+        except (BlobError, OSError):
             return False
-        with self._locks[ref.digest[0]]:
-            return self._size_bytes(ref.digest) == ref.size_bytes
+
+    def _is_kept(self, ref: BlobRef) -> bool:
+        """Whether `ref` is there for good, with the folder's lock held."""
+        if self._size_bytes(ref.digest) != ref.size_bytes:
+            return False
+        if self._attached:  # a killed process may have renamed it, and no more
+            folder = self._path(ref.digest).parent
+            self._disk.sync_directory(folder)
+            self._disk.sync_directory(folder.parent)
+        return True
 
     def _prepare(self) -> None:
         self._disk.make_directory(self._root / TEMPORARY)
@@ -339,6 +362,17 @@ class FileSink:
         self._await_write_back()
         self._disk.sync(descriptor)
         self._store.publish(self._path, ref.digest)
+
+
+def sweep(root: Path, process: int, disk: Disk) -> None:
+    """Remove the temporary files of a process that is no more.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    for name in os.listdir(root / TEMPORARY):  # noqa: PTH208 - names are all we need
+        if name.startswith(f"{process}-"):
+            disk.unlink(root / TEMPORARY / name)
 
 
 def _split(view: memoryview, first_bytes: int) -> Iterable[memoryview]:

@@ -170,13 +170,20 @@ class Handles:
         """Counts calls of `drop`: a file opened before one must not enter the cache after it."""
 
     def cached(self, digest: Digest) -> Handle | None:
-        """Take a reference to the handle, if there is one; never waits for a disk."""
+        """Take a reference to the handle, if there is one; never waits for a disk.
+
+        One whose file lost its name, in whatever process, is forgotten.
+        """
         with self._lock:
             handle = self._cache.get(digest)
-            if handle is not None:
+            if handle is None:
+                return None
+            if os.fstat(handle.descriptor).st_nlink:
                 handle.users += 1
                 self._cache.move_to_end(digest)
-        return handle
+                return handle
+        self.drop([digest])
+        return None
 
     def open(self, digest: Digest, path: Path) -> Handle:
         """Take a reference, opening and checking the file first where needed.
@@ -206,10 +213,10 @@ class Handles:
         Raises:
             NotFoundError, CorruptError, UnavailableError: as for `open`.
         """
-        with self._lock:
-            handle = self._cache.get(digest)
-            if handle is not None:
-                return handle.footer
+        handle = self.cached(digest)
+        if handle is not None:
+            self.release(handle)
+            return handle.footer
         handle = self._load(digest, path)
         self._close([handle])
         return handle.footer
