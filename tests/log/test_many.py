@@ -1,7 +1,9 @@
 """Many blobs in one call: one append, one sync, and every outcome its own."""
 
 import itertools
+import os
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, TooLargeError, UnavailableError
 from holdfast.core.many import get_many
+from holdfast.core.store import FileRef
 from holdfast.log.log import Log
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import make, read
@@ -177,7 +180,7 @@ def test_every_read_that_fails_is_said_or_done_again(folder: Path) -> None:
         store = SegmentStore(log)
         for data in blobs:
             store.put_many([data])
-        disk.struck = True
+        disk.struck, outcomes = True, []
         for number in itertools.takewhile(lambda _: disk.struck, itertools.count(1)):
             disk.arm(Fault(number, only=frozenset(["pread"])))
             outcomes = list(get_many(store, digests))
@@ -187,3 +190,77 @@ def test_every_read_that_fails_is_said_or_done_again(folder: Path) -> None:
         disk.arm(Fault(1, lasting=True))
         outcomes = list(get_many(store, digests))
         assert [type(each) for each in outcomes] == [UnavailableError] * len(blobs)
+
+
+# Where they lie.
+
+
+@pytest.fixture
+def placed(folder: Path) -> Iterator[SegmentStore]:
+    """A store with three blobs, and records for which a name must be opened again."""
+    with Log(folder) as log:
+        SegmentStore(log).put_many(BLOBS[:3])
+    with Log(folder) as log:
+        yield SegmentStore(log)
+
+
+DIGESTS = [Digest.of(data) for data in BLOBS[:3]]
+
+
+def test_file_refs_look_at_headers_and_at_no_payload(folder: Path, placed: SegmentStore) -> None:
+    before = placed.file_refs(DIGESTS)
+    assert isinstance(before[1], FileRef)
+    flip(newest(folder), before[1].offset)
+    assert placed.file_refs(DIGESTS) == before
+    for offset in range(before[1].offset - 72, before[1].offset):
+        flip(newest(folder), offset)
+        found = placed.file_refs(DIGESTS)
+        assert found[::2] == before[::2]
+        assert isinstance(found[1], CorruptError)
+        flip(newest(folder), offset)
+
+
+def test_file_refs_are_one_look_at_each_header(folder: Path) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        store = SegmentStore(log)
+        store.put_many(BLOBS[:3])
+        store.file_refs(DIGESTS[:1])
+        disk.arm(None)
+        store.file_refs(DIGESTS * 5)
+        assert disk.calls == ["pread"] * 3
+        disk.arm(Fault(2, lasting=True))
+        assert [type(each) for each in store.file_refs(DIGESTS)] == [UnavailableError] * 3
+
+
+@pytest.mark.parametrize("swap", ["link", "copy", "pipe", "nothing"])
+@pytest.mark.parametrize("opened", ["before", ""])
+def test_a_file_ref_never_names_another_file(
+    folder: Path, placed: SegmentStore, swap: str, opened: str
+) -> None:
+    if opened:
+        assert isinstance(placed.file_refs(DIGESTS)[0], FileRef)
+    path = newest(folder)
+    copy = path.rename(folder / "copy")
+    if swap == "link":
+        path.symlink_to(copy)
+    elif swap == "copy":
+        shutil.copy(copy, path)
+    elif swap == "pipe":
+        os.mkfifo(path)
+    outcomes = placed.file_refs(DIGESTS)
+    if swap == "copy" and not opened:
+        assert all(isinstance(each, FileRef) for each in outcomes)  # it is the segment now
+        return
+    assert all(isinstance(each, BlobError) for each in outcomes)
+    path.unlink(missing_ok=True)
+    copy.rename(path)
+    assert all(isinstance(each, FileRef) for each in placed.file_refs(DIGESTS))
+
+
+def test_a_cut_segment_has_no_file_refs_behind_the_cut(folder: Path, placed: SegmentStore) -> None:
+    last = placed.file_refs(DIGESTS)[2]
+    assert isinstance(last, FileRef)
+    os.truncate(newest(folder), last.offset + last.size_bytes - 1)
+    outcomes = placed.file_refs(DIGESTS)
+    assert [type(each) for each in outcomes] == [FileRef, FileRef, CorruptError]

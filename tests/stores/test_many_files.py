@@ -1,5 +1,6 @@
 """Calls for many blobs where some are files, and some of those damaged."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from holdfast.core.errors import BlobError, CorruptError, NotFoundError, Unavail
 from holdfast.core.limits import CHUNK_BYTES, KIB, MIB
 from holdfast.core.many import get_many, get_range
 from holdfast.core.seams import SystemClock, SystemEntropy
-from holdfast.core.store import Span, Store
+from holdfast.core.store import FileRef, Span, Store
 from holdfast.core.verify import verify, verify_many
 from holdfast.stores.files import FileStore
 from holdfast.stores.memory import MemoryStore
@@ -115,3 +116,37 @@ def test_a_put_of_many_that_fails_at_a_call_refuses_one_blob_at_most(
                 assert found == data
         store.close()
     assert number > len(BLOBS)
+
+
+def test_file_refs_look_at_footers_and_at_no_content(tmp_path: Path) -> None:
+    store = FileStore(tmp_path, FaultyDisk(), SystemEntropy(), SystemClock())
+    store.put_many(BLOBS)
+    before = store.file_refs(DIGESTS)
+    damage(tmp_path, DIGESTS[1], 5)
+    assert store.file_refs(DIGESTS) == before
+    for offset in (3 * MIB, 3 * MIB + 30):
+        damage(tmp_path, DIGESTS[1], offset)
+        found = store.file_refs(DIGESTS)
+        assert isinstance(found[1], CorruptError)
+        assert [found[0], *found[2:]] == [before[0], *before[2:]]
+        damage(tmp_path, DIGESTS[1], offset)
+    store.close()
+
+
+@pytest.mark.parametrize("swap", ["link", "pipe", "cut", "nothing"])
+def test_a_file_ref_never_names_what_is_not_the_blob(tmp_path: Path, swap: str) -> None:
+    store = FileStore(tmp_path / "files", FaultyDisk(), SystemEntropy(), SystemClock())
+    store.put_many(BLOBS)
+    (found,) = store.file_refs(DIGESTS[4:])
+    assert isinstance(found, FileRef)
+    assert list(get_many(store, DIGESTS[4:])) == BLOBS[4:]  # which keeps it open
+    copy = found.path.rename(tmp_path / "copy")
+    if swap == "link":
+        found.path.symlink_to(copy)
+    elif swap == "pipe":
+        os.mkfifo(found.path)
+    elif swap == "cut":
+        found.path.write_bytes(copy.read_bytes()[:-1])
+    (outcome,) = store.file_refs(DIGESTS[4:])
+    assert type(outcome) is (NotFoundError if swap == "nothing" else CorruptError)
+    store.close()

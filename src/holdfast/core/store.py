@@ -8,10 +8,11 @@ and the suite in holdfast.testing.store_suite asserts both sides of every trait.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, UnsatisfiableError
+from holdfast.core.errors import BlobError, NotFoundError, UnsatisfiableError
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
 
@@ -24,6 +25,8 @@ class Traits:
     """A finished commit survives a power cut."""
     native_file: bool
     """Sources may hand out a descriptor for sendfile."""
+    files: bool = False
+    """`file_refs` names files."""
     log_id: str = ""
     """Names the log that holds the bytes; a KV with the same `log_id` takes what `Sink.stage` gives
     along with the commit that names it, so that both are durable at once, or neither is."""
@@ -32,6 +35,14 @@ class Traits:
 class Span(NamedTuple):
     """A part of a blob: `size_bytes` from `offset`; both at least zero."""
 
+    offset: int
+    size_bytes: int
+
+
+class FileRef(NamedTuple):
+    """Where bytes lie, for another program to read; good until the blob is removed or moved."""
+
+    path: Path
     offset: int
     size_bytes: int
 
@@ -170,6 +181,15 @@ class Store(Protocol):
         each of them once. Whoever gets a Source closes it; the rest may be left unasked.
         """
 
+    def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
+        """Say in order in which files blobs lie; an error is a value here.
+
+        At most `limits.BATCH_REFS_MAX` at once. Each path is a regular file and no link, the very
+        one that this store reads, and has the description of this blob in its place; the content
+        is not looked at. Whoever opens it does so at once and follows no links (O_NOFOLLOW).
+        UnsupportedError where traits.files is False.
+        """
+
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Size in bytes of those that exist; at most `limits.BATCH_REFS_MAX` at once."""
 
@@ -206,3 +226,8 @@ def clamp(span: Span | None, size_bytes: int) -> Span:
     if span.offset > size_bytes:
         raise UnsatisfiableError(size_bytes)
     return Span(span.offset, min(span.size_bytes, size_bytes - span.offset))
+
+
+def no_such_blob(digest: Digest) -> NotFoundError:
+    """Say that a store does not have a blob."""
+    return NotFoundError("no such blob", digest=str(digest))

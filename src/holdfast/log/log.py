@@ -25,7 +25,7 @@ from holdfast.core.errors import BlobError, CorruptError, UnavailableError, Unsu
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.batch import Job, Needs
 from holdfast.log.index import Location, Position, open_index, renew_index
-from holdfast.log.reading import payload_of, read_many
+from holdfast.log.reading import damaged, file_refs, payload_of, read_many
 from holdfast.log.record import (
     HEADER_BYTES,
     Kind,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.digest import Digest
     from holdfast.core.pending import Promise
+    from holdfast.core.store import FileRef
     from holdfast.log.batch import Batch, Result
     from holdfast.log.index import Last
 
@@ -169,16 +170,15 @@ class Log:
         payload = payload_of(memoryview(data), digest, place)
         if payload is not None:
             return payload
-        raise CorruptError(
-            "a stored blob is damaged",
-            digest=digest.hex(),
-            segment=place.segment_id,
-            offset=place.offset,
-        )
+        raise damaged(digest, place)
 
     def read_many(self, places: Mapping[Digest, Location]) -> dict[Digest, memoryview]:
         """Read and verify payloads, neighbours together; those that fail are left out."""
         return read_many(self.disk, self._segment, places)
+
+    def file_refs(self, places: Mapping[Digest, Location]) -> dict[Digest, FileRef | BlobError]:
+        """Say in which files payloads lie, without reading them."""
+        return file_refs(self.disk, self._segment, places)
 
     def commits(self, revision: int) -> list[tuple[int, Writes]]:
         """The commits at and behind `revision`, oldest first, some of them; empty at the end.

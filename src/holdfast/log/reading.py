@@ -1,12 +1,18 @@
-"""Blobs out of segments: many at once, in the order of their places, neighbours with one read."""
+"""Blobs out of segments: many at once, in the order of their places, neighbours with one read.
+
+`file_refs` says where they lie instead, after a look at the header of each record alone.
+"""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError
-from holdfast.log.record import HEADER_BYTES, checksum, unpack_trusted
+from holdfast.core.errors import BlobError, CorruptError, UnavailableError
+from holdfast.core.many import bare
+from holdfast.core.store import FileRef
+from holdfast.log.record import HEADER_BYTES, Kind, checksum, unpack, unpack_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +25,8 @@ if TYPE_CHECKING:
 RUN_BYTES_MAX = limits.MIB  # read at once
 GAP_BYTES_MAX = 4 * limits.KIB  # read over rather than read twice
 
-Run = list[tuple["Digest", "Location"]]
+Placed = tuple["Digest", "Location"]
+Run = list[Placed]
 
 
 def payload_of(record: memoryview, digest: bytes, place: Location) -> memoryview | None:
@@ -53,10 +60,56 @@ def read_many(
     return sound
 
 
+def file_refs(
+    disk: Disk, segment_of: Callable[[int], Segment], places: Mapping[Digest, Location]
+) -> dict[Digest, FileRef | BlobError]:
+    """Say where payloads lie; each segment's name and each record's header are checked."""
+    found: dict[Digest, FileRef | BlobError] = {}
+    for segment_id, group in groupby(_in_order(places), lambda placed: placed[1].segment_id):
+        members = list(group)
+        try:
+            segment = segment_of(segment_id)
+            segment.check_path()
+            found |= {digest: _file_ref(disk, segment, digest, at) for digest, at in members}
+        except OSError as error:
+            refused = UnavailableError(f"cannot read a segment: {error.strerror}")
+            found |= {digest: refused for digest, _ in members}
+        except BlobError as error:
+            found |= {digest: bare(error) for digest, _ in members}
+    return found
+
+
+def _file_ref(
+    disk: Disk, segment: Segment, digest: Digest, place: Location
+) -> FileRef | CorruptError:
+    data = disk.pread(segment.descriptor, HEADER_BYTES, place.offset)
+    header = unpack(data, segment.header.salt, place.offset)
+    wanted = (Kind.BLOB, place.codec, place.payload_bytes, place.content_bytes)
+    is_whole = _end(place) <= segment.size_bytes
+    if header is None or header[:4] != wanted or header.name != digest or not is_whole:
+        return damaged(digest, place)
+    return FileRef(segment.path, place.offset + HEADER_BYTES, place.payload_bytes)
+
+
+def damaged(digest: bytes, place: Location) -> CorruptError:
+    """Say that a record is not what the index promised."""
+    return CorruptError(
+        "a stored blob is damaged",
+        digest=digest.hex(),
+        segment=place.segment_id,
+        offset=place.offset,
+    )
+
+
+def _in_order(places: Mapping[Digest, Location]) -> list[Placed]:
+    """Sort as the log has them."""
+    return sorted(places.items(), key=lambda placed: placed[1][:2])
+
+
 def _runs(places: Mapping[Digest, Location]) -> Iterator[Run]:
     """Put neighbours together, in the order of the log."""
     run: Run = []
-    for digest, place in sorted(places.items(), key=lambda item: item[1][:2]):
+    for digest, place in _in_order(places):
         if run and not _is_near(run, place):
             yield run
             run = []

@@ -127,6 +127,17 @@ class Segment:
             raise
         return cls(disk, path, descriptor, header)
 
+    def check_path(self) -> None:
+        """Hold the file that has the name now to be the one that is open.
+
+        Raises:
+            CorruptError: it is another one, or a link.
+            OSError: there is none.
+        """
+        named, opened = self.path.lstat(), os.fstat(self.descriptor)
+        if not os.path.samestat(named, opened):
+            raise CorruptError("another file has the segment's name", file=self.path.name)
+
     @property
     def size_bytes(self) -> int:
         """Size of the file, reserved space included."""

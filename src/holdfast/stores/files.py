@@ -28,15 +28,15 @@ from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, NotFoundError
 from holdfast.core.limits import CHUNK_BYTES, MIB
-from holdfast.core.many import open_each, put_each
+from holdfast.core.many import bare, open_each, put_each
 from holdfast.core.pending import Pending, Promise
 from holdfast.core.seams import Buffer, Clock, Disk, Entropy
-from holdfast.core.store import Source, Span, Traits
+from holdfast.core.store import FileRef, Source, Span, Traits, no_such_blob
 from holdfast.stores.footer import CHECKSUM_BYTES, pack
 from holdfast.stores.handles import FileSource, Handles, blob_error, world
 from holdfast.stores.locks import FolderLocks
 
-TRAITS = Traits(durable=True, native_file=True)
+TRAITS = Traits(durable=True, native_file=True, files=True)
 NAME = re.compile(r"[0-9a-f]{64}\.blob")
 FOLDER = re.compile(r"[0-9a-f]{2}")
 FOLDERS = 256
@@ -111,12 +111,17 @@ class FileStore:
             handle = self._handles.open(digest, self._path(digest))
         if digest in self._unsynced:
             self._handles.release(handle)
-            raise NotFoundError("no such blob yet", digest=str(digest))
+            raise no_such_blob(digest)
         return self._handles.source(handle, span)
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Open blobs one by one."""
         return open_each(self, digests)
+
+    def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
+        """Name the files, after a look at the footer of each."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        return [self._file_ref(digest) for digest in digests]
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Tell sizes from the footers; a file with a damaged one is no blob."""
@@ -205,6 +210,16 @@ class FileStore:
     def _path(self, digest: Digest) -> Path:
         name = digest.hex()
         return self._root / name[:2] / f"{name}.blob"
+
+    def _file_ref(self, digest: Digest) -> FileRef | BlobError:
+        path = self._path(digest)
+        try:
+            size_bytes = self._handles.probe(digest, path).ref.size_bytes
+        except BlobError as error:
+            return bare(error)
+        if digest in self._unsynced:
+            return no_such_blob(digest)
+        return FileRef(path, 0, size_bytes)
 
     def _size_bytes(self, digest: Digest) -> int | None:
         """Size by a sound footer; None for what is damaged too, so that it is stored again."""

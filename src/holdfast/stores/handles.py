@@ -27,13 +27,12 @@ from holdfast.core.errors import (
     BlobError,
     CorruptError,
     FullError,
-    NotFoundError,
     UnavailableError,
     UnsatisfiableError,
 )
 from holdfast.core.limits import CHUNK_BYTES, KIB
 from holdfast.core.seams import Buffer, Clock, Disk
-from holdfast.core.store import NativeFile, Span, clamp
+from holdfast.core.store import NativeFile, Span, clamp, no_such_blob
 from holdfast.stores.footer import Footer, chunk_count, content_bytes, tail_bytes, unpack
 
 INLINE_CHUNKS_MAX = 1  # verified by one call that may not wait: about 0.2 ms
@@ -217,6 +216,14 @@ class Handles:
         if handle is not None:
             self.release(handle)
             return handle.footer
+        return self.probe(digest, path)
+
+    def probe(self, digest: Digest, path: Path) -> Footer:
+        """Read the footer of the file that has the name now, whatever is open.
+
+        Raises:
+            NotFoundError, CorruptError, UnavailableError: as for `open`.
+        """
         handle = self._load(digest, path)
         self._close([handle])
         return handle.footer
@@ -260,7 +267,7 @@ class Handles:
         try:
             descriptor = self._disk.open(path, READ_FLAGS)
         except FileNotFoundError:
-            raise NotFoundError("no such blob", digest=str(digest)) from None
+            raise no_such_blob(digest) from None
         except OSError as error:
             raise blob_error("opening a blob", error) from error
         try:

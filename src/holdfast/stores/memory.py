@@ -7,11 +7,11 @@ from typing import Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.errors import BlobError, UnsupportedError
 from holdfast.core.many import open_each, put_each
 from holdfast.core.pending import Pending, settled
 from holdfast.core.seams import Buffer
-from holdfast.core.store import NativeFile, Source, Span, Traits, clamp
+from holdfast.core.store import FileRef, NativeFile, Source, Span, Traits, clamp, no_such_blob
 
 TRAITS = Traits(durable=False, native_file=False)
 
@@ -47,12 +47,22 @@ class MemoryStore:
         del wait
         data = self._blobs.get(digest)
         if data is None:
-            raise NotFoundError("no such blob", digest=str(digest))
+            raise no_such_blob(digest)
         return MemorySource(data, clamp(span, len(data)))
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Open blobs one by one."""
         return open_each(self, digests)
+
+    def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
+        """There are no files."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        return [
+            UnsupportedError("blobs in memory lie in no file")
+            if digest in self._blobs
+            else no_such_blob(digest)
+            for digest in digests
+        ]
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Size in bytes of those that exist."""

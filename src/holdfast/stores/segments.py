@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, NotFoundError, TooLargeError
+from holdfast.core.errors import BlobError, TooLargeError
 from holdfast.core.many import bare, name_all, open_one
-from holdfast.core.store import NativeFile, Span, Traits, clamp
+from holdfast.core.store import NativeFile, Span, Traits, clamp, no_such_blob
 from holdfast.log.batch import Needs
 from holdfast.log.staged import StagedBlob
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
-    from holdfast.core.store import Source
+    from holdfast.core.store import FileRef, Source
     from holdfast.log.batch import Batch
     from holdfast.log.index import Location
     from holdfast.log.log import Log
@@ -34,7 +34,7 @@ class SegmentStore:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._index = log.index
-        self.traits = Traits(durable=True, native_file=False, log_id=log.id)
+        self.traits = Traits(durable=True, native_file=False, files=True, log_id=log.id)
 
     def sink(self) -> SegmentSink:
         """Open a way in for one small blob."""
@@ -56,7 +56,7 @@ class SegmentStore:
         """Read and verify the whole record, then give out the span."""
         place = self._index.locate(digest)
         if place is None:
-            raise NotFoundError("no such blob", digest=str(digest))
+            raise no_such_blob(digest)
         offset, size_bytes = clamp(span, place.content_bytes)
         payload = self._log.read(digest, place, wait=wait)
         if payload is None:
@@ -67,6 +67,12 @@ class SegmentStore:
         """Look all of them up at once, then read neighbours together, a window at a time."""
         assert len(digests) <= limits.BATCH_REFS_MAX
         return self._open_many(digests, self._index.locate_all(digests))
+
+    def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
+        """Name the segments, after a look at the header of each record."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        found = self._log.file_refs(self._index.locate_all(digests))
+        return [found.get(digest) or no_such_blob(digest) for digest in digests]
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Look the sizes up in the index."""

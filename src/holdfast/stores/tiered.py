@@ -15,7 +15,7 @@ from holdfast.core.errors import BlobError, NotFoundError
 from holdfast.core.many import open_one
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
-from holdfast.core.store import Sink, Source, Span, Staged, Store, Traits
+from holdfast.core.store import FileRef, Sink, Source, Span, Staged, Store, Traits
 
 
 class TieredStore:
@@ -33,6 +33,7 @@ class TieredStore:
         self._traits = Traits(
             durable=small.traits.durable and large.traits.durable,
             native_file=small.traits.native_file or large.traits.native_file,
+            files=small.traits.files and large.traits.files,
             log_id=small.traits.log_id if large.traits.durable else "",
         )
 
@@ -72,6 +73,15 @@ class TieredStore:
             open_one(self._large, digest) if isinstance(found, NotFoundError) else found
             for digest, found in zip(digests, opened, strict=True)
         )
+
+    def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
+        """Name the files of either store."""
+        found = self._small.file_refs(digests)
+        missing = [at for at, each in enumerate(found) if isinstance(each, NotFoundError)]
+        large = self._large.file_refs([digests[at] for at in missing])
+        for at, each in zip(missing, large, strict=True):
+            found[at] = each
+        return found
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
         """Size in bytes of those that exist in either."""

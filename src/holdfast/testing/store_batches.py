@@ -2,6 +2,7 @@
 
 # ruff: noqa: D102 - the name of a test is its sentence
 
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -9,11 +10,17 @@ import pytest
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, CorruptError, NotFoundError, UnsatisfiableError
+from holdfast.core.errors import (
+    BlobError,
+    CorruptError,
+    NotFoundError,
+    UnsatisfiableError,
+    UnsupportedError,
+)
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.many import get_many, get_range
 from holdfast.core.seams import Buffer
-from holdfast.core.store import Span, Store
+from holdfast.core.store import FileRef, Span, Store
 from holdfast.core.verify import verify, verify_many, verify_steps
 from holdfast.testing.blobs import SIZES, make, put, read, read_all
 from holdfast.testing.sealed import Sealed
@@ -137,7 +144,11 @@ class BatchSuite(Sealed):
     def test_many_calls_take_a_full_batch_and_no_more(self, store: Store) -> None:
         digests = [put(store, b"%d" % number).digest for number in range(5)]
         full = digests * (limits.BATCH_REFS_MAX // 5)
-        for many in (store.open_many, partial(get_many, store), partial(verify_many, store)):
+        everyone: list[Callable[[list[Digest]], Iterable[object]]] = [
+            *(store.open_many, store.file_refs),
+            *(partial(get_many, store), partial(verify_many, store)),
+        ]
+        for many in everyone:
             assert len(list(map(_close, many(full)))) == limits.BATCH_REFS_MAX
             assert list(many([])) == []
             with pytest.raises(AssertionError):
@@ -166,6 +177,33 @@ class BatchSuite(Sealed):
         with ThreadPoolExecutor(4) as pool:
             found = pool.map(lambda _: list(get_many(store, digests)), range(8))
             assert all(each == blobs for each in found)
+
+    # Files.
+
+    def test_file_refs_name_the_bytes_where_the_trait_says_so(self, store: Store) -> None:
+        blobs = [make(size_bytes, seed=10) for size_bytes in SIZES]
+        store.put_many(blobs)
+        wanted = [*blobs[::-1], blobs[0]]
+        named = store.file_refs([Digest.of(data) for data in wanted])
+        for data, found in zip(wanted, named, strict=True):
+            if isinstance(found, UnsupportedError):
+                assert not store.traits.files
+                continue
+            assert isinstance(found, FileRef)
+            assert found.size_bytes == len(data)
+            with found.path.open("rb") as file:
+                file.seek(found.offset)
+                assert file.read(found.size_bytes) == data
+        assert store.traits.files or any(isinstance(each, UnsupportedError) for each in named)
+
+    def test_file_refs_say_in_its_place_what_is_missing(self, store: Store) -> None:
+        digests = [put(store, data).digest for data in (b"a", make(2 * MIB))]
+        missing = Digest.of(b"missing")
+        named = store.file_refs([missing, digests[0], missing, digests[1], missing])
+        assert [isinstance(each, NotFoundError) for each in named] == [True, False] * 2 + [True]
+        store.remove(digests)
+        assert [type(each) for each in store.file_refs(digests)] == [NotFoundError] * 2
+        assert store.file_refs([]) == []
 
     # Ranges.
 
@@ -227,5 +265,5 @@ class BatchSuite(Sealed):
 
 
 def _close(outcome: object) -> None:
-    if not isinstance(outcome, bytes | BlobRef | BlobError):
+    if not isinstance(outcome, bytes | BlobRef | FileRef | BlobError):
         outcome.close()  # type: ignore[attr-defined]  # a Source
