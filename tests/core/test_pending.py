@@ -96,3 +96,16 @@ def _race() -> None:
     assert promise.result(20) == 1
     assert called.wait(20)
     thread.join()
+
+
+def test_callbacks_that_race_with_the_end_are_called_once_each() -> None:
+    for _ in range(100):
+        promise: Promise[int] = Promise()
+        seen: list[object] = []
+        thread = threading.Thread(target=promise.set_result, args=(1,))
+        for number in range(20):
+            promise.add_done_callback(seen.append)
+            if number == 10:
+                thread.start()
+        thread.join()
+        assert seen == [promise] * 20

@@ -7,6 +7,7 @@ to wait on until somebody waits, which matters when thousands a second only ever
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 LOGGER = logging.getLogger("holdfast")
@@ -36,16 +37,18 @@ class Pending(Protocol[T_co]):
 
 
 class Promise(Generic[T]):
-    """A Pending that its maker settles once; the lock guards the callbacks and the event."""
+    """A Pending that its maker settles once.
 
-    __slots__ = ("_callbacks", "_done", "_error", "_event", "_lock", "_result")
+    There is no lock: a callback is called by whoever takes it out of the list, which only one can,
+    either who settles or, when that is over already, who added it.
+    """
+
+    __slots__ = ("_callbacks", "_done", "_error", "_result")
     _result: T
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._done = False
         self._error: BaseException | None = None
-        self._event: threading.Event | None = None
         self._callbacks: list[Callable[[Any], object]] = []
 
     def done(self) -> bool:
@@ -54,23 +57,25 @@ class Promise(Generic[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the result, or raise the error."""
-        self._wait(timeout)
+        if not self._done:
+            self._wait(timeout)
         if self._error is not None:
             raise self._error
         return self._result
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the end; the error, or None when there is a result."""
-        self._wait(timeout)
+        if not self._done:
+            self._wait(timeout)
         return self._error
 
     def add_done_callback(self, call: Callable[[Any], object]) -> None:
         """Call `call(self)` at the end, or now if that was before."""
-        with self._lock:
-            if not self._done:
-                self._callbacks.append(call)
-                return
-        call(self)
+        self._callbacks.append(call)
+        if self._done:
+            with suppress(ValueError):  # who settled has taken it
+                self._callbacks.remove(call)
+                self._call(call)
 
     def set_result(self, result: T) -> None:
         """Settle; only once."""
@@ -85,12 +90,12 @@ class Promise(Generic[T]):
         self._settle()
 
     def _settle(self) -> None:
-        with self._lock:
-            self._done = True
-            event, callbacks = self._event, self._callbacks
-        if event is not None:
-            event.set()
-        for call in callbacks:
+        self._done = True
+        while self._callbacks:
+            try:
+                call = self._callbacks.pop(0)
+            except IndexError:  # who added the last one has taken it back
+                return
             self._call(call)
 
     def _call(self, call: Callable[[Any], object]) -> None:
@@ -101,13 +106,10 @@ class Promise(Generic[T]):
             LOGGER.exception("promise.callback")
 
     def _wait(self, timeout: float | None) -> None:
-        if self._done:
-            return
-        with self._lock:
-            event = self._event = self._event or threading.Event()
-            if self.done():
-                event.set()
-        if not event.wait(timeout):
+        gate = threading.Lock()
+        gate.acquire()
+        self.add_done_callback(lambda _: gate.release())
+        if not gate.acquire(timeout=-1 if timeout is None else max(0, timeout)):
             raise TimeoutError
 
 
