@@ -192,3 +192,8 @@ def classes() -> list[type[BlobError]]:
     for one in BlobError.__subclasses__():
         found += [one, *one.__subclasses__()]
     return found
+
+
+def bare(error: BlobError) -> BlobError:
+    """Make an error a value: without the frames that it met, which keep what they held."""
+    return error.with_traceback(None)

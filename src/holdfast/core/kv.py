@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from holdfast.core.errors import BlobError
 from holdfast.core.pending import Pending
 from holdfast.core.store import Staged
 
@@ -103,6 +104,14 @@ Planner = Callable[[Sequence[Versioned | None]], Plan[Result]]
 for it may run several times and in any thread; a BlobError from it ends the transaction."""
 
 
+class Transaction(NamedTuple, Generic[Result]):
+    """What `KV.transact` is told."""
+
+    reads: Sequence[bytes]
+    planner: Planner[Result]
+    blob: Staged | None = None
+
+
 class KV(Protocol):
     """Ordered bytes to bytes; safe from any thread; blocking.
 
@@ -147,6 +156,16 @@ class KV(Protocol):
         At most `limits.COMPARES_MAX` reads, different ones. `blob` is stored as by `commit`, unless
         the planner raises. The future ends as that of `commit`, with the plan's result.
         UnavailableError also means that others change the keys too fast.
+        """
+
+    def transact_many(
+        self, transactions: Sequence[Transaction[Result]]
+    ) -> Pending[list[Result | BlobError]]:
+        """Do transactions one after the other, each as `transact` does; an error is a value here.
+
+        At most `limits.BATCH_REFS_MAX`, with blobs of `limits.BATCH_BYTES_MAX` together or one
+        larger blob. Where that can be, they are one request and share one sync. An error of the
+        future itself means that nobody knows which of them happened.
         """
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, UnsatisfiableError
+from holdfast.core.errors import BlobError, UnsatisfiableError, bare
 from holdfast.core.seams import Buffer
 from holdfast.core.store import Source, Span, Store
 
@@ -82,11 +82,6 @@ def read_all(source: Source) -> bytes:
     while part := source.read(limits.CHUNK_BYTES):
         parts.append(part)
     return b"".join(parts) if len(parts) != 1 else bytes(parts[0])
-
-
-def bare(error: BlobError) -> BlobError:
-    """Make an error a value: without the frames that it met, which keep what they held."""
-    return error.with_traceback(None)
 
 
 def _get_many(

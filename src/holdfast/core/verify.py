@@ -9,8 +9,7 @@ from typing import Protocol
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest, Hasher
-from holdfast.core.errors import BlobError, CorruptError
-from holdfast.core.many import bare
+from holdfast.core.errors import BlobError, CorruptError, bare
 from holdfast.core.seams import Buffer
 from holdfast.core.store import Source, Store
 

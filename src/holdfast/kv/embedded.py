@@ -6,10 +6,11 @@ commits are serial by construction. It costs no sync of its own: it shares the b
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import CompactedError
+from holdfast.core.errors import BlobError, CompactedError, bare
 from holdfast.core.kv import (
     Change,
     Committed,
@@ -18,6 +19,7 @@ from holdfast.core.kv import (
     Delete,
     Item,
     Put,
+    Transaction,
     Unchanged,
     Versioned,
     Write,
@@ -94,19 +96,27 @@ class EmbeddedKV:
         blob: Staged | None = None,
     ) -> Pending[Result]:
         """Queue a transaction; it is planned by the writer, between others, exactly once."""
-        assert len(reads) <= limits.COMPARES_MAX
         assert blob is None or isinstance(blob, StagedBlob)
+        transaction = Transaction(reads, planner, blob)
+        _check_one(transaction)
+        size_bytes = WRITE_BYTES * len(reads)
+        return self._submit(lambda batch: _transact(batch, transaction), size_bytes, reads, blob)
 
-        def stage(batch: Batch) -> Result:
-            plan = planner([batch.get(key) for key in reads])
-            check((), plan.writes)
-            if blob is not None:
-                blob.stage(batch)
-            if plan.writes:
-                _write(batch, plan.writes)
-            return plan.result
+    def transact_many(
+        self, transactions: Sequence[Transaction[Result]]
+    ) -> Pending[list[Result | BlobError]]:
+        """Queue transactions as one request to the log."""
+        assert len(transactions) <= limits.BATCH_REFS_MAX
+        for each in transactions:
+            _check_one(each)
+        blobs = [each.blob.ref for each in transactions if each.blob is not None]
+        keys = [key for each in transactions for key in each.reads]
+        size_bytes = WRITE_BYTES * len(keys) + sum(ref.size_bytes for ref in blobs)
 
-        return self._submit(stage, WRITE_BYTES * len(reads), reads, blob)
+        def stage(batch: Batch) -> list[Result | BlobError]:
+            return list(map(partial(_outcome, batch), transactions))
+
+        return self._log.submit(stage, size_bytes, Needs(keys, [ref.digest for ref in blobs]))
 
     def _submit(
         self,
@@ -148,6 +158,34 @@ def check(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
         assert 0 < len(write[0]) <= limits.KV_KEY_BYTES_MAX
         assert not isinstance(write, Put) or len(write.value) <= limits.KV_VALUE_BYTES_MAX
     assert len({write[0] for write in writes}) == len(writes)
+
+
+def _check_one(transaction: Transaction[Result]) -> None:
+    """Assert the bounds of a transaction."""
+    assert len(transaction.reads) <= limits.COMPARES_MAX
+    assert transaction.blob is None or isinstance(transaction.blob, StagedBlob)
+
+
+def _transact(batch: Batch, transaction: Transaction[Result]) -> Result:
+    """Plan and write, in the writer's thread.
+
+    Raises:
+        BlobError: the planner refused; nothing was appended.
+    """
+    plan = transaction.planner([batch.get(key) for key in transaction.reads])
+    check((), plan.writes)
+    if isinstance(transaction.blob, StagedBlob):
+        transaction.blob.stage(batch)
+    if plan.writes:
+        _write(batch, plan.writes)
+    return plan.result
+
+
+def _outcome(batch: Batch, transaction: Transaction[Result]) -> Result | BlobError:
+    try:
+        return _transact(batch, transaction)
+    except BlobError as error:
+        return bare(error)
 
 
 def _weight(writes: Sequence[Write]) -> int:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError
+from holdfast.core.errors import BlobError, bare
 from holdfast.core.kv import (
     Add,
     Change,
@@ -17,12 +17,13 @@ from holdfast.core.kv import (
     Planner,
     Put,
     Result,
+    Transaction,
     Unchanged,
     Versioned,
     Write,
     add_counters,
 )
-from holdfast.core.pending import Pending, Promise
+from holdfast.core.pending import Pending, Promise, settled
 from holdfast.core.store import Staged
 
 
@@ -96,6 +97,19 @@ class MemoryKV:
         else:
             done.set_result(plan.result)
         return done
+
+    def transact_many(
+        self, transactions: Sequence[Transaction[Result]]
+    ) -> Pending[list[Result | BlobError]]:
+        """Do them one by one."""
+        assert len(transactions) <= limits.BATCH_REFS_MAX
+        outcomes: list[Result | BlobError] = []
+        for each in transactions:
+            done = self.transact(each.reads, each.planner, blob=each.blob)
+            error = done.exception()
+            assert error is None or isinstance(error, BlobError)
+            outcomes.append(done.result() if error is None else bare(error))
+        return settled(outcomes)
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:
         """Yield the changes under `prefix` since `from_revision`, in order, each once."""

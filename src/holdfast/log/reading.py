@@ -9,8 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, CorruptError, UnavailableError
-from holdfast.core.many import bare
+from holdfast.core.errors import BlobError, CorruptError, UnavailableError, bare
 from holdfast.core.store import FileRef
 from holdfast.log.record import HEADER_BYTES, Kind, checksum, unpack, unpack_trusted
 

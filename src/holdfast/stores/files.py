@@ -26,9 +26,9 @@ import xxhash
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, CorruptError, NotFoundError
+from holdfast.core.errors import BlobError, CorruptError, NotFoundError, bare
 from holdfast.core.limits import CHUNK_BYTES, MIB
-from holdfast.core.many import bare, open_each, put_each
+from holdfast.core.many import open_each, put_each
 from holdfast.core.pending import Pending, Promise
 from holdfast.core.seams import Buffer, Clock, Disk, Entropy
 from holdfast.core.store import FileRef, Source, Span, Traits, no_such_blob

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, TooLargeError
-from holdfast.core.many import bare, name_all, open_one
+from holdfast.core.errors import BlobError, TooLargeError, bare
+from holdfast.core.many import name_all, open_one
 from holdfast.core.store import NativeFile, Span, Traits, clamp, no_such_blob
 from holdfast.log.batch import Needs
 from holdfast.log.staged import StagedBlob

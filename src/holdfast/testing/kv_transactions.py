@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.core import limits
 from holdfast.core.errors import PreconditionError
-from holdfast.core.kv import KV, Add, Delete, Plan, Put, Versioned, Write, add_counters
+from holdfast.core.kv import KV, Add, Delete, Plan, Put, Transaction, Versioned, Write, add_counters
 from holdfast.testing.kv_steps import commit, everything, history
 from holdfast.testing.sealed import Sealed
 
@@ -101,6 +101,40 @@ class TransactionSuite(Sealed):
         with pytest.raises(AssertionError):
             kv.transact(keys, _increment)
         assert kv.transact(keys[:-1], _increment).result() == 1
+
+    # Many.
+
+    def test_many_transactions_happen_in_their_order(self, kv: KV) -> None:
+        transactions = [Transaction([b"n"], _increment) for _ in range(100)]
+        assert kv.transact_many(transactions).result() == list(range(1, 101))
+        assert kv.get(b"n") == Versioned(b"100", 100)
+        assert kv.transact_many(list[Transaction[int]]()).result() == []
+        assert kv.revision() == 100
+
+    def test_one_of_many_that_is_refused_leaves_the_others_alone(self, kv: KV) -> None:
+        def refuse(_: Found) -> Plan[int]:
+            raise PreconditionError("not now")
+
+        transactions = [Transaction([b"n"], each) for each in (_increment, refuse) * 3]
+        outcomes = kv.transact_many(transactions).result()
+        assert outcomes[::2] == [1, 2, 3]
+        assert [type(each) for each in outcomes[1::2]] == [PreconditionError] * 3
+        assert kv.get(b"n") == Versioned(b"3", 3)
+
+    def test_many_transactions_take_a_full_batch_and_no_more(self, kv: KV) -> None:
+        full = [Transaction([b"n"], _increment)] * limits.BATCH_REFS_MAX
+        with pytest.raises(AssertionError):
+            kv.transact_many([*full, full[0]])
+        assert kv.transact_many(full).result()[-1] == limits.BATCH_REFS_MAX
+
+    def test_threads_do_many_transactions_at_once(self, kv: KV) -> None:
+        def run(thread: int) -> None:
+            keys = [b"n", b"%d" % thread]
+            kv.transact_many([Transaction(keys, _increment)] * 20).result()
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(run, range(8)))
+        assert kv.get(b"n") == Versioned(b"160", 160)
 
 
 def _increment(found: Found) -> Plan[int]:
