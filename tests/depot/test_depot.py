@@ -121,7 +121,7 @@ def test_an_input_that_fails_half_way_leaves_nothing(depot: Depot, size_bytes: i
 
 
 def test_a_missing_path_is_the_callers_error(depot: Depot, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InvalidError, match="readable file"):
         depot.put("k", tmp_path / "missing")
     assert depot.list().entries == []
 

@@ -2,6 +2,10 @@
 
 `holdfast.open` returns one or the other, and a program cannot tell which. All verbs block and are
 safe from any thread.
+
+Verbs that end in `_many` take any number of things and give an outcome for each, in their order. An
+error of one is a value in its place and stops nothing; only wrong programs raise. Those that read
+give an iterator and hold little at a time; those that write begin at once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +35,15 @@ class Description(NamedTuple):
 
 
 NO_DESCRIPTION = Description()
+
+
+class Item(NamedTuple):
+    """One of many things to store; `(key, data)` will do."""
+
+    key: str
+    data: Data
+    about: Description = NO_DESCRIPTION
+    when: Conditions = NO_CONDITIONS
 
 
 def matches(etag: str) -> Conditions:

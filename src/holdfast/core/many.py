@@ -1,16 +1,37 @@
 """Calls for many blobs, on any store.
 
 `put_each` and `open_each` are for stores that have no better way than one after the other. The
-rest is built on the contract: whole blobs as bytes, and exact parts of them.
+rest is built on the contract: whole blobs as bytes, and exact parts of them. In all of them an
+error of one blob is a value, and stops nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import ParamSpec, TypeVar
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, UnsatisfiableError, bare
 from holdfast.core.seams import Buffer
 from holdfast.core.store import Source, Span, Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def outcome(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | BlobError:
+    """Call, and make an error a value."""
+    try:
+        return call(*args, **kwargs)
+    except BlobError as error:
+        return bare(error)
+
+
+def paged(things: Iterable[T]) -> Iterator[list[T]]:
+    """Cut anything into lists of at most `limits.BATCH_REFS_MAX`."""
+    iterator = iter(things)
+    while page := list(islice(iterator, limits.BATCH_REFS_MAX)):
+        yield page
 
 
 def name_all(payloads: Sequence[Buffer]) -> list[tuple[BlobRef, bytes]]:
@@ -23,7 +44,7 @@ def name_all(payloads: Sequence[Buffer]) -> list[tuple[BlobRef, bytes]]:
 def put_each(store: Store, payloads: Sequence[Buffer]) -> list[BlobRef | BlobError]:
     """Do what `Store.put_many` does, with a sink for each blob."""
     named = name_all(payloads)
-    outcomes = {ref: _put(store, ref, payload) for ref, payload in dict(named).items()}
+    outcomes = {ref: outcome(_put, store, ref, payload) for ref, payload in dict(named).items()}
     return [outcomes[ref] for ref, _ in named]
 
 
@@ -35,12 +56,17 @@ def open_each(store: Store, digests: Sequence[Digest]) -> Iterator[Source | Blob
 
 def open_one(store: Store, digest: Digest) -> Source | BlobError:
     """Open a blob, waiting for the disk; an error is a value here."""
-    try:
-        source = store.open(digest)
-    except BlobError as error:
-        return bare(error)
+    source = outcome(store.open, digest)
     assert source is not None
     return source
+
+
+def drain(opened: Source | BlobError) -> bytes | BlobError:
+    """Read an open blob into memory and close it; an error is a value here."""
+    if isinstance(opened, BlobError):
+        return opened
+    with opened:
+        return outcome(read_all, opened)
 
 
 def get_many(store: Store, digests: Sequence[Digest]) -> Iterator[bytes | BlobError]:
@@ -96,7 +122,7 @@ def _get_many(
         if found is not None:
             room_bytes += _weight(found)
         else:
-            found = _read(open_one(store, digest) if digest in seen else next(opened))
+            found = drain(open_one(store, digest) if digest in seen else next(opened))
             seen.add(digest)
         if at < last[digest] and _weight(found) <= room_bytes:
             kept[digest] = found
@@ -108,24 +134,11 @@ def _weight(found: bytes | BlobError) -> int:
     return len(found) if isinstance(found, bytes) else 0
 
 
-def _read(opened: Source | BlobError) -> bytes | BlobError:
-    if isinstance(opened, BlobError):
-        return opened
-    try:
-        with opened:
-            return read_all(opened)
-    except BlobError as error:
-        return bare(error)
-
-
-def _put(store: Store, ref: BlobRef, payload: bytes) -> BlobRef | BlobError:
-    try:
-        with store.sink() as sink:
-            for chunk in cut(payload):
-                sink.write(chunk)
-            sink.commit(ref).result()
-    except BlobError as error:
-        return bare(error)
+def _put(store: Store, ref: BlobRef, payload: bytes) -> BlobRef:
+    with store.sink() as sink:
+        for chunk in cut(payload):
+            sink.write(chunk)
+        sink.commit(ref).result()
     return ref
 
 

@@ -7,22 +7,27 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.entry import HashPage
-from holdfast.core.errors import NotFoundError
-from holdfast.core.kv import Committed, Conflict, Delete, Plan, Put, Versioned, prefix_end
+from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.kv import Delete, Plan, Put, Transaction, Versioned, prefix_end
+from holdfast.core.many import drain, outcome, paged
+from holdfast.core.store import no_such_blob
 from holdfast.depot import catalog, media
+from holdfast.depot.convoy import Convoy
 from holdfast.depot.engine import as_file, chunks, feed, missing, open_blob
 from holdfast.depot.ingest import Arrival, Upload, check_size
 from holdfast.depot.listing import check_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from holdfast.core.bucket import Data
     from holdfast.core.digest import BlobRef
+    from holdfast.core.kv import Item as KVItem
     from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span, Staged
     from holdfast.depot.catalog import Held
-    from holdfast.depot.engine import Engine
+    from holdfast.depot.convoy import Convoy
+from holdfast.depot.engine import Engine
 
 HASH_SCAN = 512
 
@@ -51,7 +56,7 @@ class ContentDepot:
         kind = media.check(content_type) if content_type else None
         bound = self._engine.limits.content_max_bytes
         check_size(size_bytes, bound)
-        return Upload(self._engine.ingest, Arrival("", kind, digest, bound), self._keep)
+        return Upload(self._engine.ingest, Arrival("", kind, digest, bound), self._keeping)
 
     def put(self, data: Data, *, digest: Digest | None = None) -> Digest:
         """Store `data` and hold it."""
@@ -78,11 +83,15 @@ class ContentDepot:
         Raises:
             NotFoundError: nothing holds it.
         """
-        start = catalog.holds(digest)
-        found = self._engine.kv.scan(start, prefix_end(start), limit=1)
+        found = self._holders(digest)
         if not found:
-            raise NotFoundError("no such blob", digest=str(digest))
+            raise no_such_blob(digest)
         return catalog.decode_held(found[0].value)
+
+    def _holders(self, digest: Digest) -> Sequence[KVItem]:
+        """The first holder of a blob, if there is one."""
+        start = catalog.holds(digest)
+        return self._engine.kv.scan(start, prefix_end(start), limit=1)
 
     def source(self, digest: Digest, span: Span | None = None) -> Source:
         """Open a blob that anything holds."""
@@ -118,15 +127,61 @@ class ContentDepot:
         """Let go, and wait until that is durable."""
         self.release(digest).result()
 
-    def release(self, digest: Digest) -> Pending[Committed | Conflict]:
+    def put_many(self, blobs: Iterable[Data]) -> Sequence[Digest | BlobError]:
+        """Store and hold blobs, as many as a batch takes with one sync."""
+        convoy: Convoy[Kept] = Convoy(self._engine.kv)
+        for data in blobs:
+            try:
+                with self.upload(None) as upload:
+                    feed(upload, data)
+                    convoy.add_upload(upload.ready())
+            except BlobError as error:
+                convoy.refuse(error)
+        kept = convoy.arrive()
+        return [each if isinstance(each, BlobError) else each.ref.digest for each in kept]
+
+    def get_many(self, digests: Iterable[Digest]) -> Iterator[bytes | BlobError]:
+        """Read blobs into memory, one at a time."""
+        return map(drain, self.source_many(digests))
+
+    def source_many(self, digests: Iterable[Digest]) -> Iterator[Source | BlobError]:
+        """Open blobs that anything holds, a page at a time; whoever gets a Source closes it."""
+        for page in paged(digests):
+            refused = {
+                digest: error
+                for digest in dict.fromkeys(page)
+                if isinstance(error := outcome(self.held, digest), BlobError)
+            }
+            opened = self._engine.store.open_many([one for one in page if one not in refused])
+            for digest in page:
+                found = refused[digest] if digest in refused else next(opened)
+                is_lost = isinstance(found, NotFoundError) and digest not in refused
+                yield missing(digest) if is_lost else found
+
+    def stat_many(self, digests: Iterable[Digest]) -> Iterator[int | BlobError]:
+        """Sizes in bytes."""
+        return (outcome(self.stat, digest) for digest in digests)
+
+    def delete_many(self, digests: Iterable[Digest]) -> Sequence[bool | BlobError]:
+        """Let go of blobs, as many as a batch takes with one sync; False where nothing was held."""
+        convoy: Convoy[bool] = Convoy(self._engine.kv)
+        for digest in digests:
+            convoy.add(_releasing(digest))
+        return convoy.arrive()
+
+    def missing(self, digests: Iterable[Digest]) -> Sequence[Digest]:
+        """Find those that nothing holds."""
+        return [digest for digest in dict.fromkeys(digests) if not self._holders(digest)]
+
+    def release(self, digest: Digest) -> Pending[bool]:
         """Begin to let go."""
-        return self._engine.kv.commit([], [Delete(catalog.held_by_content(digest))])
+        return self._engine.kv.transact(*_releasing(digest)[:2])
 
     def holds(self, digest: Digest) -> bool:
         """Whether the content face itself holds the blob, so that a PUT has nothing to do."""
         return self._engine.kv.get(catalog.held_by_content(digest)) is not None
 
-    def _keep(self, ref: BlobRef, content_type: str, blob: Staged | None) -> Pending[Kept]:
+    def _keeping(self, ref: BlobRef, content_type: str, blob: Staged | None) -> Transaction[Kept]:
         held = catalog.Held(ref.size_bytes, content_type, self._engine.names.clock.now_us())
         key = catalog.held_by_content(ref.digest)
 
@@ -135,4 +190,15 @@ class ContentDepot:
                 return Plan((), Kept(ref, is_new=False))
             return Plan((Put(key, catalog.encode_held(held)),), Kept(ref, is_new=True))
 
-        return self._engine.kv.transact((key,), planner, blob=blob)
+        return Transaction((key,), planner, blob)
+
+
+def _releasing(digest: Digest) -> Transaction[bool]:
+    """Let go of a blob; False when the content face did not hold it."""
+    key = catalog.held_by_content(digest)
+
+    def planner(values: Sequence[Versioned | None]) -> Plan[bool]:
+        is_held = values[0] is not None
+        return Plan((Delete(key),) if is_held else (), is_held)
+
+    return Transaction((key,), planner)

@@ -9,21 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from holdfast.core import limits
-from holdfast.core.bucket import NO_DESCRIPTION, Description
-from holdfast.core.errors import NotFoundError
+from holdfast.core.bucket import NO_DESCRIPTION, Description, Item
+from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.many import drain, outcome, paged
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.depot import catalog, media
 from holdfast.depot.content import ContentDepot
+from holdfast.depot.convoy import Convoy
 from holdfast.depot.engine import Engine, as_file, chunks, feed, missing, open_blob
 from holdfast.depot.ingest import Arrival, Upload, check_size
 from holdfast.depot.listing import Query
 from holdfast.depot.names import Place, Placed, Wish, check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from holdfast.core.bucket import Data
     from holdfast.core.entry import Entry, Page, Stats
+    from holdfast.core.kv import Transaction
     from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span
 
@@ -97,7 +100,7 @@ class Depot:
         return Upload(
             self.engine.ingest,
             arrival,
-            lambda ref, kind, blob: names.assign(place, Wish(ref, kind, metadata), when, blob),
+            lambda ref, kind, blob: names.assigning(place, Wish(ref, kind, metadata), when, blob),
         )
 
     def put(
@@ -172,8 +175,7 @@ class Depot:
 
     def remove(self, key: str, when: Conditions = NO_CONDITIONS) -> Pending[bool]:
         """Begin to remove a name."""
-        catalog.check_key(key)
-        return self.engine.names.remove(Place(self._name, key), when)
+        return self.engine.kv.transact(*self._removing(key, when)[:2])
 
     def copy(
         self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
@@ -198,6 +200,57 @@ class Depot:
         catalog.check_key(target.key)
         return self.engine.names.copy(Place(self._name, key), target, when, move=move)
 
+    def put_many(self, items: Iterable[Item | tuple[str, Data]]) -> Sequence[Entry | BlobError]:
+        """Store many things: blobs and entries of as many as a batch takes with one sync."""
+        convoy: Convoy[Placed] = Convoy(self.engine.kv)
+        for item in items:
+            key, data, about, when = Item(*item)
+            try:
+                with self.upload(key, about, when) as upload:
+                    feed(upload, data)
+                    convoy.add_upload(upload.ready())
+            except BlobError as error:
+                convoy.refuse(error)
+        return [each if isinstance(each, BlobError) else each.entry for each in convoy.arrive()]
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes | BlobError]:
+        """Read blobs into memory, one at a time."""
+        return (
+            drain(each if isinstance(each, BlobError) else each[1])
+            for each in self.source_many(keys)
+        )
+
+    def head_many(self, keys: Iterable[str]) -> Iterator[Entry | BlobError]:
+        """Describe entries."""
+        return (outcome(self.head, key) for key in keys)
+
+    def source_many(self, keys: Iterable[str]) -> Iterator[tuple[Entry, Source] | BlobError]:
+        """Open what names point to, a page at a time; whoever gets a Source closes it."""
+        for page in paged(keys):
+            entries = list(self.head_many(page))
+            opened = self.engine.store.open_many(
+                [each.digest for each in entries if not isinstance(each, BlobError)]
+            )
+            for key, entry in zip(page, entries, strict=True):
+                if isinstance(entry, BlobError):
+                    yield entry
+                    continue
+                found = next(opened)
+                if isinstance(found, NotFoundError):
+                    yield outcome(self.source, key)  # replaced at this very moment, or missing
+                else:
+                    yield found if isinstance(found, BlobError) else (entry, found)
+
+    def delete_many(self, keys: Iterable[str]) -> Sequence[bool | BlobError]:
+        """Remove names, as many as a batch takes with one sync."""
+        convoy: Convoy[bool] = Convoy(self.engine.kv)
+        for key in keys:
+            try:
+                convoy.add(self._removing(key))
+            except BlobError as error:
+                convoy.refuse(error)
+        return convoy.arrive()
+
     def stats(self) -> Stats:
         """How much is stored, over all buckets."""
         return self.engine.names.stats()
@@ -206,6 +259,10 @@ class Depot:
         """Finish what was committed and close the store under all views of it."""
         self.engine.ingest.close()
         self.engine.close()
+
+    def _removing(self, key: str, when: Conditions = NO_CONDITIONS) -> Transaction[bool]:
+        catalog.check_key(key)
+        return self.engine.names.removing(Place(self._name, key), when)
 
     def __enter__(self) -> Self:
         return self

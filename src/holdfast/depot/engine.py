@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar, cast
 
 from holdfast.core import limits
-from holdfast.core.errors import CorruptError
+from holdfast.core.errors import CorruptError, InvalidError
 from holdfast.depot.ingest import Ingest, Upload
 from holdfast.depot.names import Names
 from holdfast.depot.reader import Reader
@@ -55,13 +55,21 @@ def feed(upload: Upload[Result], data: Data) -> None:
         for at in range(0, len(view), limits.CHUNK_BYTES):
             upload.write(view[at : at + limits.CHUNK_BYTES])
     elif isinstance(data, Path):
-        with data.open("rb", buffering=0) as file:
-            _feed_file(upload, cast("BinaryIO", file))
+        with _open(data) as file:
+            _feed_file(upload, file)
     elif hasattr(data, "read"):
         _feed_file(upload, cast("BinaryIO", data))
     else:
         for chunk in data:
             upload.write(chunk.cast("B") if isinstance(chunk, memoryview) else chunk)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return cast("BinaryIO", path.open("rb", buffering=0))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidError("data", str(path), f"a readable file ({reason})") from error
 
 
 def _feed_file(upload: Upload[Result], file: BinaryIO) -> None:

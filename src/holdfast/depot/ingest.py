@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.core.digest import Digest
+    from holdfast.core.kv import KV, Transaction
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
     from holdfast.core.store import Sink, Staged, Store
@@ -31,9 +32,10 @@ Placed = TypeVar("Placed")
 class Ingest:
     """What uploads share: the store, the log that names will be in, and the hashing threads."""
 
-    def __init__(self, store: Store, log_id: str) -> None:
+    def __init__(self, store: Store, kv: KV) -> None:
         self.store = store
-        self._shares_log = store.traits.log_id == log_id != ""
+        self._shares_log = store.traits.log_id == kv.log_id != ""
+        self.kv = kv
         self.pool = ThreadPoolExecutor(HASHERS, thread_name_prefix="holdfast-hash")
 
     def hash(self, hasher: Hasher, chunk: Buffer) -> Future[None]:
@@ -84,11 +86,11 @@ class Upload(Generic[Placed]):
         self,
         ingest: Ingest,
         arrival: Arrival,
-        place: Callable[[BlobRef, str, Staged | None], Pending[Placed]],
+        placing: Callable[[BlobRef, str, Staged | None], Transaction[Placed]],
     ) -> None:
         self._ingest = ingest
         self._arrival = arrival
-        self._place = place
+        self._placing = placing
         self._sink = ingest.store.sink()
         self._hasher = Hasher()
         self._head = b""
@@ -126,8 +128,8 @@ class Upload(Generic[Placed]):
         finally:
             hashing.result()
 
-    def finish(self) -> Pending[Placed]:
-        """Check, store and name what was written; the future ends when all of it is durable.
+    def ready(self) -> Transaction[Placed]:
+        """Check what was written; the blob is named, and is there, when the transaction ends.
 
         Raises:
             DigestMismatchError: not the promised bytes.
@@ -137,7 +139,16 @@ class Upload(Generic[Placed]):
         if self._arrival.digest is not None and self._arrival.digest != ref.digest:
             raise DigestMismatchError(str(self._arrival.digest), str(ref.digest))
         content_type = media.choose(self._arrival.content_type, self._head, self._arrival.key)
-        return self._place(ref, content_type, self._ingest.stage(self._sink, ref))
+        return self._placing(ref, content_type, self._ingest.stage(self._sink, ref))
+
+    def finish(self) -> Pending[Placed]:
+        """Check, store and name what was written; the future ends when all of it is durable.
+
+        Raises:
+            DigestMismatchError, FullError, UnavailableError: as `ready` does.
+        """
+        reads, planner, blob = self.ready()
+        return self._ingest.kv.transact(reads, planner, blob=blob)
 
     def close(self) -> None:
         """Discard unless finished; a second call does nothing."""

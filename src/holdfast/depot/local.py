@@ -46,5 +46,5 @@ def open_depot(
         log.close()
 
     kv = EmbeddedKV(log)
-    names, ingest = Names(kv, clock), Ingest(store, kv.log_id)
+    names, ingest = Names(kv, clock), Ingest(store, kv)
     return Depot(Engine(store, kv, names, ingest, bounds, log.facts, log.damages, close))

@@ -12,7 +12,7 @@ from holdfast.core.errors import (
     NotFoundError,
     PreconditionError,
 )
-from holdfast.core.kv import Add, Plan, Versioned, Write, counters, prefix_end
+from holdfast.core.kv import Add, Plan, Transaction, Versioned, Write, counters, prefix_end
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions, Outcome, Validators, evaluate
 from holdfast.depot import catalog
 from holdfast.depot.listing import Listing, Query, check_limit
@@ -74,12 +74,12 @@ class Names:
             raise no_such_key(place)
         return entry
 
-    def assign(
+    def assigning(
         self, place: Place, wish: Wish, when: Conditions, blob: Staged | None = None
-    ) -> Pending[Placed]:
+    ) -> Transaction[Placed]:
         """Point a name to a blob that is stored, or to `blob`, which is stored with it.
 
-        The future carries PreconditionError when `when` does not hold.
+        The outcome is PreconditionError when `when` does not hold.
         """
 
         def planner(values: Values) -> Plan[Placed]:
@@ -88,12 +88,12 @@ class Names:
             entry = self._entry(place, wish, old)
             return Plan(catalog.replacing(old, entry), Placed(entry, old is None))
 
-        return self._kv.transact((_key(place),), planner, blob=blob)
+        return Transaction((_key(place),), planner, blob)
 
-    def remove(self, place: Place, when: Conditions) -> Pending[bool]:
+    def removing(self, place: Place, when: Conditions = NO_CONDITIONS) -> Transaction[bool]:
         """Remove a name; False when it was not there.
 
-        The future carries PreconditionError when `when` does not hold.
+        The outcome is PreconditionError when `when` does not hold.
         """
 
         def planner(values: Values) -> Plan[bool]:
@@ -101,7 +101,7 @@ class Names:
             check(when, old)
             return Plan([] if old is None else catalog.removing(old), old is not None)
 
-        return self._kv.transact((_key(place),), planner)
+        return Transaction((_key(place),), planner)
 
     def copy(
         self, source: Place, target: Place, when: Conditions, *, move: bool
