@@ -10,7 +10,7 @@
 """
 
 from holdfast.config import open_bucket as open  # noqa: A004 - `holdfast.open` is the point
-from holdfast.core.bucket import CREATE_ONLY, Bucket, Content, Description, matches
+from holdfast.core.bucket import CREATE_ONLY, Bucket, Content, Description, Item, matches
 from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry, HashPage, Page, Stats
 from holdfast.core.preconditions import Conditions
@@ -25,6 +25,7 @@ __all__ = [
     "Digest",
     "Entry",
     "HashPage",
+    "Item",
     "Page",
     "Span",
     "Stats",

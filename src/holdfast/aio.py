@@ -17,14 +17,15 @@ cost a thousand small objects and their commits still share one sync of the disk
 
 import asyncio
 import io
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import BinaryIO, ParamSpec, Self, TypeVar
 
-from holdfast.core.bucket import NO_DESCRIPTION, Bucket, Content, Data, Description
+from holdfast.core.bucket import NO_DESCRIPTION, Bucket, Content, Data, Description, Item
 from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.errors import BlobError
 from holdfast.core.limits import CHUNK_BYTES, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.seams import Buffer
@@ -32,11 +33,13 @@ from holdfast.core.store import Span
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Name = TypeVar("Name")
 
 AsyncData = Data | AsyncIterable[Buffer]
 """What can be stored: all that Data is, or chunks that come asynchronously."""
 
 THREADS = 32
+TAKEN_MAX = 100  # outcomes of a `_many` verb that one turn of a thread brings
 
 
 class Workers:
@@ -49,6 +52,15 @@ class Workers:
         """Call `verb` in a thread. A cancelled wait leaves it to finish there."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, partial(verb, *args, **kwargs))
+
+    async def iterate(
+        self, verb: Callable[[Iterable[Name]], Iterator[T]], names: Iterable[Name]
+    ) -> AsyncIterator[T]:
+        """Yield what a blocking verb yields; a thread brings some at a time."""
+        found = verb(names)
+        while some := await self.run(_some, found):
+            for each in some:
+                yield each
 
     def close(self) -> None:
         """Let the threads end, after what they still do."""
@@ -175,6 +187,25 @@ class AsyncBucket:
         """Rename in one commit."""
         return await self._workers.run(self._bucket.move, key, to, to_bucket=to_bucket, when=when)
 
+    async def put_many(
+        self, items: Iterable[Item | tuple[str, AsyncData]]
+    ) -> Sequence[Entry | BlobError]:
+        """Store many things, small ones together; see Bucket.put_many."""
+        ready = [_ready(item) for item in items]
+        return await self._workers.run(self._bucket.put_many, ready)
+
+    def get_many(self, keys: Iterable[str]) -> AsyncIterator[bytes | BlobError]:
+        """Read blobs into memory, a few at a time."""
+        return self._workers.iterate(self._bucket.get_many, keys)
+
+    def head_many(self, keys: Iterable[str]) -> AsyncIterator[Entry | BlobError]:
+        """Describe entries."""
+        return self._workers.iterate(self._bucket.head_many, keys)
+
+    async def delete_many(self, keys: Iterable[str]) -> Sequence[bool | BlobError]:
+        """Remove names together."""
+        return await self._workers.run(self._bucket.delete_many, keys)
+
     async def stats(self) -> Stats:
         """Ask how much is stored, over all buckets."""
         return await self._workers.run(self._bucket.stats)
@@ -221,6 +252,45 @@ class AsyncContent:
     async def delete(self, digest: Digest) -> None:
         """Let go."""
         await self._workers.run(self._content.delete, digest)
+
+    async def put_many(self, blobs: Iterable[AsyncData]) -> Sequence[Digest | BlobError]:
+        """Store and keep blobs, small ones together."""
+        return await self._workers.run(self._content.put_many, [_blocking(one) for one in blobs])
+
+    def get_many(self, digests: Iterable[Digest]) -> AsyncIterator[bytes | BlobError]:
+        """Read blobs into memory, a few at a time."""
+        return self._workers.iterate(self._content.get_many, digests)
+
+    def stat_many(self, digests: Iterable[Digest]) -> AsyncIterator[int | BlobError]:
+        """Sizes in bytes."""
+        return self._workers.iterate(self._content.stat_many, digests)
+
+    async def delete_many(self, digests: Iterable[Digest]) -> Sequence[bool | BlobError]:
+        """Let go of blobs together."""
+        return await self._workers.run(self._content.delete_many, digests)
+
+    async def missing(self, digests: Iterable[Digest]) -> Sequence[Digest]:
+        """Find those that nothing holds."""
+        return await self._workers.run(self._content.missing, digests)
+
+
+def _some(found: Iterator[T]) -> list[T]:
+    """Take a few, with few bytes together."""
+    taken: list[T] = []
+    size_bytes = 0
+    for each in found:
+        taken.append(each)
+        size_bytes += len(each) if isinstance(each, bytes) else 0
+        if len(taken) == TAKEN_MAX or size_bytes >= CHUNK_BYTES:
+            break
+    return taken
+
+
+def _ready(item: Item | tuple[str, AsyncData]) -> Item:
+    if isinstance(item, Item):
+        return item._replace(data=_blocking(item.data))
+    key, data = item
+    return Item(key, _blocking(data))
 
 
 def _blocking(data: AsyncData) -> Data:

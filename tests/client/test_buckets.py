@@ -3,12 +3,7 @@
 import asyncio
 import hashlib
 import io
-import itertools
 import os
-import re
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,10 +11,10 @@ from typing import Any
 
 import pytest
 from awaited import Awaited, Loop
+from ways import LIMIT
 
 from holdfast.aio import AsyncBucket
 from holdfast.client import AsyncClient, Client, ClientOptions
-from holdfast.config import open_bucket
 from holdfast.core.bucket import CREATE_ONLY, Description, matches
 from holdfast.core.digest import Digest
 from holdfast.core.errors import (
@@ -38,49 +33,6 @@ KEYS = [
     *("plain", "a/b", "../x", "/lead", "a//b", "trail/", "x/metadata", "a/./b", ".", ".."),
     *("ü 100%?#&", "u\u0308", "a+b;c=d,e", "sha256:x", "k" * 1024, "\U0001f4f7/'\"<>\\"),
 ]
-LIMIT = 30_000_000  # of the server
-WAYS = ["depot", "awaited depot", "client", "awaited client"]
-names = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of its own process, on a free port."""
-    folder = tmp_path_factory.mktemp("served")
-    command = [sys.executable, "-m", "holdfast", "serve", "--data", str(folder), "--port", "0"]
-    limit = str(LIMIT)
-    limits = {"HOLDFAST_MAX_BODY_BYTES": limit, "HOLDFAST_CONTENT_MAX_BODY_BYTES": limit}
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | limits)
-    assert server.stdout is not None
-    ready = re.search(r"http://\S+", server.stdout.readline())
-    assert ready is not None
-    yield ready[0]
-    server.terminate()
-    assert server.wait(30) in {0, -signal.SIGTERM}
-    server.stdout.close()
-
-
-@pytest.fixture(scope="session")
-def depot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with open_bucket(tmp_path_factory.mktemp("depot")) as depot:
-        yield depot
-
-
-@pytest.fixture(params=WAYS)
-def bucket(request: pytest.FixtureRequest, loop: Loop) -> Iterator[Any]:
-    """An empty bucket."""
-    name = f"bucket-{next(names)}"
-    if "depot" in request.param:
-        inner = request.getfixturevalue("depot")
-        view = Awaited(AsyncBucket(inner, threads=2), loop) if "await" in request.param else inner
-        yield view.bucket(name)
-        return
-    server = request.getfixturevalue("url")
-    client: Any = Client(server)
-    if "await" in request.param:
-        client = Awaited(AsyncClient(server), loop)
-    with client:
-        yield client.bucket(name)
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)

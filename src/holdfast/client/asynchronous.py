@@ -3,7 +3,7 @@
 Works on asyncio and trio. Hashing of large bodies, files and plain iterators run in threads.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Self, TypeVar, cast
 
@@ -11,20 +11,25 @@ import anyio
 import httpx
 
 from holdfast import wire
-from holdfast.client import calls, transport
+from holdfast.client import calls, many, transport
+from holdfast.client.asyncbatches import answers, retrieve, together
 from holdfast.client.asyncfiles import AsyncChunks, AsyncRangeFile
 from holdfast.client.asyncupload import AsyncData, AsyncUpload, uploading
 from holdfast.client.blocking import ASK_FIRST_BYTES_MIN, agreed
-from holdfast.client.calls import Answer, Call, Head
+from holdfast.client.calls import Answer, Call
 from holdfast.client.cursor import Cursor
 from holdfast.client.exchange import Exchange, Lost, Pause, exchange
+from holdfast.client.many import HASHES, as_deleted, as_entry, as_size, check_key
 from holdfast.client.options import ClientOptions
-from holdfast.core.bucket import NO_DESCRIPTION, Description
+from holdfast.core.bucket import NO_DESCRIPTION, Description, Item
 from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.errors import BlobError
 from holdfast.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
+from holdfast.core.many import outcome, paged
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
+from holdfast.wire import Found
 
 T = TypeVar("T")
 
@@ -53,7 +58,7 @@ class AsyncLink:
         async with self._gate:
             return await _drive(steps, lambda: self._attempt(call, upload))
 
-    async def stream(self, call: Call[Head]) -> tuple[Head, AsyncChunks]:
+    async def stream(self, call: Call[T]) -> tuple[T, AsyncChunks]:
         """Carry a call out whose body the caller reads, and closes."""
         opened: list[httpx.Response] = []
         head = await _drive(
@@ -211,6 +216,36 @@ class AsyncClient:
         source, target = (self._name, key), (to_bucket or self._name, to)
         return await self._link.call(calls.transfer(wire.MOVE_FROM, source, target, when))
 
+    async def put_many(
+        self, items: Iterable[Item | tuple[str, AsyncData]]
+    ) -> Sequence[Entry | BlobError]:
+        """Store many things, several at once; see Bucket.put_many."""
+
+        async def put(item: Item | tuple[str, AsyncData]) -> Entry:
+            if isinstance(item, Item):
+                return await self.put(item.key, item.data, about=item.about, when=item.when)
+            return await self.put(*item)
+
+        return await together(put, items)
+
+    def get_many(self, keys: Iterable[str]) -> AsyncIterator[bytes | BlobError]:
+        """Read blobs into memory, one at a time, many with each request."""
+        names = (outcome(check_key, key) for key in keys)
+        return retrieve(self._link, wire.bucket_path(self._name), names)
+
+    async def head_many(self, keys: Iterable[str]) -> AsyncIterator[Entry | BlobError]:
+        """Describe entries, many with each request."""
+        async for found in self._answers(wire.HEAD, keys):
+            yield as_entry(found)
+
+    async def delete_many(self, keys: Iterable[str]) -> Sequence[bool | BlobError]:
+        """Remove names, many with each request."""
+        return [as_deleted(found) async for found in self._answers(wire.DELETE, keys)]
+
+    def _answers(self, verb: str, keys: Iterable[str]) -> AsyncIterator[Found]:
+        names = (outcome(check_key, key) for key in keys)
+        return answers(self._link, wire.bucket_path(self._name), verb, names)
+
     async def stats(self) -> Stats:
         """Ask how much is stored, over all buckets."""
         return await self._link.call(calls.stats())
@@ -260,6 +295,30 @@ class AsyncClientContent:
     async def delete(self, digest: Digest) -> None:
         """Let go."""
         await self._link.call(calls.delete_hash(digest))
+
+    async def put_many(self, blobs: Iterable[AsyncData]) -> Sequence[Digest | BlobError]:
+        """Store and keep blobs, several at once."""
+        return await together(self.put, blobs)
+
+    def get_many(self, digests: Iterable[Digest]) -> AsyncIterator[bytes | BlobError]:
+        """Read blobs into memory, one at a time, many with each request."""
+        return retrieve(self._link, HASHES, map(str, digests))
+
+    async def stat_many(self, digests: Iterable[Digest]) -> AsyncIterator[int | BlobError]:
+        """Sizes in bytes, many with each request."""
+        async for found in answers(self._link, HASHES, wire.HEAD, map(str, digests)):
+            yield as_size(found)
+
+    async def delete_many(self, digests: Iterable[Digest]) -> Sequence[bool | BlobError]:
+        """Let go of blobs, many with each request."""
+        found = answers(self._link, HASHES, wire.DELETE, map(str, digests))
+        return [as_deleted(each) async for each in found]
+
+    async def missing(self, digests: Iterable[Digest]) -> Sequence[Digest]:
+        """Find those that nothing holds, many with each request."""
+        pages = paged(dict.fromkeys(digests))
+        found = [await self._link.call(many.missing(page)) for page in pages]
+        return [digest for page in found for digest in page]
 
 
 async def _open(link: AsyncLink, target: str) -> AsyncRangeFile:

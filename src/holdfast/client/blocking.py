@@ -2,27 +2,31 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import BinaryIO, Self, TypeVar, cast
 
 import httpx
 
 from holdfast import wire
-from holdfast.client import calls, transport
-from holdfast.client.calls import Answer, Call, Head
+from holdfast.client import calls, many, transport
+from holdfast.client.batches import answers, retrieve, together
+from holdfast.client.calls import Answer, Call
 from holdfast.client.cursor import Cursor
 from holdfast.client.exchange import Exchange, Lost, Pause, exchange
 from holdfast.client.files import Chunks, buffered
+from holdfast.client.many import HASHES, as_deleted, as_entry, as_size, check_key
 from holdfast.client.options import ClientOptions
 from holdfast.client.upload import Upload
-from holdfast.core.bucket import NO_DESCRIPTION, Data, Description
+from holdfast.core.bucket import NO_DESCRIPTION, Data, Description, Item
 from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry, HashPage, Page, Stats
-from holdfast.core.errors import DigestMismatchError
+from holdfast.core.errors import BlobError, DigestMismatchError
 from holdfast.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, MIB
+from holdfast.core.many import outcome, paged
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
+from holdfast.wire import Found
 
 T = TypeVar("T")
 
@@ -55,7 +59,7 @@ class Link:
         with self._gate:
             return _drive(steps, lambda: self._attempt(call, upload))
 
-    def stream(self, call: Call[Head]) -> tuple[Head, Chunks]:
+    def stream(self, call: Call[T]) -> tuple[T, Chunks]:
         """Carry a call out whose body the caller reads, and closes."""
         opened: list[httpx.Response] = []
         head = _drive(
@@ -223,6 +227,32 @@ class Client:
         source, target = (self._name, key), (to_bucket or self._name, to)
         return self._link.call(calls.transfer(wire.MOVE_FROM, source, target, when))
 
+    def put_many(self, items: Iterable[Item | tuple[str, Data]]) -> Sequence[Entry | BlobError]:
+        """Store many things, several at once; see Bucket.put_many."""
+
+        def put(item: Item | tuple[str, Data]) -> Entry:
+            key, data, about, when = Item(*item)
+            return self.put(key, data, about=about, when=when)
+
+        return together(put, items)
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes | BlobError]:
+        """Read blobs into memory, one at a time, many with each request."""
+        names = (outcome(check_key, key) for key in keys)
+        return retrieve(self._link, wire.bucket_path(self._name), names)
+
+    def head_many(self, keys: Iterable[str]) -> Iterator[Entry | BlobError]:
+        """Describe entries, many with each request."""
+        return map(as_entry, self._answers(wire.HEAD, keys))
+
+    def delete_many(self, keys: Iterable[str]) -> Sequence[bool | BlobError]:
+        """Remove names, many with each request."""
+        return list(map(as_deleted, self._answers(wire.DELETE, keys)))
+
+    def _answers(self, verb: str, keys: Iterable[str]) -> Iterator[Found]:
+        names = (outcome(check_key, key) for key in keys)
+        return answers(self._link, wire.bucket_path(self._name), verb, names)
+
     def stats(self) -> Stats:
         """Ask how much is stored, over all buckets."""
         return self._link.call(calls.stats())
@@ -272,6 +302,28 @@ class ClientContent:
     def delete(self, digest: Digest) -> None:
         """Let go."""
         self._link.call(calls.delete_hash(digest))
+
+    def put_many(self, blobs: Iterable[Data]) -> Sequence[Digest | BlobError]:
+        """Store and keep blobs, several at once."""
+        return together(self.put, blobs)
+
+    def get_many(self, digests: Iterable[Digest]) -> Iterator[bytes | BlobError]:
+        """Read blobs into memory, one at a time, many with each request."""
+        return retrieve(self._link, HASHES, map(str, digests))
+
+    def stat_many(self, digests: Iterable[Digest]) -> Iterator[int | BlobError]:
+        """Sizes in bytes, many with each request."""
+        return map(as_size, answers(self._link, HASHES, wire.HEAD, map(str, digests)))
+
+    def delete_many(self, digests: Iterable[Digest]) -> Sequence[bool | BlobError]:
+        """Let go of blobs, many with each request."""
+        names = map(str, digests)
+        return list(map(as_deleted, answers(self._link, HASHES, wire.DELETE, names)))
+
+    def missing(self, digests: Iterable[Digest]) -> Sequence[Digest]:
+        """Find those that nothing holds, many with each request."""
+        pages = paged(dict.fromkeys(digests))
+        return [digest for page in pages for digest in self._link.call(many.missing(page))]
 
 
 def agreed(promised: Digest | None, found: Digest | None) -> Digest | None:

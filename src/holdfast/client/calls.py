@@ -57,6 +57,8 @@ class Call(Generic[T]):
     """Statuses of 300 and above that `read` understands; all others are errors."""
     is_download: bool = False
     """The answer's body is a blob, whose progress is reported."""
+    body: bytes = b""
+    """JSON; of calls that bring a blob, the body is not here."""
 
 
 class Head(NamedTuple):

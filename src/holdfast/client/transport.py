@@ -74,6 +74,9 @@ def request(
     """Make the request of a call."""
     url = address.url(call.target)
     headers = httpx.Headers([("Host", url.netloc.decode()), *HEADERS, *call.headers])
+    if content is None and call.body:
+        content, size_bytes = httpx.ByteStream(call.body), len(call.body)
+        headers["Content-Type"] = "application/json"
     if content is not None:
         if size_bytes is None:
             headers["Transfer-Encoding"] = "chunked"

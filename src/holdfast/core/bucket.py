@@ -8,12 +8,13 @@ error of one is a value in its place and stops nothing; only wrong programs rais
 give an iterator and hold little at a time; those that write begin at once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
 from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.errors import BlobError
 from holdfast.core.limits import LIST_LIMIT_DEFAULT
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.seams import Buffer
@@ -76,6 +77,21 @@ class Content(Protocol):
 
     def delete(self, digest: Digest) -> None:
         """Let go; entries that hold the same bytes keep them."""
+
+    def put_many(self, blobs: Iterable[Data]) -> Sequence[Digest | BlobError]:
+        """Store and keep blobs, small ones together; each outcome is that of `put`."""
+
+    def get_many(self, digests: Iterable[Digest]) -> Iterator[bytes | BlobError]:
+        """Read blobs into memory, one at a time."""
+
+    def stat_many(self, digests: Iterable[Digest]) -> Iterator[int | BlobError]:
+        """Sizes in bytes."""
+
+    def delete_many(self, digests: Iterable[Digest]) -> Sequence[bool | BlobError]:
+        """Let go of blobs together; False where this face did not hold one."""
+
+    def missing(self, digests: Iterable[Digest]) -> Sequence[Digest]:
+        """Find those that nothing holds, without reading any; each once, in the order asked."""
 
 
 class Bucket(Protocol):
@@ -144,6 +160,22 @@ class Bucket(Protocol):
         self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
     ) -> Entry:
         """Rename in one commit: no reader ever sees both or neither."""
+
+    def put_many(self, items: Iterable[Item | tuple[str, Data]]) -> Sequence[Entry | BlobError]:
+        """Store many things, small ones together; each outcome is that of `put`.
+
+        What an iterator or a file of the caller raises ends the call; items before it may be
+        stored then.
+        """
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[bytes | BlobError]:
+        """Read blobs into memory, one at a time."""
+
+    def head_many(self, keys: Iterable[str]) -> Iterator[Entry | BlobError]:
+        """Describe entries."""
+
+    def delete_many(self, keys: Iterable[str]) -> Sequence[bool | BlobError]:
+        """Remove names together; each outcome is that of `delete`."""
 
     def stats(self) -> Stats:
         """How much is stored, over all buckets."""

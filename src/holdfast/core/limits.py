@@ -17,6 +17,7 @@ TYPE_BYTES_MAX = 255  # a content type
 
 # Calls
 BATCH_REFS_MAX = 1000  # refs in one call for many
+BATCH_BODY_BYTES_MAX = 4 * MIB  # a request for many things: 1,000 long keys in JSON
 READ_AHEAD_BYTES = 4 * MIB  # of blobs that one such call holds before they are asked for
 LIST_LIMIT_MAX = 1000  # entries in one page
 LIST_LIMIT_DEFAULT = 100

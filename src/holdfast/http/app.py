@@ -23,6 +23,7 @@ from holdfast.core.errors import (
     SlowError,
 )
 from holdfast.core.store import Span
+from holdfast.depot.ingest import check_size
 from holdfast.http import route
 from holdfast.http.form import Form
 from holdfast.http.message import (
@@ -36,9 +37,9 @@ from holdfast.http.message import (
 from holdfast.http.site import Intake, is_transfer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Generator
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from holdfast.config.settings import Settings
     from holdfast.http.loop import Shared
@@ -78,11 +79,11 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI 3 (asgi.readthedocs.io)."""
         assert scope["type"] == "http"
-        request = _request(scope)
+        request, body = _request(scope), StarletteRequest(scope, receive)
         refused = _refusal(request, scope["http_version"])
         try:
             if refused is None:
-                answer = await self._answer(request, StarletteRequest(scope, receive))
+                answer = await self._answer(request, body)
             else:
                 answer = error_answer(refused)
         except BlobError as error:
@@ -95,7 +96,7 @@ class Endpoint:
         counts.add("cold", request.method, answer.status, answer.sent_bytes)
         if refused is not None or b"upgrade" in request.headers or self._settings.hot_path:
             answer.head += CLOSE  # the hot path watches the time between requests, uvicorn not
-        await self._send(request, answer, send)
+        await self._send(request, answer, body, send)
 
     async def _answer(self, request: Request, body: StarletteRequest) -> Answer:
         target = route.resolve(request.method, request.path)
@@ -105,11 +106,25 @@ class Endpoint:
             answer = await self._in_thread(lambda: self._site.read(request, target, wait=True))
             assert answer is not None
             return answer
+        if target.route in route.MANY:
+            return await self._many(request, target, body)
         if request.method == "DELETE" or is_transfer(request):
             if request.method != "DELETE" and _has_body(request):
                 raise InvalidError("content-length", None, "no body for a copy or a move")
             return await self._ended(lambda done: self._site.change(request, target, done))
         return await self._receive(request, target, body)
+
+    async def _many(self, request: Request, target: route.Target, body: StarletteRequest) -> Answer:
+        if body.scope["http_version"] == "1.0":
+            raise InvalidError("version", "1.0", "HTTP/1.1: the length of this answer is not known")
+        bound = limits.BATCH_BODY_BYTES_MAX
+        check_size(_length(request), bound)
+        data = bytearray()
+        async for chunk in self._timed(body.stream()):
+            data += chunk
+            self._site.counts.receive(len(chunk))
+            check_size(len(data), bound)
+        return await self._in_thread(lambda: self._site.many(request, target, bytes(data)))
 
     async def _receive(
         self, request: Request, target: route.Target, body: StarletteRequest
@@ -175,9 +190,14 @@ class Endpoint:
         await self._in_thread(lambda: begin(done))
         return await ended
 
-    async def _send(self, request: Request, answer: Answer, send: Send) -> None:
+    async def _send(
+        self, request: Request, answer: Answer, body: StarletteRequest, send: Send
+    ) -> None:
         try:
-            await self._send_all(request, answer, send)
+            if answer.parts is None:
+                await self._send_all(request, answer, send)
+            else:
+                await self._send_parts(answer, answer.parts, body, send)
         except BlobError as error:
             log_failure(error)  # the answer stays too short, which clients see
         except RuntimeError as error:
@@ -186,11 +206,24 @@ class Endpoint:
         finally:
             answer.close()
 
+    async def _send_parts(
+        self, answer: Answer, parts: Generator[bytes], body: StarletteRequest, send: Send
+    ) -> None:
+        """Send a body as it is made, while somebody takes it."""
+        await send(_start(answer))
+        while chunk := await self._in_thread(partial(next, parts, b"")):
+            if await body.is_disconnected():
+                return
+            self._site.counts.send(len(chunk))
+            try:
+                async with asyncio.timeout(self._settings.body_wait_s):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            except TimeoutError:
+                raise SlowError("the client did not take the answer in time") from None
+        await send({"type": "http.response.body", "body": b""})
+
     async def _send_all(self, request: Request, answer: Answer, send: Send) -> None:
-        headers = [_line(line) for line in (answer.head + answer.content_length).splitlines()]
-        headers.append((b"server", b"holdfast"))
-        start = {"type": "http.response.start", "status": answer.status, "headers": headers}
-        await send(start)
+        await send(_start(answer))
         if answer.stream is not None and request.method != "HEAD":
             await self._stream(answer.stream, send)
         body = b"" if request.method == "HEAD" else answer.body
@@ -213,8 +246,13 @@ class Endpoint:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._shared().disk, call)
+        """Wait for a disk thread to its end, also when cancelled: it has what is closed then."""
+        working = asyncio.get_running_loop().run_in_executor(self._shared().disk, call)
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait((working,))
+            raise
 
 
 def _request(scope: Scope) -> Request:
@@ -251,6 +289,12 @@ def _length(request: Request) -> int:
     if not text.isdigit():
         raise InvalidError("content-length", text[:100].decode("latin-1"), "digits")
     return int(text)
+
+
+def _start(answer: Answer) -> Message:
+    headers = [_line(line) for line in (answer.head + answer.content_length).splitlines()]
+    headers.append((b"server", b"holdfast"))
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 
 def _line(line: bytes) -> tuple[bytes, bytes]:

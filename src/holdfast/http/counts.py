@@ -126,6 +126,10 @@ class Counts:
         """Count bytes of a body."""
         self._numbers[RECEIVED] += size_bytes
 
+    def send(self, size_bytes: int) -> None:
+        """Count bytes of a body whose length nobody knew when it began."""
+        self._numbers[SENT] += size_bytes
+
     def connect(self) -> int:
         """Count a new connection; return how many the other workers have."""
         self._numbers[CONNECTIONS] += 1

@@ -23,7 +23,7 @@ from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from holdfast.core.digest import Digest
     from holdfast.core.store import Source
@@ -91,6 +91,8 @@ class Answer:
     """Content-Length where it is not that of `body`; negative for none (204, 304)."""
     digest: Digest | None = None
     """Of the whole blob, when `body` is just that."""
+    parts: Generator[bytes] | None = None
+    """A body that is made while it is sent, by the app alone; each step may wait for a disk."""
 
     @property
     def content_length(self) -> bytes:
@@ -114,6 +116,8 @@ class Answer:
         """Let go of the source, sent or not."""
         if self.stream is not None:
             self.stream.source.close()
+        if self.parts is not None:
+            self.parts.close()
 
 
 def json_answer(status: int, body: bytes, head: bytes = b"") -> Answer:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from holdfast.core import limits
 from holdfast.http import route
 
 PATHS = {
@@ -15,6 +18,7 @@ PATHS = {
     "/b/{bucket}": (route.LISTING, "A listing of a bucket."),
     "/blobs/{hash}": (route.HASH, "A blob by the SHA-256 of its bytes."),
     "/blobs": (route.HASHES, "The digests of all blobs."),
+    "/blobs/missing": (route.MISSING, "Which of many digests nothing holds."),
 }
 SERVICES = {
     "/": "A list of the routes, for people.",
@@ -25,6 +29,20 @@ SERVICES = {
     "/openapi.json": "This document.",
 }
 WRITING = ("PUT", "POST")
+STRINGS = {"type": "array", "items": {"type": "string"}, "maxItems": limits.BATCH_REFS_MAX}
+WANTED = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": 1,
+    "additionalProperties": False,
+    "properties": {"get": STRINGS, "head": STRINGS, "delete": STRINGS},
+}
+HASHES = {"type": "object", "required": ["hashes"], "properties": {"hashes": STRINGS}}
+MANY = {
+    route.LISTING: ("Many names of it at once: lines of JSON, and bytes.", WANTED),
+    route.HASHES: ("Many blobs at once: lines of JSON, and bytes.", WANTED),
+    route.MISSING: ("Those of the digests that nothing holds.", HASHES),
+}
 STATUSES = {
     "GET": {"200": "The bytes or the JSON.", "206": "The asked ranges.", "304": "Not modified."},
     "HEAD": {"200": "As GET, without a body.", "304": "Not modified."},
@@ -76,12 +94,9 @@ def _path(path: str, name: str, about: str) -> dict[str, object]:
 
 
 def _operation(name: str, method: str, about: str) -> dict[str, object]:
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    responses: dict[str, object] = {
-        status: {"description": text} for status, text in STATUSES[method].items()
-    }
-    responses["default"] = {"description": "An error.", "content": error}
-    operation: dict[str, object] = {"summary": about, "responses": responses}
+    if method == "POST" and name in MANY:
+        return _many(name, about)
+    operation = _described(about, STATUSES[method])
     if method == "GET":
         operation["parameters"] = [
             {"name": one, "in": "query", "schema": {"type": "string"}}
@@ -91,3 +106,20 @@ def _operation(name: str, method: str, about: str) -> dict[str, object]:
         content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         operation["requestBody"] = {"content": content}
     return operation
+
+
+def _many(name: str, about: str) -> dict[str, object]:
+    """A POST that is about many things."""
+    answer, schema = MANY[name]
+    operation = _described(about, {"200": answer})
+    operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+def _described(about: str, statuses: Mapping[str, str]) -> dict[str, object]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    responses: dict[str, object] = {
+        status: {"description": text} for status, text in statuses.items()
+    }
+    responses["default"] = {"description": "An error.", "content": error}
+    return {"summary": about, "responses": responses}

@@ -9,20 +9,22 @@ from urllib.parse import unquote_to_bytes
 from holdfast.core.errors import InvalidError, MethodError, NotFoundError
 from holdfast.wire import DEFAULT_BUCKET
 
-BLOB, METADATA, LISTING, HASH, HASHES, SERVICE = (
+BLOB, METADATA, LISTING, HASH, HASHES, MISSING, SERVICE = (
     "blob",
     "metadata",
     "listing",
     "hash",
     "hashes",
+    "missing",
     "service",
 )
 METHODS = {
     BLOB: ("GET", "HEAD", "PUT", "POST", "DELETE"),
     METADATA: ("GET", "HEAD"),
-    LISTING: ("GET", "HEAD"),
+    LISTING: ("GET", "HEAD", "POST"),
     HASH: ("GET", "HEAD", "PUT", "DELETE"),
-    HASHES: ("GET", "HEAD"),
+    HASHES: ("GET", "HEAD", "POST"),
+    MISSING: ("POST",),
     SERVICE: ("GET", "HEAD"),
 }
 PARAMETERS = {
@@ -31,11 +33,14 @@ PARAMETERS = {
     LISTING: ("prefix", "delimiter", "cursor", "limit"),
     HASH: ("disposition",),
     HASHES: ("cursor", "limit"),
+    MISSING: (),
     SERVICE: (),
 }
 SERVICES = {b"/healthz", b"/readyz", b"/metrics", b"/stats", b"/openapi.json", b"/"}
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 METADATA_END = b"/metadata"
+MANY = frozenset((LISTING, HASHES, MISSING))
+"""Routes whose POST is about many things."""
 
 
 class Target(NamedTuple):
@@ -45,6 +50,14 @@ class Target(NamedTuple):
     bucket: str = ""
     name: str = ""
     """A key, a hash as it was spelled, or the path of a service."""
+
+
+FIXED = {
+    b"/blob": Target(LISTING, DEFAULT_BUCKET),
+    b"/blobs": Target(HASHES),
+    b"/blobs/missing": Target(MISSING),
+    **{path: Target(SERVICE, name=path.decode()) for path in SERVICES},
+}
 
 
 def resolve(method: str, path: bytes) -> Target:
@@ -59,6 +72,14 @@ def resolve(method: str, path: bytes) -> Target:
     if method not in METHODS[target.route]:
         raise MethodError(", ".join(METHODS[target.route]))
     return target
+
+
+def is_many(path: bytes) -> bool:
+    """Whether a POST to this path is about many things."""
+    fixed = FIXED.get(path)
+    if fixed is not None:
+        return fixed.route in MANY
+    return path.startswith(b"/b/") and path.find(b"/", 3) < 0
 
 
 def parameters(target: Target, query: bytes) -> dict[str, str]:
@@ -97,18 +118,14 @@ def decode(raw: bytes, what: str) -> str:
 def _find(path: bytes) -> Target:
     if path.startswith(b"/blob/"):
         return _named(DEFAULT_BUCKET, path[6:])
+    if path in FIXED:
+        return FIXED[path]
     if path.startswith(b"/blobs/"):
         return Target(HASH, name=decode(path[7:], "hash"))
     if path.startswith(b"/b/"):
         bucket, slash, rest = path[3:].partition(b"/")
         name = decode(bucket, "bucket")
         return _named(name, rest) if slash else Target(LISTING, name)
-    if path == b"/blob":
-        return Target(LISTING, DEFAULT_BUCKET)
-    if path == b"/blobs":
-        return Target(HASHES)
-    if path in SERVICES:
-        return Target(SERVICE, name=path.decode())
     raise NotFoundError("no such route", path=path[:100].decode("latin-1"))
 
 

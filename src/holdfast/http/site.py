@@ -14,7 +14,7 @@ from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
 from holdfast.depot.engine import missing, open_blob
 from holdfast.depot.names import Place
-from holdfast.http import metrics, openapi, route, transfer
+from holdfast.http import many, metrics, openapi, route, transfer
 from holdfast.http.counts import Counts, Tally
 from holdfast.http.message import (
     Answer,
@@ -49,6 +49,7 @@ PUT, GET, HEAD, DELETE  /blob/{key}           a name in the bucket `default`
 GET                     /blob?prefix=         a listing; also /b/{bucket}?prefix=
 PUT, GET, HEAD, DELETE  /blobs/{sha256}       a blob by the hash of its bytes
 GET                     /blobs                all hashes
+POST                    /b/{bucket}, /blobs   many at once; also /blobs/missing
 GET                     /openapi.json /metrics /healthz /readyz /stats
 """
 
@@ -180,6 +181,14 @@ class Site:
         if path == "/openapi.json":
             return json_answer(200, openapi.document())
         return Answer(200, TEXT_HEAD, WELCOME if path == "/" else b"ok\n")
+
+    def many(self, request: Request, target: Target, body: bytes) -> Answer:
+        """Answer a POST that is about many things.
+
+        Raises:
+            BlobError: the request is none.
+        """
+        return many.answer(self.depot, request, target, body)
 
     # Writing
 

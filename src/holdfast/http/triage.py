@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from holdfast.http import route
 from holdfast.http.message import CONDITIONAL, Request, head_error
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def is_cold(request: Request, size_bytes: int) -> bool:
         return True
     if not request.path.startswith(b"/") or b"#" in request.path or b"#" in request.query:
         return True  # absolute form, or none that a client should send
+    if request.method == "POST" and route.is_many(request.path):
+        return True
     if request.method in {"PUT", "POST"}:
         return headers.get(b"content-type", b"").lower().startswith(FORM)
     return request.method not in {"GET", "HEAD", "DELETE"} or size_bytes > 0

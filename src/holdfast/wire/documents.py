@@ -60,7 +60,7 @@ _entry_decoder = msgspec.json.Decoder(EntryDoc)
 _page_decoder = msgspec.json.Decoder(PageDoc)
 _hash_page_decoder = msgspec.json.Decoder(HashPageDoc)
 _stats_decoder = msgspec.json.Decoder(StatsDoc)
-D = TypeVar("D", EntryDoc, PageDoc, HashPageDoc, StatsDoc)
+D = TypeVar("D")
 
 
 def encode_entry(entry: Entry) -> EntryDoc:
@@ -103,39 +103,41 @@ def stats_json(stats: Stats) -> bytes:
 
 def parse_entry(data: bytes) -> Entry:
     """Read an entry; UnavailableError when it is none."""
-    return _entry(_decode(_entry_decoder, data))
+    return decode_entry(decode_peer(_entry_decoder, data))
 
 
 def parse_page(data: bytes) -> Page:
     """Read a page of a listing; UnavailableError when it is none."""
-    doc = _decode(_page_decoder, data)
-    return Page([_entry(one) for one in doc.entries], doc.prefixes, doc.next)
+    doc = decode_peer(_page_decoder, data)
+    return Page([decode_entry(one) for one in doc.entries], doc.prefixes, doc.next)
 
 
 def parse_hash_page(data: bytes) -> HashPage:
     """Read a page of digests; UnavailableError when it is none."""
-    doc = _decode(_hash_page_decoder, data)
-    return HashPage([_peer_digest(one) for one in doc.hashes], doc.next)
+    doc = decode_peer(_hash_page_decoder, data)
+    return HashPage([peer_digest(one) for one in doc.hashes], doc.next)
 
 
 def parse_stats(data: bytes) -> Stats:
     """Read the counters; UnavailableError when they are none."""
-    doc = _decode(_stats_decoder, data)
+    doc = decode_peer(_stats_decoder, data)
     return Stats(doc.entries, doc.entry_bytes, doc.revision)
 
 
-def _decode(decoder: "msgspec.json.Decoder[D]", data: bytes) -> D:
+def decode_peer(decoder: "msgspec.json.Decoder[D]", data: bytes) -> D:
+    """Read what a peer sent; UnavailableError when it is something else."""
     try:
         return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UnavailableError(f"the server's answer is not ours: {error}") from None
 
 
-def _entry(doc: EntryDoc) -> Entry:
+def decode_entry(doc: EntryDoc) -> Entry:
+    """Read an entry that a peer sent; UnavailableError when its digest is none."""
     return Entry(
         bucket=doc.bucket,
         key=doc.key,
-        digest=_peer_digest(doc.digest),
+        digest=peer_digest(doc.digest),
         size_bytes=doc.size_bytes,
         content_type=doc.content_type,
         created_us=(doc.created_at - EPOCH) // MICROSECOND,
@@ -145,7 +147,8 @@ def _entry(doc: EntryDoc) -> Entry:
     )
 
 
-def _peer_digest(text: str) -> Digest:
+def peer_digest(text: str) -> Digest:
+    """Read a digest that a peer sent; UnavailableError when it is none."""
     try:
         return Digest.parse(text)
     except InvalidError as error:
