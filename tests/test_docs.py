@@ -37,7 +37,7 @@ MODULES = {str(path.relative_to(SOURCE))[:-3] for path in SOURCE.rglob("*.py")}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
-EVENT = re.compile(r'(?:journal\.event\([\w.]+|LOGGER\.\w+\(|\bevent\([\w.]+),? ?"([\w.]+)"')
+EVENT = re.compile(r'(?:LOGGER\.\w+\(|\bevent\(\s*[\w.]+,)\s*"([\w.]+)"')
 
 
 def _read(name: str) -> str:

@@ -19,6 +19,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from typing import BinaryIO, ParamSpec, Self, TypeVar
 
@@ -244,6 +245,10 @@ class AsyncContent:
     async def stat(self, digest: Digest) -> int:
         """Size in bytes."""
         return await self._workers.run(self._content.stat, digest)
+
+    async def verified_at(self, digest: Digest) -> datetime | None:
+        """When the stored bytes were last found sound on the disk."""
+        return await self._workers.run(self._content.verified_at, digest)
 
     async def list(self, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT) -> HashPage:
         """List digests."""

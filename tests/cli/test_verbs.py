@@ -47,7 +47,9 @@ def test_all_that_is_said_of_a_blob_is_kept(store: str, holdfast: Holdfast) -> N
     entry = json.loads(holdfast("put", PHOTO, "k", *said, "--json").out)
     assert entry["metadata"] == {"place": "Zürich, CH", "n": "1=2"}
     assert (entry["content_type"], entry["digest"]) == ("image/x-odd", str(PHOTO_DIGEST))
-    assert json.loads(holdfast("stat", "k", "--json").out) == entry
+    described = json.loads(holdfast("stat", "k", "--json").out)
+    assert described == entry | {"verified_at": None}
+    assert ["verified", "not", "yet"] in [line.split() for line in holdfast("stat", "k").lines]
     assert holdfast("put", PHOTO, "-m", "novalue").code == 2
 
 

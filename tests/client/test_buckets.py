@@ -237,6 +237,7 @@ def test_the_content_face_names_blobs_by_their_bytes(bucket: Any, rest: bytes) -
         assert content.put(form) == digest
     assert content.put(iter([data]), digest=digest) == digest
     assert content.stat(digest) == len(data)
+    assert content.verified_at(digest) is None
     assert content.get(digest) == data
     assert content.get(digest, Span(0, 2)) == data[:2]
     with content.open(digest) as file:
@@ -244,7 +245,7 @@ def test_the_content_face_names_blobs_by_their_bytes(bucket: Any, rest: bytes) -
     assert digest in _all_hashes(content)
     content.delete(digest)
     content.delete(digest)
-    for verb in (content.get, content.stat, content.open):
+    for verb in (content.get, content.stat, content.verified_at, content.open):
         with pytest.raises(NotFoundError):
             verb(digest)
 

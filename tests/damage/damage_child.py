@@ -24,7 +24,7 @@ from holdfast.core.entry import Entry
 from holdfast.core.errors import BlobError
 from holdfast.depot.depot import Depot
 from holdfast.depot.local import open_depot
-from holdfast.services.scrub import Scrub
+from holdfast.services.check import Check
 from holdfast.testing.crash_suites import SHARED_MEMORY
 
 LIFE_S = 20
@@ -89,15 +89,15 @@ def judge(original: Original, folder: Path) -> str:
         except BlobError:
             return "found when listed"
         errors = wrong_reads(depot, original, found, here)
-        scrub = Scrub(depot)
-        while scrub.step():
+        check = Check(depot.engine)
+        while check.step():
             pass
     if told:
         return "found when opened"
     assert (found, here) == (original.names, original.held), "lost without a word"
-    if scrub.report.found:
-        return "found by scrub"
-    assert errors == 0, "scrub does not find what reading does"
+    if check.report.found:
+        return "found by a check"
+    assert errors == 0, "a check does not find what reading does"
     return "harmless"
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -45,9 +45,6 @@ class Script:
         if isinstance(done, Exception):
             raise done
         return done
-
-    def gauges(self) -> Mapping[str, float]:
-        return {"steps": len(self.at_s)}
 
     def close(self) -> None:
         self.is_closed = True
@@ -120,7 +117,6 @@ def test_a_failing_step_is_told_and_tried_again_later_and_later(
     fields = vars(told[2])["fields"]
     assert fields == {"task": "script", "error": "the disk refuses", "wait_s": 4}
     assert {record.levelno for record in told} == {logging.WARNING}
-    assert caretaker.gauges()["script_failures"] == 0
 
 
 def test_a_defect_is_told_with_its_trace_and_ends_nothing(
@@ -128,8 +124,6 @@ def test_a_defect_is_told_with_its_trace_and_ends_nothing(
 ) -> None:
     task = Script(clock, [ZeroDivisionError("oh"), Done(0, 1e12)])
     caretaker = Caretaker([task], clock)
-    caretaker.take_turns()
-    assert caretaker.gauges() == {"script_steps": 1, "script_failures": 1}
     live(caretaker, clock, 10)
     assert len(task.at_s) == 2
     (told,) = caplog.records
@@ -159,9 +153,6 @@ class Work:
         self.begun.set()
         self.go.wait()
         return Done(0, self._wait_s)
-
-    def gauges(self) -> Mapping[str, float]:
-        return {}
 
     def close(self) -> None:
         self.is_closed = True

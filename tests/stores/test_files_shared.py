@@ -14,7 +14,8 @@ from holdfast.core.errors import BlobError, CorruptError, UnavailableError
 from holdfast.core.limits import KIB
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.store import Store
-from holdfast.stores.files import FileStore, sweep
+from holdfast.stores.files import FileStore
+from holdfast.stores.layout import sweep
 from holdfast.testing.blobs import assert_absent, make, put, read, whole
 from holdfast.testing.crash_suites import StoreCrashSuite
 from holdfast.testing.faults import PowerCutDisk

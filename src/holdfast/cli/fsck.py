@@ -9,7 +9,7 @@ from holdfast.cli.output import bar, emit, examples, human_size, shown
 from holdfast.core.errors import NotFoundError
 from holdfast.depot.depot import Depot
 from holdfast.depot.local import open_depot
-from holdfast.services.scrub import Report, Scrub
+from holdfast.services.check import Check, Report
 
 DAMAGED = 5  # as the exit code of CorruptError
 
@@ -43,16 +43,16 @@ def fsck(ctx: click.Context, folder: Path, as_json: bool) -> None:  # noqa: FBT0
 
 
 def _run(depot: Depot) -> Report:
-    scrub = Scrub(depot)
+    check = Check(depot.engine)
     with bar("checking", None) as move:
-        while scrub.step():
-            move(scrub.report.blob_bytes)
-    return scrub.report
+        while check.step():
+            move(check.report.read_bytes)
+    return check.report
 
 
 def _print(report: Report) -> None:
     for one in report.findings:
         click.echo(f"{one.kind}  {shown(one.where)}  {one.why}")
-    size = human_size(report.blob_bytes)
+    size = human_size(report.read_bytes)
     verdict = f"{report.found} damaged" if report.found else "all is well"
-    click.echo(f"{report.blobs} blobs ({size}), {report.entries} entries: {verdict}")
+    click.echo(f"{report.blobs} blobs, {report.references} references, {size} read: {verdict}")

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import click
+import msgspec
 
 from holdfast import wire
 from holdfast.cli.output import emit, examples, human_size, shown
 from holdfast.cli.store import Name, Target, json_option, opened, parse_name, store_options
 from holdfast.core.bucket import Bucket
-from holdfast.core.digest import Digest
+from holdfast.core.digest import BlobRef
 from holdfast.core.entry import Entry
 from holdfast.core.limits import LIST_LIMIT_MAX
+
+NOT_YET = "not yet"
 
 
 @click.command(
@@ -60,14 +63,23 @@ def ls(ctx: click.Context, /, **_: object) -> None:
 @store_options
 @json_option
 def stat(name: Name, store: str, bucket: str, as_json: bool) -> None:  # noqa: FBT001
-    """Describe KEY: its size, digest, type, times, version and metadata."""
+    """Describe KEY: its size, digest, type, times, version and metadata.
+
+    Verified says when its bytes were last read from the disk and found sound.
+    """
     with opened(Target(store, bucket)) as place:
-        if name.digest is not None:
-            _print_blob(name.digest, place.content.stat(name.digest), as_json=as_json)
+        entry = None if name.digest is not None else place.head(name.key)
+        digest = entry.digest if entry is not None else name.digest
+        assert digest is not None
+        verified = place.content.verified_at(digest)
+        if entry is None:
+            size_bytes = place.content.stat(digest)
+            _print_blob(BlobRef(digest, size_bytes), verified, as_json=as_json)
         elif as_json:
-            emit(wire.entry_json(place.head(name.key)))
+            said = json.loads(wire.entry_json(entry)) | _verified_json(verified)
+            emit(msgspec.json.encode(said))
         else:
-            _print_long(place.head(name.key))
+            _print_long(entry, verified)
 
 
 @click.command(
@@ -136,16 +148,26 @@ def _hashes(bucket: Bucket) -> Iterator[bytes]:
             return
 
 
-def _print_blob(digest: Digest, size_bytes: int, *, as_json: bool) -> None:
+def _print_blob(ref: BlobRef, verified: datetime | None, *, as_json: bool) -> None:
     if as_json:
-        emit(json.dumps({"digest": str(digest), "size_bytes": size_bytes}).encode())
-    else:
-        click.echo(f"digest  {digest}")
-        click.echo(f"cid     {digest.cid}")
-        click.echo(f"size    {size_bytes:,} bytes ({human_size(size_bytes)})")
+        said = {"digest": str(ref.digest), "size_bytes": ref.size_bytes} | _verified_json(verified)
+        emit(msgspec.json.encode(said))
+        return
+    _print_rows(
+        {
+            "digest": str(ref.digest),
+            "cid": ref.digest.cid,
+            "size": f"{ref.size_bytes:,} bytes ({human_size(ref.size_bytes)})",
+            "verified": _time(verified) if verified else NOT_YET,
+        }
+    )
 
 
-def _print_long(entry: Entry) -> None:
+def _verified_json(verified: datetime | None) -> dict[str, str | None]:
+    return {"verified_at": None if verified is None else wire.format_moment(verified)}
+
+
+def _print_long(entry: Entry, verified: datetime | None) -> None:
     rows = {
         "key": shown(entry.key),
         "bucket": entry.bucket,
@@ -155,9 +177,14 @@ def _print_long(entry: Entry) -> None:
         "type": shown(entry.content_type),
         "created": _time(entry.created_at),
         "updated": _time(entry.modified_at),
+        "verified": _time(verified) if verified else NOT_YET,
         "version": str(entry.version),
     }
     rows |= {f"meta {name}": shown(value) for name, value in sorted(entry.metadata.items())}
+    _print_rows(rows)
+
+
+def _print_rows(rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
         click.echo(f"{name:{width}}  {value}")

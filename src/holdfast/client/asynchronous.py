@@ -5,6 +5,7 @@ Works on asyncio and trio. Hashing of large bodies, files and plain iterators ru
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Self, TypeVar, cast
 
 import anyio
@@ -287,6 +288,10 @@ class AsyncClientContent:
     async def stat(self, digest: Digest) -> int:
         """Size in bytes."""
         return await self._link.call(calls.size_of(digest))
+
+    async def verified_at(self, digest: Digest) -> datetime | None:
+        """When the stored bytes were last found sound on the disk."""
+        return await self._link.call(calls.verified_at(digest))
 
     async def list(self, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT) -> HashPage:
         """List digests."""

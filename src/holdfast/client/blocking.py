@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from datetime import datetime
 from typing import BinaryIO, Self, TypeVar, cast
 
 import httpx
@@ -294,6 +295,10 @@ class ClientContent:
     def stat(self, digest: Digest) -> int:
         """Size in bytes."""
         return self._link.call(calls.size_of(digest))
+
+    def verified_at(self, digest: Digest) -> datetime | None:
+        """When the stored bytes were last found sound on the disk."""
+        return self._link.call(calls.verified_at(digest))
 
     def list(self, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT) -> HashPage:
         """List digests."""

@@ -7,6 +7,7 @@ once does, so that it may be tried again when nobody knows whether the server ac
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -98,6 +99,11 @@ def stats() -> Call[Stats]:
 def size_of(digest: Digest) -> Call[int]:
     """Ask for the size of a blob."""
     return Call("HEAD", wire.hash_path(digest), lambda answer: read_head(answer).size_bytes)
+
+
+def verified_at(digest: Digest) -> Call[datetime | None]:
+    """Ask when a blob was last verified."""
+    return Call("HEAD", wire.hash_path(digest), _read_verified_at)
 
 
 def get(target: str, span: Span | None) -> Call[bytes]:
@@ -250,6 +256,11 @@ def verify_digest(actual: Digest, expected: Digest) -> None:
 def _read_whole(answer: Answer) -> bytes:
     verify(answer.body, read_head(answer).digest)
     return answer.body
+
+
+def _read_verified_at(answer: Answer) -> datetime | None:
+    said = answer.headers.get(wire.VERIFIED_AT.lower())
+    return None if said is None else wire.parse_moment(said)
 
 
 def _read_span(answer: Answer, span: Span) -> bytes:

@@ -104,6 +104,16 @@ class Settings:
     tls_key: Path | None = setting(  # noqa: RUF009
         None, Location("a PEM file"), "Private key of the certificate."
     )
+    scrub_days: int = setting(
+        limits.SCRUB_DAYS,
+        Whole(0, 3650),
+        "Days in which all that is stored is read once and compared with its checksums; 0: never.",
+    )
+    scrub_bytes_s_max: int = setting(
+        limits.SCRUB_BYTES_S_MAX,
+        Size(1 << 50, "no limit"),
+        "Bytes a second that are read for it at most.",
+    )
     log_level: str = setting(
         "info", Choice(("debug", "info", "warning", "error")), "Least important events to log."
     )

@@ -9,6 +9,7 @@ give an iterator and hold little at a time; those that write begin at once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
@@ -71,6 +72,13 @@ class Content(Protocol):
 
     def stat(self, digest: Digest) -> int:
         """Size in bytes; NotFoundError when nothing holds the blob."""
+
+    def verified_at(self, digest: Digest) -> datetime | None:
+        """When the stored bytes were last read from the disk and found sound, at the earliest.
+
+        None when that is not known: not yet, since they were stored, or they were found damaged.
+        NotFoundError when nothing holds the blob.
+        """
 
     def list(self, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT) -> HashPage:
         """List digests of all blobs that anything holds."""

@@ -38,12 +38,17 @@ class Entry(NamedTuple):
     @property
     def created_at(self) -> datetime:
         """When the name first appeared."""
-        return EPOCH + timedelta(microseconds=self.created_us)
+        return moment(self.created_us)
 
     @property
     def modified_at(self) -> datetime:
         """When the name last changed what it points to."""
-        return EPOCH + timedelta(microseconds=self.modified_us)
+        return moment(self.modified_us)
+
+
+def moment(at_us: int) -> datetime:
+    """A time in microseconds since 1970 UTC."""
+    return EPOCH + timedelta(microseconds=at_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ OPEN_FILES_MAX = 512  # descriptors kept by one store
 STEP_BYTES_MAX = MIB  # read and written by one step of a task
 TASK_RETRY_S = 1  # until a step that failed is tried again; doubles with each failure
 TASK_RETRY_S_MAX = 600
+SCRUB_DAYS = 30  # in which a pass reads everything, a setting; 0 means never
+SCRUB_BYTES_S_MIN = MIB  # a small store is read faster than it must be
+SCRUB_BYTES_S_MAX = 32 * MIB  # a setting
+FINDINGS_MAX = 1000  # kept of one region, and printed by one check; all are counted
 
 # HTTP
 HEAD_BYTES_MAX = 32 * KIB

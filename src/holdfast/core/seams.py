@@ -104,6 +104,14 @@ class Disk:
             got += len(data)
         return b"".join(parts)
 
+    def pread_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer`, by one call of the kernel; return how much of it, 0 at the end."""
+        return os.preadv(descriptor, (buffer,), offset)
+
+    def forget(self, descriptor: int, offset: int, size_bytes: int) -> None:
+        """Let the next reader ask the disk: drop the synced pages that the page cache has."""
+        os.posix_fadvise(descriptor, offset, size_bytes, os.POSIX_FADV_DONTNEED)
+
     def pread_cached(self, descriptor: int, size_bytes: int, offset: int) -> bytearray | None:
         """Read only what the page cache holds; None when a disk would be waited for."""
         data = bytearray(size_bytes)

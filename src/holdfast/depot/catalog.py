@@ -133,6 +133,14 @@ def referenced_digest(reference: bytes) -> Digest:
     return Digest(reference[1 : 1 + DIGEST_BYTES])
 
 
+def holder_name(reference: bytes) -> str:
+    """Who holds a blob, for people: bucket/key, or the digest where it is held by that."""
+    holder = reference[1 + DIGEST_BYTES :]
+    if holder == BY_CONTENT:
+        return str(referenced_digest(reference))
+    return holder[len(BY_ENTRY) :].replace(b"\x00", b"/", 1).decode(errors="replace")
+
+
 def usage_key(bucket: str) -> bytes:
     """The counters of a bucket."""
     return USAGE + bucket.encode()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
-from holdfast.core.entry import HashPage
+from holdfast.core.entry import HashPage, moment
 from holdfast.core.errors import BlobError, NotFoundError
 from holdfast.core.kv import Delete, Plan, Put, Transaction, Versioned, prefix_end
 from holdfast.core.many import drain, outcome, paged
@@ -19,6 +19,7 @@ from holdfast.depot.listing import check_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from holdfast.core.bucket import Data
     from holdfast.core.digest import BlobRef
@@ -76,6 +77,12 @@ class ContentDepot:
     def stat(self, digest: Digest) -> int:
         """Size in bytes."""
         return self.held(digest).size_bytes
+
+    def verified_at(self, digest: Digest) -> datetime | None:
+        """When the stored bytes were last found sound on the disk."""
+        self.held(digest)
+        at_us = self._engine.stamps.verified_us(self._engine.media, digest)
+        return None if at_us is None else moment(at_us)
 
     def held(self, digest: Digest) -> Held:
         """What the first holder of a blob says of it.

@@ -13,13 +13,15 @@ from holdfast.depot.names import Names
 from holdfast.depot.reader import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from holdfast.core.bucket import Data
     from holdfast.core.digest import Digest
+    from holdfast.core.inspection import Medium
     from holdfast.core.kv import KV
+    from holdfast.core.seams import Disk
     from holdfast.core.store import Source, Span, Store
-    from holdfast.log.scan import Damage
+    from holdfast.depot.stamps import Stamps
 
 Result = TypeVar("Result")
 
@@ -41,8 +43,11 @@ class Engine(NamedTuple):
     limits: Limits
     facts: Callable[[], Mapping[str, int]]
     """What the log says of itself; `healthy` is 1 while it takes writes."""
-    damages: Callable[[], Iterator[Damage | int]]
-    """Reads the log: places that hold no valid record, and between them how much was read."""
+    media: Sequence[Medium]
+    """Where the bytes of blobs lie, then the catalog that holds them; for what looks after it."""
+    stamps: Stamps
+    """When what was last verified."""
+    disk: Disk
     close: Callable[[], None]
 
 

@@ -9,10 +9,14 @@ from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Engine, Limits
 from holdfast.depot.ingest import Ingest
+from holdfast.depot.inspection import CatalogMedium
 from holdfast.depot.names import Names
+from holdfast.depot.stamps import Stamps
 from holdfast.kv.embedded import EmbeddedKV
+from holdfast.log.inspection import LogMedium
 from holdfast.log.log import Log
 from holdfast.stores.files import FileStore
+from holdfast.stores.inspection import FileMedium
 from holdfast.stores.segments import SegmentStore
 from holdfast.stores.tiered import TieredStore
 
@@ -47,4 +51,7 @@ def open_depot(
 
     kv = EmbeddedKV(log)
     names, ingest = Names(kv, clock), Ingest(store, kv)
-    return Depot(Engine(store, kv, names, ingest, bounds, log.facts, log.damages, close))
+    bytes_media = (LogMedium(log), FileMedium(path / "files", disk, clock))
+    media = (*bytes_media, CatalogMedium(kv, bytes_media))
+    stamps = Stamps(path, disk)
+    return Depot(Engine(store, kv, names, ingest, bounds, log.facts, media, stamps, disk, close))

@@ -71,6 +71,8 @@ class SiteCollector(Collector):
         facts["healthy"] &= sums.numbers[UNHEALTHY] == 0
         for name, value in facts.items():
             yield GaugeMetricFamily(f"holdfast_log_{name}", f"Of the log: {name}.", value)
+        for name, number in self._depot.engine.stamps.read().gauges().items():
+            yield GaugeMetricFamily(f"holdfast_scrub_{name}", f"Of the scrub: {name}.", number)
 
 
 def text(team: Team, depot: Depot) -> bytes:

@@ -13,9 +13,12 @@ from holdfast.http import journal
 from holdfast.http.listen import listen
 from holdfast.http.server import announce, prepare, serve_site
 from holdfast.http.site import Site
+from holdfast.services.caretaker import Caretaker
+from holdfast.services.scrub import Scrub
 
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
+    from holdfast.depot.depot import Depot
 
 
 def serve(settings: Settings) -> None:
@@ -33,5 +36,14 @@ def serve(settings: Settings) -> None:
         events.event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
         listener = listen(settings.host, settings.port)
         prepare(settings)
-        serve_site(Site(depot), settings, listener, partial(announce, settings, listener))
+        with caretaker(depot, settings):
+            serve_site(Site(depot), settings, listener, partial(announce, settings, listener))
     events.event(logging.INFO, "store.closed", data=str(settings.data))
+
+
+def caretaker(depot: Depot, settings: Settings) -> Caretaker:
+    """What looks after the store while it is served: by one process, however many there are."""
+    tasks = []
+    if settings.scrub_days:
+        tasks.append(Scrub(depot.engine, settings.scrub_days, settings.scrub_bytes_s_max))
+    return Caretaker(tasks)

@@ -100,6 +100,8 @@ class Site:
                 raise InvalidError("disposition", asked[:100], "attachment or inline")
             inline = asked == "inline"
         download = self._named(target) if target.route == route.BLOB else self._hashed(target)
+        if request.method == "HEAD" and target.route == route.HASH:
+            return self._verified(request, download, inline=inline) if wait else None
         store = self.depot.engine.store
 
         def opener(span: Span | None) -> Source | None:
@@ -109,6 +111,16 @@ class Site:
                 raise missing(download.digest) from error
 
         return transfer.answer(request, download, opener, inline=inline, wait=wait)
+
+    def _verified(self, request: Request, download: transfer.Download, *, inline: bool) -> Answer:
+        """Answer HEAD of a hash, also with the time at which the blob was last verified."""
+        at = self.depot.content.verified_at(download.digest)
+        answer = transfer.answer(request, download, _unopened, inline=inline, wait=True)
+        assert answer is not None
+        if at is not None:
+            line = f"{wire.VERIFIED_AT.lower()}: {wire.format_moment(at)}\r\n"
+            answer.head += line.encode()
+        return answer
 
     def read_now(self, request: Request, target: Target, *, keep: bool) -> Answer | None:
         """Answer as `read` without waiting; `keep` a plain answer that may be asked for again."""
@@ -252,6 +264,12 @@ class Site:
 
     def _bucket(self, name: str) -> Depot:
         return self.depot if name == self.depot.name else self.depot.bucket(name)
+
+
+def _unopened(span: Span | None) -> Source | None:
+    """HEAD opens nothing."""
+    del span
+    return None
 
 
 def complete(

@@ -37,7 +37,7 @@ from holdfast.log.record import (
 from holdfast.log.recovery import Replay
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import Segment, SegmentHeader, segment_ids
+from holdfast.log.segment import Segment, SegmentHeader, segment_ids, segment_path
 from holdfast.log.state import Trust, clean_state, running_state, trust
 from holdfast.log.writer import Writer
 
@@ -118,6 +118,11 @@ class Log:
         return self._writer.revision
 
     @property
+    def root(self) -> Path:
+        """The folder of the segments."""
+        return self._root
+
+    @property
     def writer(self) -> Writer:
         """The writer, for its counters and its health."""
         return self._writer
@@ -193,6 +198,15 @@ class Log:
             if found:
                 break
         return found
+
+    def stretches(self) -> dict[int, int]:
+        """The segments, oldest first, and where the log ends in each."""
+        active = self._writer.end
+        sizes = {
+            number: segment_path(self._root, number).stat().st_size
+            for number in segment_ids(self._root)
+        }
+        return {**sizes, active.segment_id: active.offset}
 
     def damages(self) -> Iterator[Damage | int]:
         """Read every record; yield places that hold none, and between them how much was read."""

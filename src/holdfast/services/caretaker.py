@@ -20,7 +20,7 @@ from holdfast.core.events import defect, event
 from holdfast.core.seams import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from holdfast.core.seams import Clock
 
@@ -53,9 +53,6 @@ class Task(Protocol):
         Raises:
             BlobError, OSError: this step failed; the next may not.
         """
-
-    def gauges(self) -> Mapping[str, float]:
-        """How far it is, as docs/operations.md explains; safe from any thread."""
 
     def close(self) -> None:
         """Let go; no step follows."""
@@ -123,14 +120,6 @@ class Caretaker:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def gauges(self) -> Mapping[str, float]:
-        """The gauges of all tasks, each behind the task's name, and how often they failed."""
-        return {
-            f"{turn.task.name}_{name}": value
-            for turn in self._turns
-            for name, value in (*turn.task.gauges().items(), ("failures", turn.failures))
-        }
 
     def take_turns(self) -> float:
         """Run one step of every task whose turn it is; return for how long nobody's turn is."""

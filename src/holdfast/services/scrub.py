@@ -1,134 +1,246 @@
-"""Scrub: read what is stored and compare it with what it should be.
+"""Scrub: read everything that is stored, again and again, and repair what can be repaired.
 
-A pass has four parts: the records of the log (whatever is neither a valid record nor unused space
-is damage), every blob against its SHA-256, every entry against the blob that it names, and every
-digest that the content face holds against what is stored. Each `step` does a bounded amount of work
-and remembers where it was, so a pass can be spread over time.
-It changes nothing.
+A pass reads every region of every medium from the disk, the one first that waits longest, and is
+spread over the days that it may take. It goes on where it was when the program starts again. What
+it finds is told as an event and kept with the region's stamp; a damaged blob of which a good copy
+turns up is stored again. Nothing else is changed: what cannot be repaired stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
-from holdfast.core.errors import CorruptError, NotFoundError
-from holdfast.core.verify import verify_steps
+from holdfast.core.digest import Digest
+from holdfast.core.errors import NotFoundError
+from holdfast.core.events import event
+from holdfast.core.seams import SystemClock
+from holdfast.depot.stamps import Stamp
+from holdfast.services.caretaker import Done
+from holdfast.services.repair import Repair
 
 if TYPE_CHECKING:
-    from holdfast.core.entry import Entry
-    from holdfast.depot.depot import Depot
+    from collections.abc import Generator, Sequence
 
-ENTRIES_STEP = 500
-FINDINGS_MAX = 10_000  # kept by one report; all are counted
+    from holdfast.core.inspection import Finding, Medium, Region, Seen
+    from holdfast.core.seams import Clock
+    from holdfast.depot.engine import Engine
+    from holdfast.services.repair import Copies
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is not as it should be."""
-
-    kind: str
-    """`record` (damage in the log), `blob` (damaged bytes) or `entry` (its blob is gone)."""
-    where: str
-    why: str
+DAY_S = 86_400
+SECOND_US = 1_000_000
+LOOK_UP_S = 600.0  # between passes: to ask the wall clock, and what was repaired
+SAVE_S = 60.0
 
 
-@dataclass(slots=True)
-class Report:
-    """What a pass has seen so far."""
+class _Chapter(NamedTuple):
+    """A region that the pass has still to read, and about how much that is."""
 
-    blobs: int = 0
-    blob_bytes: int = 0
-    entries: int = 0
-    found: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    def add(self, kind: str, where: str, why: str) -> None:
-        """Count a finding, and keep it while there is room."""
-        self.found += 1
-        if len(self.findings) < FINDINGS_MAX:
-            self.findings.append(Finding(kind, where, why))
+    medium: Medium
+    region: str
+    size_bytes: int
 
 
 class Scrub:
-    """One pass over a depot; one thread at a time."""
+    """The task of a caretaker; how far it is, `Pass.gauges` says."""
 
-    def __init__(self, depot: Depot) -> None:
-        self._depot = depot
-        self.report = Report()
-        self._work = self._pass()
+    name = "scrub"
 
-    def step(self, size_bytes: int = 64 * limits.MIB) -> bool:
-        """Read about `size_bytes` more; False when the pass has ended.
+    def __init__(
+        self,
+        engine: Engine,
+        days: float = limits.SCRUB_DAYS,
+        bytes_s_max: int = limits.SCRUB_BYTES_S_MAX,
+        others: Sequence[Copies] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        """Read everything within `days`, unless that needs more than `bytes_s_max` (0: no limit).
 
-        Raises:
-            UnavailableError: the disk refuses; a new pass begins at the beginning.
+        `others` are asked for good copies when the store's own media have none.
         """
-        done_bytes = 0
-        for read_bytes in self._work:
-            done_bytes += read_bytes
-            if done_bytes >= size_bytes:
-                return True
-        return False
+        assert days > 0
+        self.bytes_s_max = bytes_s_max
+        self._media = engine.media
+        self._stamps = engine.stamps
+        self._repair = Repair(engine, others)
+        self._clock = clock or SystemClock()
+        self._pass_us = int(days * DAY_S * SECOND_US)
+        self._pass = self._stamps.own()
+        self._saved_s = self._clock.monotonic_s()
+        self._work = self._run()
 
-    def _pass(self) -> Iterator[int]:
-        yield from self._records()
-        yield from self._blobs()
-        yield from self._entries()
-        yield from self._held()
+    def step(self) -> Done:
+        """Read about a MiB."""
+        try:
+            return next(self._work)
+        except BaseException:
+            self._work = self._run()  # which goes on where this one was
+            raise
 
-    def _records(self) -> Iterator[int]:
-        """Read the log itself; what its index has lost shows here."""
-        for damage in self._depot.engine.damages():
-            if isinstance(damage, int):
-                yield damage
-                continue
-            where = f"segment {damage.segment_id} offset {damage.offset}"
-            self.report.add("record", where, f"{damage.size_bytes} bytes are no valid record")
+    def close(self) -> None:
+        """Write down where the pass is; a disk that refuses costs what was read since."""
+        self._work.close()
+        with suppress(OSError):
+            self._save()
 
-    def _blobs(self) -> Iterator[int]:
-        store = self._depot.engine.store
-        for ref in store.scan():
-            self.report.blobs += 1
-            self.report.blob_bytes += ref.size_bytes
-            try:
-                yield from verify_steps(store, ref.digest)
-            except CorruptError as error:
-                self.report.add("blob", str(ref.digest), error.message)
-            except NotFoundError:
-                continue  # removed since the scan saw it
+    # A pass
 
-    def _entries(self) -> Iterator[int]:
-        entries = self._depot.engine.names.all_entries()
-        while page := list(islice(entries, ENTRIES_STEP)):
-            self.report.entries += len(page)
-            self._check_page(page)
-            yield len(page) * limits.KIB
-
-    def _held(self) -> Iterator[int]:
-        """Look for blobs that no entry may name, and no scan shows: those without a footer."""
-        content, cursor = self._depot.content, None
+    def _run(self) -> Generator[Done, None, None]:
         while True:
-            page = content.list(cursor=cursor, limit=limits.LIST_LIMIT_MAX)
-            there = self._depot.engine.store.stat(page.digests)
-            for digest in page.digests:
-                if digest not in there and content.holds(digest):
-                    self.report.add("blob", str(digest), "it is held and missing")
-            yield len(page.digests) * limits.KIB
-            cursor = page.next
-            if cursor is None:
-                return
+            if self._pass.number == 0 or self._pass.ended_us:
+                yield from self._wait()
+                self._begin()
+            while chapters := self._plan():
+                for chapter in chapters:
+                    yield from self._read(chapter)
+            self._end()
 
-    def _check_page(self, page: list[Entry]) -> None:
-        store = self._depot.engine.store
-        sizes = store.stat({entry.digest for entry in page})
-        for entry in page:
-            where = f"{entry.bucket}/{entry.key}"
-            if entry.digest not in sizes:
-                self.report.add("entry", where, f"{entry.digest} is missing")
-            elif sizes[entry.digest] != entry.size_bytes:
-                why = f"{sizes[entry.digest]} bytes are stored, not {entry.size_bytes}"
-                self.report.add("entry", where, why)
+    def _wait(self) -> Generator[Done, None, None]:
+        """Wait until the next pass is due."""
+        while 0 < (left_us := self._left_us()) <= self._pass_us:  # more: the clock went back
+            self._review()
+            yield Done(0, min(LOOK_UP_S, left_us / SECOND_US))
+
+    def _left_us(self) -> int:
+        """Until the pass should have ended and the next one begins."""
+        return self._pass.began_us + self._pass_us - self._clock.now_us()
+
+    def _begin(self) -> None:
+        self._pass.number += 1
+        self._pass.began_us = self._clock.now_us()
+        self._pass.ended_us = 0
+
+    def _end(self) -> None:
+        known = self._pass
+        known.ended_us = known.completed_us = self._clock.now_us()
+        self._save()
+        stamps = known.every_stamp()
+        event(
+            logging.INFO,
+            "scrub.completed",
+            number=known.number,
+            read_bytes=sum(stamp.read_bytes for stamp in stamps),
+            blobs=sum(stamp.blobs for stamp in stamps),
+            found=sum(stamp.found for stamp in stamps),
+        )
+
+    def _plan(self) -> list[_Chapter]:
+        """What this pass has still to read: what was begun, then what waits longest."""
+        known = self._pass
+        there = [(medium, region) for medium in self._media for region in medium.regions()]
+        names = {region.name for _, region in there}
+        known.stamps = {name: stamp for name, stamp in known.stamps.items() if name in names}
+        known.region = known.region if known.region in names else ""
+        sizes = self._likely_bytes([region for _, region in there])
+        chapters = [
+            _Chapter(medium, region.name, sizes[region.name])
+            for medium, region in there
+            if self._age_us(region.name) < known.began_us
+        ]
+        self._pass.left_bytes = sum(chapter.size_bytes for chapter in chapters)
+        return sorted(chapters, key=lambda chapter: self._age_us(chapter.region))
+
+    def _age_us(self, region: str) -> int:
+        if region == self._pass.region:
+            return -1
+        stamp = self._pass.stamps.get(region)
+        return 0 if stamp is None else stamp.began_us
+
+    def _likely_bytes(self, regions: list[Region]) -> dict[str, int]:
+        """About how much there is to read in each; an unknown one is like others of its medium."""
+        stamps = self._pass.stamps
+        sizes = {region.name: region.size_bytes for region in regions}
+        sizes |= {name: stamps[name].read_bytes for name in sizes.keys() & stamps.keys()}
+        known: dict[str, list[int]] = {}
+        for name, size_bytes in sizes.items():
+            if size_bytes is not None:
+                known.setdefault(_medium(name), []).append(size_bytes)
+        likely = {medium: sum(each) // len(each) for medium, each in known.items()}
+        return {
+            name: likely.get(_medium(name), 0) if size_bytes is None else size_bytes
+            for name, size_bytes in sizes.items()
+        }
+
+    def _read(self, chapter: _Chapter) -> Generator[Done, None, None]:
+        known = self._pass
+        if known.region != chapter.region:
+            known.current = Stamp(max(known.began_us, self._clock.now_us()))
+            known.region = chapter.region
+        left_bytes = self._pass.left_bytes - chapter.size_bytes
+        seen_all = chapter.medium.inspect(chapter.region, known.current.end, self._wanted())
+        try:
+            for seen in seen_all:
+                wait_s = self._wait_s(seen.size_bytes)
+                self._pass.left_bytes = max(left_bytes, self._pass.left_bytes - seen.size_bytes)
+                self._take(seen)
+                yield Done(seen.size_bytes, wait_s)
+        except NotFoundError:
+            known.stamps.pop(chapter.region, None)
+        else:
+            known.stamps[chapter.region] = known.current
+        known.region = ""
+        self._pass.left_bytes = left_bytes
+        self._save_now_and_then()
+
+    def _wait_s(self, size_bytes: int) -> float:
+        """For how long `size_bytes` last, so that the pass ends when it should."""
+        left_us = self._left_us()
+        needed = self._pass.left_bytes * SECOND_US / left_us if left_us > 0 else float("inf")
+        self._pass.rate = max(limits.SCRUB_BYTES_S_MIN, needed)
+        if self.bytes_s_max:
+            self._pass.rate = min(self._pass.rate, self.bytes_s_max)
+        return size_bytes / self._pass.rate
+
+    # What is found
+
+    def _take(self, seen: Seen) -> None:
+        for finding in self._pass.current.add(seen):
+            self._tell(finding)
+            if finding.kind == "blob":
+                self._restore(Digest.parse(finding.digest))
+        for digest, data in seen.copies:
+            self._restore(digest, data)
+        self._save_now_and_then()
+
+    def _tell(self, finding: Finding) -> None:
+        facts = {"kind": finding.kind, "where": finding.where, "why": finding.why}
+        event(logging.ERROR, "scrub.found", **facts)
+
+    def _restore(self, digest: Digest, data: bytes | None = None) -> None:
+        if self._repair.restore(digest, None if data is None else (data,)):
+            self._pass.repaired += 1
+            event(logging.WARNING, "scrub.repaired", digest=str(digest))
+            self._review()
+
+    def _wanted(self) -> set[bytes]:
+        """The blobs that are known to be damaged."""
+        findings = self._pass.findings()
+        return {Digest.parse(each.digest) for each in findings if each.kind == "blob"}
+
+    def _review(self) -> None:
+        """Forget findings that are none any more: the blob was stored again, or removed."""
+        for stamp in self._pass.every_stamp():
+            left = [each for each in stamp.findings if self._is_still_so(each)]
+            if len(left) < len(stamp.findings):
+                stamp.keep(left)
+
+    def _is_still_so(self, finding: Finding) -> bool:
+        if not finding.digest:
+            return True
+        places = [medium.place(Digest.parse(finding.digest)) for medium in self._media]
+        return not any(places) if finding.place is None else finding.place in places
+
+    def _save_now_and_then(self) -> None:
+        if self._clock.monotonic_s() - self._saved_s >= SAVE_S:
+            self._review()
+            self._save()
+
+    def _save(self) -> None:
+        self._saved_s = self._clock.monotonic_s()
+        self._stamps.save()
+
+
+def _medium(region: str) -> str:
+    return region.partition("/")[0]

@@ -14,7 +14,6 @@ anything is built on it.
 """
 
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -34,13 +33,10 @@ from holdfast.core.seams import Buffer, Clock, Disk, Entropy
 from holdfast.core.store import FileRef, Source, Span, Traits, no_such_blob
 from holdfast.stores.footer import CHECKSUM_BYTES, pack
 from holdfast.stores.handles import FileSource, Handles, blob_error, world
+from holdfast.stores.layout import FOLDER, FOLDERS, TEMPORARY, blob_path, digests_in
 from holdfast.stores.locks import FolderLocks
 
 TRAITS = Traits(durable=True, native_file=True, files=True)
-NAME = re.compile(r"[0-9a-f]{64}\.blob")
-FOLDER = re.compile(r"[0-9a-f]{2}")
-FOLDERS = 256
-TEMPORARY = "tmp"
 LOCKS = "locks"
 TEMPORARY_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL
 WRITE_BACK_BYTES = 16 * MIB  # unsynced bytes of one sink before the disk is set to work
@@ -132,7 +128,7 @@ class FileStore:
     def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
         """Yield every blob with a sound footer; holds the names of one folder at a time."""
         for number in range(after[0] if after else 0, FOLDERS):
-            for digest in self._digests(f"{number:02x}"):
+            for digest in digests_in(self._root / f"{number:02x}"):
                 if after is None or digest > after:
                     size_bytes = self._size_bytes(digest)
                     if size_bytes is not None:
@@ -208,8 +204,7 @@ class FileStore:
         self._folders.update(folders)
 
     def _path(self, digest: Digest) -> Path:
-        name = digest.hex()
-        return self._root / name[:2] / f"{name}.blob"
+        return blob_path(self._root, digest)
 
     def _file_ref(self, digest: Digest) -> FileRef | BlobError:
         path = self._path(digest)
@@ -228,17 +223,6 @@ class FileStore:
         except (NotFoundError, CorruptError):
             return None
         return None if digest in self._unsynced else size_bytes
-
-    def _digests(self, folder: str) -> list[Digest]:
-        """Digests named in one folder, in order; whatever else lies there is ignored."""
-        try:
-            names = os.listdir(self._root / folder)  # noqa: PTH208 - names are all we need
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise blob_error("listing blobs", error) from error
-        found = sorted(name for name in names if NAME.fullmatch(name) and name.startswith(folder))
-        return [Digest(bytes.fromhex(name[:64])) for name in found]
 
     def _make_folder(self, folder: Path) -> None:
         if folder.name not in self._folders:
@@ -377,17 +361,6 @@ class FileSink:
         self._await_write_back()
         self._disk.sync(descriptor)
         self._store.publish(self._path, ref.digest)
-
-
-def sweep(root: Path, process: int, disk: Disk) -> None:
-    """Remove the temporary files of a process that is no more.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    for name in os.listdir(root / TEMPORARY):  # noqa: PTH208 - names are all we need
-        if name.startswith(f"{process}-"):
-            disk.unlink(root / TEMPORARY / name)
 
 
 def _split(view: memoryview, first_bytes: int) -> Iterable[memoryview]:

@@ -89,6 +89,11 @@ class FaultyDisk(Disk):
         """Read, or fail."""
         return self._call("pread", partial(super().pread, descriptor, size_bytes, offset))
 
+    def pread_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        """Read, or fail."""
+        effect = partial(super().pread_into, descriptor, buffer, offset)
+        return self._call("pread_into", effect)
+
     def sync_data(self, descriptor: int) -> None:
         """Sync, or fail."""
         self._call("sync_data", partial(super().sync_data, descriptor))
@@ -233,6 +238,12 @@ class PowerCutDisk(Disk):
         with self._lock:
             self._step(changes=False)
         return super().pread(descriptor, size_bytes, offset)
+
+    def pread_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        """Read while there is power."""
+        with self._lock:
+            self._step(changes=False)
+        return super().pread_into(descriptor, buffer, offset)
 
     def sync_data(self, descriptor: int) -> None:
         """Keep the bytes; the calls that this saves are not made."""

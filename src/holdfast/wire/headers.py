@@ -3,15 +3,17 @@
 import base64
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from urllib.parse import quote, unquote_to_bytes
 
 from holdfast.core.digest import DIGEST_BYTES, Digest
-from holdfast.core.errors import InvalidError
+from holdfast.core.errors import InvalidError, UnavailableError
 
 DEFAULT_BUCKET = "default"
 METADATA_PREFIX = b"holdfast-meta-"
 COPY_FROM = "Holdfast-Copy-From"
 MOVE_FROM = "Holdfast-Move-From"
+VERIFIED_AT = "Holdfast-Verified-At"
 
 VALUE_SAFE = "!#$&'()*+-./:;<=>?@[]^_`{|}~"  # printable, and never cut or joined by a proxy
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -54,6 +56,24 @@ def _metadata_value(value: bytes) -> str:
         pass
     shown = value[:100].decode("ascii", "backslashreplace")
     raise InvalidError("metadata value", shown, "percent-encoded UTF-8, a plain % is %25")
+
+
+def format_moment(at: datetime) -> str:
+    """Spell a time as in JSON: RFC 3339, UTC."""
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def parse_moment(text: str) -> datetime:
+    """Read a time of a peer.
+
+    Raises:
+        UnavailableError: it is none.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UnavailableError(f"the server's answer is not ours: {text[:100]}") from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def blob_path(bucket: str, key: str) -> str:

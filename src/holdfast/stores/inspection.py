@@ -1,0 +1,140 @@
+"""A store of files as a medium: each of its 256 folders is a region, read past the page cache.
+
+A blob is sound when its footer and every chunk fit their checksums, and its content its SHA-256.
+Also what `Store.scan` does not show is looked at: files whose footer is damaged.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from holdfast.core.digest import Hasher
+from holdfast.core.errors import CorruptError, NotFoundError, UnavailableError, UnsupportedError
+from holdfast.core.fresh import WHOLE_FILE, FreshDisk
+from holdfast.core.inspection import Finding, Place, Region, Seen
+from holdfast.core.limits import CHUNK_BYTES
+from holdfast.stores.footer import chunk_count, content_bytes
+from holdfast.stores.handles import READ_FLAGS, Handles, blob_error
+from holdfast.stores.layout import FOLDER, blob_path, digests_in
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+    from pathlib import Path
+
+    from holdfast.core.digest import Digest
+    from holdfast.core.seams import Buffer, Clock, Disk
+
+POSITION_BYTES = 7  # of the digest, behind the byte that names the folder
+END = 1 << 8 * POSITION_BYTES
+CTIME_SLACK_US = 20_000  # the kernel stamps files by a clock that ticks; man 7 time
+
+
+class FileMedium:
+    """The folders of the store in `root`; positions are the beginnings of digests."""
+
+    def __init__(self, root: Path, disk: Disk, clock: Clock) -> None:
+        self._root = root
+        self._disk = disk
+        self._clock = clock
+
+    def regions(self) -> list[Region]:
+        """The folders."""
+        try:
+            names = os.listdir(self._root)  # noqa: PTH208 - names are all we need
+        except OSError as error:
+            raise blob_error("listing blobs", error) from error
+        return [Region(self._name(name), None) for name in sorted(names) if FOLDER.fullmatch(name)]
+
+    def inspect(self, region: str, start: int, wanted: Container[bytes] = ()) -> Iterator[Seen]:
+        """Read the blobs of a folder in the order of their digests, a chunk at a time."""
+        del wanted  # they have one file each, which `copies` finds
+        disk = FreshDisk(self._disk)
+        handles = Handles(disk, self._clock)
+        try:
+            for digest in digests_in(self._root / region.rpartition("/")[2]):
+                if _position(digest) >= start:
+                    yield from self._blob(handles, digest)
+        finally:
+            handles.close()
+        yield Seen(END, 0)
+
+    def place(self, digest: Digest) -> Place | None:
+        """The file, and when it was last put there."""
+        path = blob_path(self._root, digest)
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        since_us = status.st_ctime_ns // 1000 + CTIME_SLACK_US
+        return Place(self._name(path.parent.name), _position(digest), since_us)
+
+    def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
+        """The content of the blob's file, as the page cache has it, whatever its footer says."""
+        try:
+            descriptor = self._disk.open(blob_path(self._root, digest), READ_FLAGS)
+        except OSError:
+            return
+        try:
+            file_bytes = os.fstat(descriptor).st_size
+            content = content_bytes(file_bytes) if size_bytes is None else size_bytes
+            if content is not None and content <= file_bytes:
+                yield self._chunks(descriptor, content)
+        finally:
+            self._disk.close(descriptor)
+
+    def forget(self, digest: Digest) -> None:
+        """Drop the file from the page cache."""
+        try:
+            descriptor = self._disk.open(blob_path(self._root, digest), READ_FLAGS)
+        except OSError:
+            return
+        try:
+            self._disk.forget(descriptor, 0, WHOLE_FILE)
+        finally:
+            self._disk.close(descriptor)
+
+    def _name(self, folder: str) -> str:
+        return f"{self._root.name}/{folder}"
+
+    def _blob(self, handles: Handles, digest: Digest) -> Iterator[Seen]:
+        position, why = _position(digest), ""
+        try:
+            for chunk in self._content(handles, digest):
+                yield Seen(position, len(chunk))
+        except NotFoundError:
+            return
+        except (CorruptError, UnsupportedError) as error:
+            offset = error.facts.get("offset")
+            why = error.message if offset is None else f"{error.message} (offset {offset})"
+        if why:
+            found = Finding("blob", str(digest), why, str(digest), self.place(digest))
+            yield Seen(position, 0, findings=(found,))
+        else:
+            yield Seen(position, 0, 1)
+
+    def _content(self, handles: Handles, digest: Digest) -> Iterator[bytes]:
+        """Yield verified chunks, and fail at the end unless they are the blob."""
+        hasher = Hasher()
+        handle = handles.open(digest, blob_path(self._root, digest))
+        try:
+            for number in range(chunk_count(handle.footer.ref.size_bytes)):
+                chunk = handle.chunk(number)
+                hasher.update(chunk)
+                yield chunk
+        finally:
+            handles.release(handle)
+            handles.drop([digest])
+        if hasher.ref().digest != digest:
+            raise CorruptError("the stored bytes have another digest")
+
+    def _chunks(self, descriptor: int, size_bytes: int) -> Iterator[Buffer]:
+        for offset in range(0, size_bytes, CHUNK_BYTES):
+            try:
+                yield self._disk.pread(descriptor, min(CHUNK_BYTES, size_bytes - offset), offset)
+            except OSError as error:
+                raise UnavailableError(f"cannot read a blob: {error.strerror}") from error
+
+
+def _position(digest: Digest) -> int:
+    return int.from_bytes(digest[1 : 1 + POSITION_BYTES], "big")
