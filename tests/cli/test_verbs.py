@@ -140,6 +140,33 @@ def test_keys_are_copied_moved_and_removed(store: str, holdfast: Holdfast) -> No
     assert holdfast("ls").lines == []
 
 
+def test_all_that_can_be_removed_is(store: str, holdfast: Holdfast) -> None:
+    for number in range(3):
+        holdfast("put", "-", f"k{number}", stdin=b"%d" % number)
+    digest = holdfast("put", "--by-hash", PHOTO).lines[0]
+    mixed = holdfast("rm", "k0", "absent", "bad\tkey", digest, "k1", digest, "k2")
+    assert mixed.code == 2
+    assert [line.split(": ")[1] for line in mixed.err.splitlines()] == ["absent", "bad\tkey"]
+    assert holdfast("ls").lines == []
+    assert holdfast("cat", digest).code == 3
+
+
+def test_a_folder_of_many_files_is_stored_in_order(store: str, holdfast: Holdfast) -> None:
+    Path("many").mkdir()
+    for number in range(600):
+        Path(f"many/{number:03}").write_text(str(number))
+    Path("many/large").write_bytes(bytes(1_000_000))
+    put = holdfast("put", "-r", "many", "m/", "--json", "-n", "-m", "by=me")
+    entries = [json.loads(line) for line in put.lines]
+    assert [entry["key"] for entry in entries] == [f"m/{n:03}" for n in range(600)] + ["m/large"]
+    assert {entry["metadata"]["by"] for entry in entries} == {"me"}
+    again = holdfast("put", "-r", "many", "m/", "-n")
+    assert (again.code, again.out) == (4, b"")
+    assert holdfast("cat", "m/599").out == b"599"
+    assert holdfast("rm", *(entry["key"] for entry in entries)).code == 0
+    assert holdfast("ls").lines == []
+
+
 def test_the_store_says_how_much_it_holds(store: str, holdfast: Holdfast) -> None:
     holdfast("put", PHOTO)
     numbers = json.loads(holdfast("stats", "--json").out)

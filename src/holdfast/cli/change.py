@@ -1,11 +1,14 @@
 """`holdfast rm`, `holdfast cp` and `holdfast mv`."""
 
+from collections.abc import Iterator, Sequence
+
 import click
 
+from holdfast.cli.exits import exit_code
 from holdfast.cli.output import examples, note, print_entry, shown
 from holdfast.cli.store import Name, Target, json_option, opened, parse_name, store_options
-from holdfast.core.bucket import CREATE_ONLY
-from holdfast.core.errors import InvalidError
+from holdfast.core.bucket import CREATE_ONLY, Bucket
+from holdfast.core.errors import BlobError, InvalidError
 from holdfast.core.preconditions import NO_CONDITIONS
 
 MISSING = 3
@@ -28,17 +31,26 @@ def rm(
 ) -> None:
     """Remove KEYs. Bytes that another key or the content face holds stay.
 
-    All are tried; the exit code is 3 if one was not there.
+    All are tried; the exit code is 3 if one was not there, or that of the last error.
     """
     code = 0
     with opened(Target(store, bucket)) as place:
-        for name in names:
-            if name.digest is not None:
-                place.content.delete(name.digest)
-            elif not place.delete(name.key) and not force:
-                note(f"holdfast: {shown(name.key)}: no such key")
-                code = MISSING
+        for name, deleted in _remove(place, names):
+            shown_name = shown(name.key or str(name.digest))
+            if isinstance(deleted, BlobError):
+                note(f"holdfast: {shown_name}: {deleted.message}")
+                code = exit_code(deleted)
+            elif not deleted and name.digest is None and not force:
+                note(f"holdfast: {shown_name}: no such key")
+                code = code or MISSING
     ctx.exit(code)
+
+
+def _remove(place: Bucket, names: Sequence[Name]) -> Iterator[tuple[Name, bool | BlobError]]:
+    """Remove keys with few requests, and digests likewise; tell in the order of the command."""
+    keys = iter(place.delete_many(name.key for name in names if name.digest is None))
+    hashes = iter(place.content.delete_many(name.digest for name in names if name.digest))
+    return ((name, next(hashes if name.digest else keys)) for name in names)
 
 
 @click.command(

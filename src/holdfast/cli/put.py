@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -12,13 +11,15 @@ import click
 
 from holdfast.cli.output import Watched, bar, emit, examples, note, print_entry
 from holdfast.cli.store import Name, Target, json_option, opened, parse_name, store_options
-from holdfast.core.bucket import CREATE_ONLY, Bucket, Description, matches
+from holdfast.core.bucket import CREATE_ONLY, Bucket, Description, Item, matches
 from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry
-from holdfast.core.errors import InvalidError
+from holdfast.core.errors import BlobError, InvalidError
+from holdfast.core.limits import MIB
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 
-AT_ONCE = 8  # files of a folder on their way; they share one sync of the disk
+STEP_FILES = 500  # of a folder that are stored together
+STEP_BYTES = 32 * MIB
 
 
 class Job(NamedTuple):
@@ -26,6 +27,7 @@ class Job(NamedTuple):
 
     file: Path
     key: str
+    size_bytes: int = 0
 
 
 class Manner(NamedTuple):
@@ -142,20 +144,30 @@ def _put_hash(bucket: Bucket, file: str, digest: Digest | None, as_json: bool) -
 def _put_folder(bucket: Bucket, folder: Path, prefix: str, options: dict[str, object]) -> None:
     manner = _manner(options)
     jobs = list(_jobs(folder, prefix))
-    total, done = sum(job.file.stat().st_size for job in jobs), 0
+    total, done = sum(job.size_bytes for job in jobs), 0
     label = "" if sys.stdout.isatty() else str(folder)  # there the lines are the progress
-    with ThreadPoolExecutor(AT_ONCE) as pool, bar(label, total) as move:
-        try:
-            for entry in pool.map(lambda job: _put_quietly(bucket, job, manner), jobs):
+    with bar(label, total) as move:
+        for some in _steps(jobs):
+            items = (Item(job.key, job.file, manner.about, manner.when) for job in some)
+            for entry in bucket.put_many(items):
+                if isinstance(entry, BlobError):
+                    raise entry
                 print_entry(entry, as_json=bool(options["as_json"]))
                 done += entry.size_bytes
                 move(done)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
-def _put_quietly(bucket: Bucket, job: Job, manner: Manner) -> Entry:
-    return bucket.put(job.key, job.file, about=manner.about, when=manner.when)
+def _steps(jobs: list[Job]) -> Iterator[list[Job]]:
+    """Cut a folder into parts that are stored together, small enough to show how it goes on."""
+    some: list[Job] = []
+    size_bytes = 0
+    for job in jobs:
+        some.append(job)
+        size_bytes += job.size_bytes
+        if len(some) == STEP_FILES or size_bytes >= STEP_BYTES:
+            yield some
+            some, size_bytes = [], 0
+    yield some
 
 
 def _jobs(folder: Path, prefix: str) -> Iterator[Job]:
@@ -167,7 +179,8 @@ def _jobs(folder: Path, prefix: str) -> Iterator[Job]:
         for name in sorted(files):
             file = Path(root, name)
             if file.is_file():
-                yield Job(file, prefix + file.relative_to(folder).as_posix())
+                key = prefix + file.relative_to(folder).as_posix()
+                yield Job(file, key, file.stat().st_size)
             else:
                 note(f"skipped: {file} is no file")
 
