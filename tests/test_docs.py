@@ -27,7 +27,7 @@ from holdfast.depot.local import open_depot
 from holdfast.http import metrics, openapi
 from holdfast.http.counts import Tally
 from holdfast.http.processes import Team
-from holdfast.log import record, segment
+from holdfast.log import hint, record, segment
 from holdfast.stores import footer
 
 ROOT = Path(__file__).parent.parent
@@ -218,6 +218,7 @@ def _tiled(heading: str) -> int:
 def test_the_layouts_of_headers_have_no_gaps_and_the_sizes_of_the_code() -> None:
     assert _tiled("segment offset") == segment.HEADER_BYTES
     assert _tiled("record offset") == record.HEADER_BYTES
+    assert _tiled("hint offset") == hint.HEADER_BYTES
     assert _tiled("footer offset") == footer.FOOTER_BYTES
 
 

@@ -1,16 +1,19 @@
 """The suites of the contracts on the engine: bare, tiered over files, and as a key-value space."""
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from log_steps import BEFORE_THE_POWER_CUT, quick_folder
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError
-from holdfast.core.kv import KV
+from holdfast.core.kv import KV, Committed, Conflict
 from holdfast.core.limits import SMALL_BLOB_BYTES_MAX
+from holdfast.core.pending import Pending
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy, boot_id
 from holdfast.core.store import Store
 from holdfast.kv.embedded import EmbeddedKV
@@ -142,3 +145,62 @@ class TestEmbeddedKVInPowerCuts(KVCrashSuite):
 
     def power_returns(self, folder: Path) -> None:
         boot(folder)
+
+
+class HintingStore(SegmentStore):
+    """Makes all hints when it is closed."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log)
+        self._hinted = log
+
+    def close(self) -> None:
+        make_hints(self._hinted)
+
+
+class HintingKV(EmbeddedKV):
+    """Makes hints before every commit."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log)
+        self._hinted = log
+
+    def commit(self, *arguments: Any, **named: Any) -> Pending[Committed | Conflict]:
+        make_hints(self._hinted)
+        return super().commit(*arguments, **named)
+
+
+def make_hints(log: Log) -> None:
+    """Make all that are missing; a disk without power makes none."""
+    with contextlib.suppress(BlobError):
+        for _ in log.make_hints():
+            pass
+
+
+@pytest.fixture
+def _many_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nearly every batch begin a segment."""
+    monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", limits.BATCH_BYTES_MAX + 800)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_many_segments")
+class TestSegmentStoreWithHintsInPowerCuts(TestSegmentStoreInPowerCuts):
+    """The index is made again from hints, of which the power cut may have left any."""
+
+    def open_store(self, folder: Path, disk: Disk) -> Store:
+        self.logs = getattr(self, "logs", {})
+        log = Log(folder, disk)
+        store = HintingStore(log)
+        self.logs[store] = log
+        return store
+
+
+@pytest.mark.usefixtures("_many_segments")
+class TestEmbeddedKVWithHintsInPowerCuts(TestEmbeddedKVInPowerCuts):
+    def open_kv(self, folder: Path, disk: Disk) -> KV:
+        self.logs = getattr(self, "logs", {})
+        log = Log(folder, disk)
+        kv = HintingKV(log)
+        self.logs[kv] = log
+        return kv

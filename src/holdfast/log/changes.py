@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Txn = lmdb.Transaction[bytes]
     Table = lmdb._Database  # noqa: SLF001 - the wheel names no public type
 
+BLOBS, KEYS, BATCHES = TABLES = range(3)
+
 Columns = tuple[list[bytes], list[bytes | None]]
 """Keys in order, and their values; None removes."""
 
@@ -31,11 +33,21 @@ class Changes:
         self.keys: dict[bytes, bytes | None] = {}
         self.batches: dict[bytes, bytes | None] = {}
 
+    @property
+    def tables(self) -> tuple[dict[bytes, bytes | None], ...]:
+        """All of them, in the order in which the index counts them."""
+        return self.blobs, self.keys, self.batches
+
 
 def columns(values: Mapping[bytes, bytes | None]) -> Columns:
     """Sort by key."""
     keys = sorted(values)
     return keys, [values[key] for key in keys]
+
+
+def size_of(keys: list[bytes], values: list[bytes | None]) -> int:
+    """How many bytes keys and values have together."""
+    return sum(map(len, keys)) + sum(map(len, filter(None, values)))
 
 
 def load(txn: Txn, table: Table, keys: list[bytes], values: list[bytes | None]) -> None:

@@ -26,7 +26,7 @@ from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import CorruptError, FullError, UnavailableError
 from holdfast.core.kv import Versioned
-from holdfast.log.changes import columns, load
+from holdfast.log.changes import BATCHES, KEYS, columns, load
 from holdfast.log.keys import Keys
 from holdfast.log.record import RAW
 
@@ -223,9 +223,23 @@ class Index:
 
     def load(self, txn: Txn, changes: Changes) -> None:
         """Apply what many records do, in the order of the tables: that is far quicker."""
-        load(txn, self._blobs, *columns(changes.blobs))
-        self._keys.load(txn, *columns(changes.keys))
-        load(txn, self._batches, *columns(changes.batches))
+        for number, table in enumerate(changes.tables):
+            self.load_table(txn, number, *columns(table))
+
+    def load_table(
+        self, txn: Txn, number: int, keys: list[bytes], values: list[bytes | None]
+    ) -> None:
+        """Apply changes of one table of `Changes.tables`, given in order."""
+        if number == KEYS:
+            self._keys.load(txn, keys, values)
+        else:
+            load(txn, self._batches if number == BATCHES else self._blobs, keys, values)
+
+    def clear(self) -> None:
+        """Forget everything; the log is applied again from its beginning."""
+        with self.writing() as txn:
+            for table in (self._blobs, self._batches, self._facts, *self._keys.tables):
+                txn.drop(table, delete=False)
 
     # History and position
 

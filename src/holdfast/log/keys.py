@@ -45,6 +45,11 @@ class Keys:
         self.table = environment.open_db(b"keys")
         self._tails = environment.open_db(b"tails")
 
+    @property
+    def tables(self) -> tuple[Table, Table]:
+        """Both."""
+        return self.table, self._tails
+
     def get(self, txn: Txn, key: bytes) -> bytes | None:
         """Read one key."""
         if len(key) <= PIECE_BYTES:

@@ -24,6 +24,7 @@ from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError, UnsupportedError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.batch import Job, Needs
+from holdfast.log.hint import make_missing_hints
 from holdfast.log.index import Location, Position, open_index, renew_index
 from holdfast.log.reading import damaged, file_refs, payload_of, read_many
 from holdfast.log.record import (
@@ -218,6 +219,15 @@ class Log:
                 if (segment_id, found.offset) >= active[:2]:
                     break  # being written
                 yield found if isinstance(found, Damage) else len(found.payload)
+
+    def make_hints(self) -> Iterator[int]:
+        """Make the hints that finished segments lack, in steps that give the bytes they move.
+
+        Raises:
+            UnavailableError: the disk refuses; those that were made are good.
+        """
+        finished = list(self.stretches())[:-1]
+        return make_missing_hints(self.disk, self._root, finished)
 
     def wait_for_commit(self, revision: int, wait_s: float) -> bool:
         """Wait until there is a revision of at least `revision`; False when time ran out."""

@@ -10,16 +10,19 @@ from its middle, so valid records behind damage make it rot as well.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
-from holdfast.core.digest import DIGEST_BYTES
-from holdfast.log.changes import Changes
-from holdfast.log.index import LOCATION, POSITION, REVISION, Last, Position
-from holdfast.log.record import HEADER_BYTES, Kind, decode_commits, name_revision
+from holdfast.log.blocks import DamagedError
+from holdfast.log.hint import sweep_hints
+from holdfast.log.index import Last, Position
+from holdfast.log.rebuild import Rebuild
+from holdfast.log.record import HEADER_BYTES
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment
+from holdfast.log.step import Step, never
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,73 +47,6 @@ class Recovery(NamedTuple):
     damages: tuple[Damage, ...]
 
 
-class Step:
-    """Records of one segment that one index transaction applies."""
-
-    def __init__(self, position: Position) -> None:
-        self._segment_id = position.segment_id
-        self._revision = position.revision
-        self.offset = position.offset
-        """Where the next record begins."""
-        self.changes = Changes()
-        self.damages: list[Damage] = []
-        self.last: int | None = None
-        """Where the newest record begins."""
-        self.records = 0
-        self.size_bytes = 0
-
-    @property
-    def position(self) -> Position:
-        """How far the log is applied when this step is."""
-        return Position(self._segment_id, self.offset, self._revision)
-
-    def take_blobs(self, scan: Scan) -> None:
-        """Take the blobs that come next and are at hand."""
-        count, last, self.offset = scan.take_blobs(self.offset, self.changes.blobs)
-        if count:
-            self.last = last
-            self.records += count
-            self.size_bytes += count * PLACE_BYTES
-
-    def take(self, found: Record | Damage) -> None:
-        """Take the next record, in the order of the log."""
-        self.offset = found.end
-        if isinstance(found, Damage):
-            self.damages.append(found)
-            return
-        self.last = found.offset
-        self.records += 1
-        self.size_bytes += PLACE_BYTES + len(found.payload)
-        if found.header.kind == Kind.BLOB:
-            self._blob(found)
-        elif found.header.kind == Kind.REMOVE:
-            self._remove(found)
-        elif found.header.kind == Kind.COMMIT:
-            self._commit(found)
-
-    def _blob(self, found: Record) -> None:
-        header = found.header
-        self.size_bytes -= len(found.payload)  # which stays where it is
-        sizes = (header.payload_bytes, header.content_bytes, header.codec)
-        place = LOCATION.pack(self._segment_id, found.offset, *sizes)
-        self.changes.blobs[header.name] = place
-
-    def _remove(self, found: Record) -> None:
-        for at in range(0, len(found.payload), DIGEST_BYTES):
-            self.changes.blobs[bytes(found.payload[at : at + DIGEST_BYTES])] = None
-
-    def _commit(self, found: Record) -> None:
-        first = name_revision(found.header.name)
-        commits, keys, pack = decode_commits(found.payload), self.changes.keys, REVISION.pack
-        for revision, writes in enumerate(commits, first):
-            mark = pack(revision)
-            for key, value in writes:
-                keys[key] = None if value is None else mark + value
-        self._revision = first + len(commits) - 1
-        place = POSITION.pack(self._segment_id, found.offset, first)
-        self.changes.batches[pack(first)] = place
-
-
 class Replay:
     """Brings an index up to the end of the log."""
 
@@ -119,6 +55,10 @@ class Replay:
         self._disk = disk
         self._index = index
         self._same_boot = same_boot
+        self._rebuild = Rebuild(root, disk, index)
+        self._begin()
+
+    def _begin(self) -> None:
         self._damages: list[Damage] = []
         self._records = 0
         self._truncated_bytes = 0
@@ -137,49 +77,66 @@ class Replay:
             OSError: the disk refuses.
         """
         assert segment_ids
-        self._damages += missing
-        position = self._index.applied() or Position(segment_ids[0], FIRST_OFFSET, 0)
-        newest = segment_ids[-1]
-        segment = None
-        for segment_id in segment_ids:
-            if segment_id < position.segment_id:
-                continue
-            if segment_id > position.segment_id:
-                position = Position(segment_id, FIRST_OFFSET, position.revision)
-            is_newest = segment_id == newest
-            segment = Segment.open(self._disk, self._root, segment_id, writable=is_newest)
-            self._damages += header_damage(self._disk, segment)
-            position = self._apply(segment, position, is_newest=is_newest)
-        assert segment is not None
+        sweep_hints(self._disk, self._root, segment_ids)
+        found = None
+        while found is None:
+            try:
+                found = self._apply_all(segment_ids)
+            except DamagedError:
+                self._index.clear()
+                self._begin()
+        segment, position = found
         self._cut(segment, position.offset)
-        report = Recovery(
-            len(segment_ids), self._records, self._truncated_bytes, tuple(self._damages)
-        )
+        damages = (*missing, *self._damages)
+        report = Recovery(len(segment_ids), self._records, self._truncated_bytes, damages)
         return segment, position, report
 
+    def _apply_all(self, segment_ids: list[int]) -> tuple[Segment, Position]:
+        """Apply the segments in order; those that have hints, together.
+
+        Raises:
+            DamagedError: a hint is bad, and so is the index now.
+        """
+        applied = self._index.applied()
+        position = applied or Position(segment_ids[0], FIRST_OFFSET, 0)
+        for segment_id in segment_ids[:-1]:
+            if segment_id >= position.segment_id:
+                position = _enter(position, segment_id)
+                position = self._apply_older(segment_id, position, anew=applied is None)
+        self._rebuild.load(position)
+        newest = Segment.open(self._disk, self._root, segment_ids[-1], writable=True)
+        self._damages += header_damage(self._disk, newest)
+        return newest, self._apply(newest, _enter(position, newest.header.id), is_newest=True)
+
+    def _apply_older(self, segment_id: int, position: Position, *, anew: bool) -> Position:
+        """Apply the rest of a segment that is not the newest."""
+        segment = Segment.open(self._disk, self._root, segment_id)
+        self._damages += header_damage(self._disk, segment)
+        hint = None
+        if position.offset == FIRST_OFFSET:
+            hint = self._rebuild.add(segment, segment.size_bytes, anew=anew)
+        if hint is None:
+            self._rebuild.load(position)
+            return self._apply(segment, position, is_newest=False)
+        self._records += hint.facts.records
+        self._damages += hint.damages
+        position = Position(segment_id, hint.end, max(position.revision, hint.facts.revision))
+        if self._rebuild.is_full:
+            self._rebuild.load(position)
+        return position
+
     def _apply(self, segment: Segment, position: Position, *, is_newest: bool) -> Position:
-        """Apply what one segment holds from `position` on."""
+        """Apply what one segment holds from `position` on, record by record."""
         scan = Scan(self._disk, segment)
+        ends = partial(self._is_torn, segment) if is_newest else never
         more = True
         while more:
             step = Step(position)
-            more = self._fill(step, scan, segment if is_newest else None)
+            more = step.fill(scan, STEP_BYTES, ends)
             if step.offset != position.offset:
                 self._write(step, segment)
             position = step.position
         return position
-
-    def _fill(self, step: Step, scan: Scan, newest: Segment | None) -> bool:
-        """Take records into a step until it is full; False when there are no more."""
-        while step.size_bytes < STEP_BYTES:
-            step.take_blobs(scan)
-            found = scan.next(step.offset)
-            if found is None:
-                return False
-            if newest is not None and self._is_torn(newest, found):
-                return False
-            step.take(found)
-        return True
 
     def _write(self, step: Step, segment: Segment) -> None:
         """Apply a step to the index, and how far the log is applied then."""
@@ -230,3 +187,10 @@ class Replay:
             self._disk.pwrite_all(descriptor, (tail,), 0)
         finally:
             self._disk.close(descriptor)
+
+
+def _enter(position: Position, segment_id: int) -> Position:
+    """Where to go on in a segment, which is the one of `position` or a later one."""
+    if segment_id == position.segment_id:
+        return position
+    return Position(segment_id, FIRST_OFFSET, position.revision)

@@ -68,12 +68,21 @@ class Damage(NamedTuple):
 
 
 class Scan:
-    """Reads one segment, in windows of 4 MiB."""
+    """Reads one segment in order, a window at a time."""
 
-    def __init__(self, disk: Disk, segment: Segment) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        segment: Segment,
+        end: int | None = None,
+        window_bytes: int | None = None,
+    ) -> None:
+        """Read up to `end`, if it is known: what stands behind it is not of the log."""
         self._disk = disk
         self._segment = segment
-        self._size_bytes = segment.size_bytes
+        size_bytes = segment.size_bytes
+        self._size_bytes = size_bytes if end is None else min(end, size_bytes)
+        self._window_bytes = window_bytes or WINDOW_BYTES
         self._window = memoryview(b"")
         self._base = 0
 
@@ -141,7 +150,7 @@ class Scan:
     def _next_record(self, offset: int) -> int:
         """Where the next valid header stands, or the size of the file."""
         while offset < self._size_bytes:
-            window = self._bytes(offset, WINDOW_BYTES).tobytes()
+            window = self._bytes(offset, self._window_bytes).tobytes()
             at = window.find(MAGIC)
             while at >= 0:
                 place = offset + at
@@ -154,7 +163,7 @@ class Scan:
 
     def _is_unused(self, offset: int) -> bool:
         while offset < self._size_bytes:
-            window = self._bytes(offset, WINDOW_BYTES).tobytes()
+            window = self._bytes(offset, self._window_bytes).tobytes()
             if window.count(0) != len(window):
                 return False
             offset += len(window)
@@ -164,7 +173,8 @@ class Scan:
         size_bytes = max(0, min(size_bytes, self._size_bytes - offset))
         at = offset - self._base
         if at < 0 or at + size_bytes > len(self._window):
-            step = max(size_bytes, WINDOW_BYTES)
+            step = max(size_bytes, self._window_bytes)
+            step = min(step, self._size_bytes - offset)
             data = self._disk.pread(self._segment.descriptor, step, offset)
             self._window, self._base, at = memoryview(data), offset, 0
         return self._window[at : at + size_bytes]

@@ -1,0 +1,135 @@
+"""Rebuilding: finished segments are applied to the index by their hints, many at once.
+
+The hints are merged table by table and loaded in order, so that an empty index is only ever
+appended to, whatever the size of the log, in the memory of a few blocks of each hint. What a hint
+cannot say is read from its segment: a hint that is missing or damaged is made again, and if even
+that does not help, the segment is replayed record by record.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from holdfast.core import limits
+from holdfast.log.blocks import DamagedError
+from holdfast.log.changes import TABLES, size_of
+from holdfast.log.hint import Hint, hint_path, make_hint
+from holdfast.log.index import Last
+from holdfast.log.merge import merge
+from holdfast.log.record import HEADER_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from holdfast.core.seams import Disk
+    from holdfast.log.changes import Columns
+    from holdfast.log.index import Index, Position
+    from holdfast.log.segment import Segment
+
+RUN_BYTES = 64 * limits.MIB
+LOAD_BYTES = 8 * limits.MIB  # about, in one transaction
+
+
+class Rebuild:
+    """Gathers hints in the order of the log, and loads them."""
+
+    def __init__(self, root: Path, disk: Disk, index: Index) -> None:
+        self._root = root
+        self._disk = disk
+        self._index = index
+        self._hints: list[tuple[Hint, Segment]] = []
+        self._distrusted: set[int] = set()
+        self._can_make = True
+
+    def add(self, segment: Segment, end: int, *, anew: bool) -> Hint | None:
+        """Take a segment by its hint; None when it must be read record by record.
+
+        `anew`, all of the log has to be read, so that it pays to make a hint that is missing.
+        """
+        hint = self._open(segment, end)
+        if hint is None and anew and self._can_make:
+            hint = self._make(segment, end)
+        if hint is not None:
+            self._hints.append((hint, segment))
+        return hint
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to load."""
+        return len(self._hints) >= limits.HINTS_MAX
+
+    def load(self, position: Position) -> None:
+        """Apply all that was added; the log is applied up to `position` then.
+
+        Raises:
+            DamagedError: a hint is bad, and so is the index now; it will not be taken again.
+        """
+        hints, self._hints = self._hints, []
+        if not hints:
+            return
+        try:
+            for number in TABLES:
+                self._load_table(number, merge([hint.table(number) for hint, _ in hints]))
+        except DamagedError:
+            self._distrust([hint for hint, _ in hints])
+            raise
+        last = self._last(hints)
+        with self._index.writing() as txn:
+            self._index.set_applied(txn, position, last)
+
+    def _last(self, hints: Sequence[tuple[Hint, Segment]]) -> Last | None:
+        """The newest record of all; None when all there was is damage."""
+        for hint, segment in reversed(hints):
+            if hint.facts.last is not None:
+                header = self._disk.pread(segment.descriptor, HEADER_BYTES, hint.facts.last)
+                return Last(hint.segment_id, hint.facts.last, header)
+        return None
+
+    def _load_table(self, number: int, blocks: Iterator[Columns]) -> None:
+        more = True
+        while more:
+            size_bytes = 0
+            with self._index.writing() as txn:
+                while more and size_bytes < LOAD_BYTES:
+                    keys, values = next(blocks, ([], []))
+                    self._index.load_table(txn, number, keys, values)
+                    size_bytes += size_of(keys, values)
+                    more = bool(keys)
+
+    def _open(self, segment: Segment, end: int) -> Hint | None:
+        if segment.header.id in self._distrusted:
+            return None
+        with suppress(OSError, DamagedError):
+            return Hint(self._disk, hint_path(self._root, segment.header.id), segment.header, end)
+        return None
+
+    def _make(self, segment: Segment, end: int) -> Hint | None:
+        """Make a hint; a disk that refuses once is not asked again."""
+        try:
+            for _ in make_hint(self._disk, self._root, segment, end, RUN_BYTES):
+                pass
+        except OSError:
+            self._can_make = False
+        except DamagedError:
+            return None
+        return self._open(segment, end)
+
+    def _distrust(self, hints: list[Hint]) -> None:
+        """Find out which hints are bad, and forget them; if none is, all of them are."""
+        bad = [hint for hint in hints if not _is_sound(hint)] or hints
+        for hint in bad:
+            self._distrusted.add(hint.segment_id)
+            with suppress(OSError):
+                self._disk.unlink(hint.path)
+
+
+def _is_sound(hint: Hint) -> bool:
+    try:
+        for number in TABLES:
+            for _ in hint.table(number):
+                pass
+    except DamagedError:
+        return False
+    return True
