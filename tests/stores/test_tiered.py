@@ -4,15 +4,17 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import FullError
+from holdfast.core.errors import CorruptError, FullError
 from holdfast.core.limits import KIB
+from holdfast.core.many import drain
 from holdfast.core.pending import Pending, Promise
 from holdfast.core.seams import Buffer, Disk, SystemClock, SystemEntropy
-from holdfast.core.store import Store
+from holdfast.core.store import Span, Store
 from holdfast.stores.files import FileStore
+from holdfast.stores.layout import blob_path
 from holdfast.stores.memory import MemorySink, MemoryStore
 from holdfast.stores.tiered import TieredStore
-from holdfast.testing.blobs import make, put, read
+from holdfast.testing.blobs import make, put, read, read_all, whole
 from holdfast.testing.store_suite import StoreSuite
 
 
@@ -49,6 +51,29 @@ def test_the_size_decides_however_the_bytes_are_cut(size_bytes: int, step_bytes:
     assert bool(small.stat([ref.digest])) == (size_bytes <= 10)
     assert bool(large.stat([ref.digest])) == (size_bytes > 10)
     assert read(store, ref.digest) == make(size_bytes)
+
+
+@pytest.mark.parametrize("span", [None, Span(3, 4)])
+def test_of_two_copies_the_sound_one_is_read(tmp_path: Path, span: Span | None) -> None:
+    data = make(1000)
+    digest = Digest.of(data)
+    expected = data if span is None else data[3:7]
+    small, large = open_files(tmp_path / "small"), open_files(tmp_path / "large")
+    store = TieredStore(small, large, 10_000)
+    for each in (small, large):
+        put(each, data)
+    file = blob_path(tmp_path / "small", digest)
+    file.write_bytes(file.read_bytes()[:-1])
+    with whole(store, digest, span) as source:
+        assert read_all(source) == expected
+    (found,) = store.open_many([digest])
+    assert drain(found) == data
+    large.remove([digest])
+    with pytest.raises(CorruptError):
+        store.open(digest)
+    (found,) = store.open_many([digest])
+    assert isinstance(found, CorruptError)
+    store.close()
 
 
 def test_a_blob_in_both_stores_is_one_blob() -> None:

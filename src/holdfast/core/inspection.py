@@ -7,10 +7,14 @@ the disk has.
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from holdfast.core.digest import Digest
 from holdfast.core.seams import Buffer
+
+QUARANTINE = "quarantine"
+"""The folder for what is left of damaged blobs; for people, never read."""
 
 
 class Region(NamedTuple):
@@ -62,7 +66,7 @@ class Seen(NamedTuple):
 
 
 class Medium(Protocol):
-    """A place for bytes, for one thread at a time; it changes nothing."""
+    """A place for bytes, for one thread at a time; but for `discard` it changes nothing."""
 
     def regions(self) -> list[Region]:
         """What there is to read now, in the order in which it was written where there is one."""
@@ -78,6 +82,9 @@ class Medium(Protocol):
     def place(self, digest: Digest) -> Place | None:
         """Where a blob lies; None when it is not here."""
 
+    def is_sound(self, digest: Digest) -> bool:
+        """Whether a blob is here and the disk gives all of it as it should be."""
+
     def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
         """Yield what may be the bytes of a blob, as chunks; compare their digest.
 
@@ -86,3 +93,13 @@ class Medium(Protocol):
 
     def forget(self, digest: Digest) -> None:
         """Let the next reader of a blob ask the disk for it."""
+
+    def discard(self, digest: Digest, quarantine: Path) -> None:
+        """Give a damaged blob up; what is left of its bytes goes to the folder `quarantine`.
+
+        When it returns, the blob is not here any more, also after a power cut; a blob that is not
+        here is no error.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses; the blob may still be here.
+        """

@@ -15,6 +15,7 @@ from holdfast.depot import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
+    from pathlib import Path
 
     from holdfast.core.digest import Digest
     from holdfast.core.inspection import Medium, Place
@@ -58,12 +59,20 @@ class CatalogMedium:
         del digest
         return None
 
+    def is_sound(self, digest: Digest) -> bool:
+        """No: nothing is here."""
+        del digest
+        return False
+
     def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
         """None."""
         del digest, size_bytes
         yield from ()
 
     def forget(self, digest: Digest) -> None:
+        """Do nothing."""
+
+    def discard(self, digest: Digest, quarantine: Path) -> None:
         """Do nothing."""
 
     def _look(self, item: Item) -> Finding | None:

@@ -124,6 +124,7 @@ class Stamps:
     """The stamps of the store in one folder: written by one scrub, read by anybody."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
+        self.folder = folder
         self._path = folder / NAME
         self._marker = folder / "HOLDFAST"
         self._disk = disk

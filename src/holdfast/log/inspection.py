@@ -6,27 +6,33 @@ SHA-256. Of damage, the place is told, and every blob that the index expects the
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
-from holdfast.core.errors import CorruptError, NotFoundError, UnavailableError
+from holdfast.core.errors import CorruptError, FullError, NotFoundError, UnavailableError
 from holdfast.core.fresh import WHOLE_FILE, FreshDisk
 from holdfast.core.inspection import Finding, Place, Region, Seen
-from holdfast.log.record import HEADER_BYTES, RAW, Kind, unpack
+from holdfast.log.reading import payload_of
+from holdfast.log.record import HEADER_BYTES, RAW, Kind, unpack, unpack_trusted
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import NAME, Segment, segment_path
+from holdfast.log.writer import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from holdfast.core.seams import Buffer
+    from holdfast.core.seams import Buffer, Disk
     from holdfast.log.index import Location
     from holdfast.log.log import Log
     from holdfast.log.scan import Record
 
+READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK
+NAME_OFFSET = 20  # in the header of a record
 PAGE_BYTES = 64 * limits.KIB  # what a page of the index counts for, when it is searched
 
 
@@ -58,32 +64,80 @@ class LogMedium:
         found = self._log.index.locate(digest)
         return None if found is None else Place(_name(found.segment_id), found.offset, 0)
 
-    def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
-        """The payload of the record that the index names, as the page cache has it."""
-        del size_bytes
+    def is_sound(self, digest: Digest) -> bool:
+        """Read the record that the index names."""
         found = self._log.index.locate(digest)
         if found is None:
-            return
-        disk = self._log.disk
-        try:
-            segment = Segment.open(disk, self._log.root, found.segment_id)
-            payload = disk.pread(
-                segment.descriptor, found.payload_bytes, found.offset + HEADER_BYTES
-            )
-        except (CorruptError, OSError):
-            return
-        yield iter((payload,))
+            return False
+        data = self._read(FreshDisk(self._log.disk), found, 0)
+        payload = None if data is None else payload_of(memoryview(data), digest, found)
+        return payload is not None and Digest.of(payload) == digest
+
+    def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
+        """What the page cache has of the record that the index names; then torn tails.
+
+        Neither needs a header that is whole: the digest decides.
+        """
+        del size_bytes
+        found = self._log.index.locate(digest)
+        payload = None if found is None else self._read(self._log.disk, found, HEADER_BYTES)
+        if payload is not None:
+            yield iter((payload,))
+        for path in sorted(self._log.root.glob("*.torn")):
+            payload = _torn_payload(path, digest)
+            if payload is not None:
+                yield iter((payload,))
 
     def forget(self, digest: Digest) -> None:
         """Drop the whole segment from the page cache, which drops nothing smaller for sure."""
         found = self._log.index.locate(digest)
         if found is None:
             return
-        try:
-            segment = Segment.open(self._log.disk, self._log.root, found.segment_id)
-            self._log.disk.forget(segment.descriptor, 0, WHOLE_FILE)
-        except (CorruptError, OSError):
+        disk = self._log.disk
+        with suppress(OSError):
+            descriptor = disk.open(segment_path(self._log.root, found.segment_id), READ_FLAGS)
+            try:
+                disk.forget(descriptor, 0, WHOLE_FILE)
+            finally:
+                disk.close(descriptor)
+
+    def discard(self, digest: Digest, quarantine: Path) -> None:
+        """Keep the payload as a file, and append the removal of the blob."""
+        found = self._log.index.locate(digest)
+        if found is None:
             return
+        payload = self._read(self._log.disk, found, HEADER_BYTES)
+        if payload:
+            self._keep(quarantine, f"{digest.hex()}.bytes", payload)
+        self._log.submit(lambda batch: batch.remove_blobs([digest]), len(digest)).result()
+
+    def _read(self, disk: Disk, place: Location, skip_bytes: int) -> bytes | None:
+        """Read a record, or what is behind its header; None when the segment cannot be read."""
+        path = segment_path(self._log.root, place.segment_id)
+        size_bytes = HEADER_BYTES + place.payload_bytes - skip_bytes
+        try:
+            descriptor = disk.open(path, READ_FLAGS)
+            try:
+                return disk.pread(descriptor, size_bytes, place.offset + skip_bytes)
+            finally:
+                disk.close(descriptor)
+        except OSError:
+            return None
+
+    def _keep(self, folder: Path, name: str, data: bytes) -> None:
+        disk = self._log.disk
+        try:
+            disk.make_directory(folder)
+            descriptor = disk.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                disk.pwrite_all(descriptor, (data,), 0)
+                disk.sync(descriptor)
+            finally:
+                disk.close(descriptor)
+            disk.sync_directory(folder)
+        except OSError as error:
+            what = f"cannot keep damaged bytes: {error.strerror}"
+            raise (FullError if error.errno in FULL else UnavailableError)(what) from error
 
 
 class _Reading:
@@ -191,6 +245,19 @@ class _Reading:
         )
         self._begin()
         return seen
+
+
+def _torn_payload(path: Path, digest: Digest) -> bytes | None:
+    """Find the payload of a blob in what recovery cut off a segment."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    at = data.find(digest) - NAME_OFFSET
+    if at < 0 or len(data) < at + HEADER_BYTES:
+        return None
+    _, payload_bytes, _ = unpack_trusted(data[at : at + HEADER_BYTES])
+    return data[at + HEADER_BYTES : at + HEADER_BYTES + payload_bytes]
 
 
 def _damaged_blob(digest: Digest, location: Location) -> Finding:

@@ -10,15 +10,16 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
-from holdfast.core.digest import Hasher
+from holdfast.core.digest import Digest, Hasher
 from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.inspection import QUARANTINE
 from holdfast.depot.content import ContentDepot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from holdfast.core.digest import BlobRef, Digest
-    from holdfast.core.inspection import Place
+    from holdfast.core.digest import BlobRef
+    from holdfast.core.inspection import Finding, Medium, Place
     from holdfast.core.seams import Buffer
     from holdfast.core.store import Sink
     from holdfast.depot.engine import Engine
@@ -40,20 +41,43 @@ class Repair:
     def __init__(self, engine: Engine, others: Sequence[Copies] = ()) -> None:
         self._store = engine.store
         self._media = engine.media
+        self._quarantine = engine.stamps.folder / QUARANTINE
         self._content = ContentDepot(engine)
         self._others = others
 
-    def restore(self, digest: Digest, found: Iterable[Buffer] | None = None) -> bool:
-        """Store a damaged blob again, from `found` or from any other copy; False without one.
+    def restore(self, finding: Finding, found: Iterable[Buffer] | None = None) -> bool:
+        """Make a damaged blob whole, from `found` or from any other copy; False without one.
+
+        What was damaged of it is given up where another medium has it whole.
 
         Raises:
             FullError, UnavailableError: there may be a copy, but the disk refuses now.
         """
+        digest = Digest.parse(finding.digest)
+        damaged = [medium for medium in self._media if medium.place(digest) == finding.place]
+        if self._is_elsewhere(digest, damaged):
+            for medium in damaged:
+                medium.discard(digest, self._quarantine)
+            return True
         places: Sequence[Copies] = (*self._media, *self._others)
         size_bytes = self._size_bytes(digest)
         given = () if found is None else (found,)
         candidates = chain(given, *(each.copies(digest, size_bytes) for each in places))
         return any(self._store_again(digest, chunks) for chunks in candidates)
+
+    def give_up(self, finding: Finding) -> None:
+        """Let go of a damaged blob that nobody has whole, so that it is missing and can come back.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        digest = Digest.parse(finding.digest)
+        for medium in self._media:
+            medium.discard(digest, self._quarantine)
+        self._store.remove([digest])
+
+    def _is_elsewhere(self, digest: Digest, damaged: Sequence[Medium]) -> bool:
+        return any(medium not in damaged and medium.is_sound(digest) for medium in self._media)
 
     def _size_bytes(self, digest: Digest) -> int | None:
         try:

@@ -199,25 +199,29 @@ class Scrub:
         for finding in self._pass.current.add(seen):
             self._tell(finding)
             if finding.kind == "blob":
-                self._restore(Digest.parse(finding.digest))
+                self._restore(finding)
         for digest, data in seen.copies:
-            self._restore(digest, data)
+            for finding in self._damaged():
+                if finding.digest == str(digest):
+                    self._restore(finding, data)
         self._save_now_and_then()
 
     def _tell(self, finding: Finding) -> None:
         facts = {"kind": finding.kind, "where": finding.where, "why": finding.why}
         event(logging.ERROR, "scrub.found", **facts)
 
-    def _restore(self, digest: Digest, data: bytes | None = None) -> None:
-        if self._repair.restore(digest, None if data is None else (data,)):
+    def _restore(self, finding: Finding, data: bytes | None = None) -> None:
+        if self._repair.restore(finding, None if data is None else (data,)):
             self._pass.repaired += 1
-            event(logging.WARNING, "scrub.repaired", digest=str(digest))
+            event(logging.WARNING, "scrub.repaired", digest=finding.digest)
             self._review()
 
-    def _wanted(self) -> set[bytes]:
+    def _damaged(self) -> list[Finding]:
         """The blobs that are known to be damaged."""
-        findings = self._pass.findings()
-        return {Digest.parse(each.digest) for each in findings if each.kind == "blob"}
+        return [finding for finding in self._pass.findings() if finding.kind == "blob"]
+
+    def _wanted(self) -> set[bytes]:
+        return {Digest.parse(finding.digest) for finding in self._damaged()}
 
     def _review(self) -> None:
         """Forget findings that are none any more: the blob was stored again, or removed."""

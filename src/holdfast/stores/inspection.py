@@ -10,12 +10,18 @@ import os
 from typing import TYPE_CHECKING
 
 from holdfast.core.digest import Hasher
-from holdfast.core.errors import CorruptError, NotFoundError, UnavailableError, UnsupportedError
+from holdfast.core.errors import (
+    BlobError,
+    CorruptError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
 from holdfast.core.fresh import WHOLE_FILE, FreshDisk
 from holdfast.core.inspection import Finding, Place, Region, Seen
 from holdfast.core.limits import CHUNK_BYTES
 from holdfast.stores.footer import chunk_count, content_bytes
-from holdfast.stores.handles import READ_FLAGS, Handles, blob_error
+from holdfast.stores.handles import READ_FLAGS, Handles, blob_error, world
 from holdfast.stores.layout import FOLDER, blob_path, digests_in
 
 if TYPE_CHECKING:
@@ -69,6 +75,18 @@ class FileMedium:
         since_us = status.st_ctime_ns // 1000 + CTIME_SLACK_US
         return Place(self._name(path.parent.name), _position(digest), since_us)
 
+    def is_sound(self, digest: Digest) -> bool:
+        """Read the file to its end."""
+        handles = Handles(FreshDisk(self._disk), self._clock)
+        try:
+            for _ in self._content(handles, digest):
+                pass
+        except BlobError:
+            return False
+        finally:
+            handles.close()
+        return True
+
     def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
         """The content of the blob's file, as the page cache has it, whatever its footer says."""
         try:
@@ -93,6 +111,18 @@ class FileMedium:
             self._disk.forget(descriptor, 0, WHOLE_FILE)
         finally:
             self._disk.close(descriptor)
+
+    def discard(self, digest: Digest, quarantine: Path) -> None:
+        """Move the file."""
+        path = blob_path(self._root, digest)
+        with world("setting a blob aside"):
+            self._disk.make_directory(quarantine)
+            try:
+                self._disk.rename(path, quarantine / path.name)
+            except FileNotFoundError:
+                return
+            self._disk.sync_directory(quarantine)
+            self._disk.sync_directory(path.parent)
 
     def _name(self, folder: str) -> str:
         return f"{self._root.name}/{folder}"

@@ -7,15 +7,18 @@ a blob that is in both is one blob.
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.errors import BlobError, CorruptError, NotFoundError
 from holdfast.core.many import open_one
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
 from holdfast.core.store import FileRef, Sink, Source, Span, Staged, Store, Traits
+
+LOST = (NotFoundError, CorruptError)  # what another copy may make good
 
 
 class TieredStore:
@@ -60,19 +63,28 @@ class TieredStore:
         return [next(outcomes[is_small]) for is_small in small]
 
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
-        """Open a blob where it is."""
+        """Open a blob where it is; in the large store also when the small one's is damaged."""
         try:
             return self._small.open(digest, span, wait=wait)
         except NotFoundError:
             return self._large.open(digest, span, wait=wait)
+        except CorruptError:
+            with suppress(NotFoundError):
+                return self._large.open(digest, span, wait=wait)
+            raise
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Open blobs where they are; the small store reads ahead."""
         opened = self._small.open_many(digests)
         return (
-            open_one(self._large, digest) if isinstance(found, NotFoundError) else found
+            self._instead(digest, found) if isinstance(found, LOST) else found
             for digest, found in zip(digests, opened, strict=True)
         )
+
+    def _instead(self, digest: Digest, failure: BlobError) -> Source | BlobError:
+        """Open a blob in the large store that the small one does not give."""
+        found = open_one(self._large, digest)
+        return failure if isinstance(found, NotFoundError) else found
 
     def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
         """Name the files of either store."""
