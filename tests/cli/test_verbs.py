@@ -143,7 +143,7 @@ def test_keys_are_copied_moved_and_removed(store: str, holdfast: Holdfast) -> No
 def test_all_that_can_be_removed_is(store: str, holdfast: Holdfast) -> None:
     for number in range(3):
         holdfast("put", "-", f"k{number}", stdin=b"%d" % number)
-    digest = holdfast("put", "--by-hash", PHOTO).lines[0]
+    digest = holdfast("put", "--by-hash", "-", stdin=b"of this test alone").lines[0]
     mixed = holdfast("rm", "k0", "absent", "bad\tkey", digest, "k1", digest, "k2")
     assert mixed.code == 2
     assert [line.split(": ")[1] for line in mixed.err.splitlines()] == ["absent", "bad\tkey"]
