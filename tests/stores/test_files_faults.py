@@ -17,7 +17,7 @@ from holdfast.core.errors import BlobError, CorruptError, FullError, NotFoundErr
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.store import Span, Store
-from holdfast.stores import files
+from holdfast.stores import incoming
 from holdfast.stores.files import FileStore
 from holdfast.testing.blobs import assert_absent, make, put, read, read_all, whole
 from holdfast.testing.crash_suites import SHARED_MEMORY, StoreCrashSuite
@@ -66,7 +66,7 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _early_write_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "WRITE_BACK_BYTES", 600 * KIB)
+    monkeypatch.setattr(incoming, "WRITE_BACK_BYTES", 600 * KIB)
 
 
 @pytest.mark.parametrize("only", [frozenset[str](), frozenset({"close"})])

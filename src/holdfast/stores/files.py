@@ -14,32 +14,25 @@ anything is built on it.
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Self
-
-import xxhash
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, NotFoundError, bare
-from holdfast.core.limits import CHUNK_BYTES, MIB
 from holdfast.core.many import open_each, put_each
-from holdfast.core.pending import Pending, Promise
 from holdfast.core.seams import Buffer, Clock, Disk, Entropy
 from holdfast.core.store import FileRef, Source, Span, Traits, no_such_blob
-from holdfast.stores.footer import CHECKSUM_BYTES, pack
-from holdfast.stores.handles import FileSource, Handles, blob_error, world
+from holdfast.stores.handles import FileSource, Handles, world
+from holdfast.stores.incoming import FileSink
 from holdfast.stores.layout import FOLDER, FOLDERS, TEMPORARY, blob_path, digests_in
 from holdfast.stores.locks import FolderLocks
 
 TRAITS = Traits(durable=True, native_file=True, files=True)
 LOCKS = "locks"
-TEMPORARY_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL
-WRITE_BACK_BYTES = 16 * MIB  # unsynced bytes of one sink before the disk is set to work
 WRITE_BACK_THREADS = 4
 
 
@@ -82,7 +75,7 @@ class FileStore:
         """Durable when `commit` returns, whatever log the name goes to; in native files."""
         return TRAITS
 
-    def sink(self) -> "FileSink":
+    def sink(self) -> FileSink:
         """Open a temporary file.
 
         Raises:
@@ -254,118 +247,3 @@ class FileStore:
         else:
             self._unsynced_folders.add(folder)
         self._unsynced.discard(digest)
-
-
-class FileSink:
-    """One blob on its way into a FileStore: a temporary file and its growing checksums."""
-
-    def __init__(self, store: FileStore, path: Path, disk: Disk, pool: ThreadPoolExecutor) -> None:
-        self._store = store
-        self._path = path
-        self._disk = disk
-        self._pool = pool
-        self._size_bytes = 0
-        self._chunk = xxhash.xxh3_64()
-        self._checksums = bytearray()
-        self._synced_bytes = 0
-        self._syncing: Future[None] | None = None
-        self._descriptor: int | None = self._create()
-
-    def write(self, chunk: Buffer) -> None:
-        """Write and checksum the next bytes; from time to time set the disk to work early."""
-        assert self._descriptor is not None
-        view = memoryview(chunk)
-        try:
-            self._disk.pwrite_all(self._descriptor, (view,), self._size_bytes)
-            self._add_checksums(view)
-            if self._size_bytes - self._synced_bytes >= WRITE_BACK_BYTES:
-                self._start_write_back(self._descriptor)
-        except OSError as error:
-            self.close()  # the kernel reports a lost write once: nothing may be committed now
-            raise blob_error("writing a blob", error) from error
-
-    def commit(self, ref: BlobRef) -> Pending[None]:
-        """Make the blob appear; it is durable when this returns, and the future has ended."""
-        assert self._descriptor is not None
-        assert ref.size_bytes == self._size_bytes
-        done: Promise[None] = Promise()
-        try:
-            if not self._store.holds(ref):
-                with world("committing a blob"):
-                    self._finish(self._descriptor, ref)
-        except BlobError as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-        finally:
-            self.close()
-        return done
-
-    def stage(self, ref: BlobRef) -> None:
-        """Make the blob appear, for a file cannot wait for a commit."""
-        self.commit(ref).result()
-
-    def close(self) -> None:
-        """Discard unless committed; what cannot be removed is swept when the store opens."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is None:
-            return
-        with suppress(OSError):
-            self._await_write_back()
-        with suppress(OSError):
-            self._disk.close(descriptor)
-        with suppress(OSError):
-            self._disk.unlink(self._path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _create(self) -> int:
-        try:
-            return self._disk.open(self._path, TEMPORARY_FLAGS)
-        except OSError as error:
-            with suppress(OSError):
-                self._disk.unlink(self._path)
-            raise blob_error("opening a blob for writing", error) from error
-
-    def _add_checksums(self, view: memoryview) -> None:
-        for part in _split(view, CHUNK_BYTES - self._size_bytes % CHUNK_BYTES):
-            self._chunk.update(part)
-            self._size_bytes += len(part)
-            if self._size_bytes % CHUNK_BYTES == 0:
-                self._end_chunk()
-
-    def _end_chunk(self) -> None:
-        self._checksums += self._chunk.intdigest().to_bytes(CHECKSUM_BYTES, "little")
-        self._chunk.reset()
-
-    def _start_write_back(self, descriptor: int) -> None:
-        """Sync in a thread while the caller goes on; at most one sync of a sink at a time."""
-        self._await_write_back()
-        self._synced_bytes = self._size_bytes
-        self._syncing = self._pool.submit(self._disk.sync_data, descriptor)
-
-    def _await_write_back(self) -> None:
-        """Wait, since the kernel reports a lost write to one sync only."""
-        syncing, self._syncing = self._syncing, None
-        if syncing is not None:
-            syncing.result()
-
-    def _finish(self, descriptor: int, ref: BlobRef) -> None:
-        if self._size_bytes % CHUNK_BYTES:
-            self._end_chunk()
-        self._disk.pwrite_all(descriptor, (pack(ref, bytes(self._checksums)),), self._size_bytes)
-        self._await_write_back()
-        self._disk.sync(descriptor)
-        self._store.publish(self._path, ref.digest)
-
-
-def _split(view: memoryview, first_bytes: int) -> Iterable[memoryview]:
-    """Cut at `first_bytes`, and every chunk from there."""
-    if view:
-        yield view[:first_bytes]
-    for start in range(first_bytes, len(view), CHUNK_BYTES):
-        yield view[start : start + CHUNK_BYTES]
