@@ -44,6 +44,7 @@ OPEN_FILES_MAX = 512  # descriptors kept by one store
 
 # Looking after a store
 STEP_BYTES_MAX = MIB  # read and written by one step of a task
+HINT_BYTES_S_MAX = 32 * MIB  # read and written for hints in the background
 TASK_RETRY_S = 1  # until a step that failed is tried again; doubles with each failure
 TASK_RETRY_S_MAX = 600
 SCRUB_DAYS = 30  # in which a pass reads everything, a setting; 0 means never

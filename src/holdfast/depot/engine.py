@@ -47,6 +47,8 @@ class Engine(NamedTuple):
     """Where the bytes of blobs lie, then the catalog that holds them; for what looks after it."""
     stamps: Stamps
     """When what was last verified."""
+    make_hints: Callable[[], Iterator[int]]
+    """Makes the hints that the log lacks, in steps that give the bytes they move."""
     disk: Disk
     close: Callable[[], None]
 

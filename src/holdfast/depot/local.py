@@ -54,4 +54,7 @@ def open_depot(
     bytes_media = (LogMedium(log), FileMedium(path / "files", disk, clock))
     media = (*bytes_media, CatalogMedium(kv, bytes_media))
     stamps = Stamps(path, disk)
-    return Depot(Engine(store, kv, names, ingest, bounds, log.facts, media, stamps, disk, close))
+    hints = log.make_hints
+    return Depot(
+        Engine(store, kv, names, ingest, bounds, log.facts, media, stamps, hints, disk, close)
+    )

@@ -13,7 +13,8 @@ from holdfast.http import journal
 from holdfast.http.listen import listen
 from holdfast.http.server import announce, prepare, serve_site
 from holdfast.http.site import Site
-from holdfast.services.caretaker import Caretaker
+from holdfast.services.caretaker import Caretaker, Task
+from holdfast.services.hints import Hints
 from holdfast.services.scrub import Scrub
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def serve(settings: Settings) -> None:
 
 def caretaker(depot: Depot, settings: Settings) -> Caretaker:
     """What looks after the store while it is served: by one process, however many there are."""
-    tasks = []
+    tasks: list[Task] = [Hints(depot.engine)]
     if settings.scrub_days:
         tasks.append(Scrub(depot.engine, settings.scrub_days, settings.scrub_bytes_s_max))
     return Caretaker(tasks)
