@@ -14,7 +14,7 @@ from holdfast.core.pending import Promise
 from holdfast.core.seams import Disk
 from holdfast.core.store import Store
 from holdfast.kv.embedded import EmbeddedKV
-from holdfast.log.batch import Batch
+from holdfast.log.batch import Batch, Needs
 from holdfast.log.log import Log
 from holdfast.log.staged import StagedBlob
 from holdfast.log.state import running_state
@@ -47,7 +47,8 @@ def put_blob(log: Log, data: bytes) -> Digest:
 def begin_blob(log: Log, data: bytes) -> Promise[None]:
     """Queue a blob, whether it is there or not."""
     digest = Digest.of(data)
-    return log.submit(lambda batch: batch.add_blob(digest, data, len(data), 0), len(data))
+    needs = Needs(digests=(digest,))
+    return log.submit(lambda batch: batch.add_blob(digest, data, len(data), 0), len(data), needs)
 
 
 def stage_blob(log: Log, data: bytes) -> StagedBlob:
@@ -62,11 +63,26 @@ def put_key(log: Log, key: bytes, value: bytes) -> None:
     EmbeddedKV(log).commit([], [Put(key, value)]).result()
 
 
+def live_bytes(log: Log) -> dict[int, int]:
+    """What the accounts should say, added up blob by blob and key by key."""
+    live = dict.fromkeys(log.index.accounts.rows(), 0)
+    start = b""
+    while page := log.index.blobs(start, 1000):
+        for _, place in page:
+            live[place.segment_id] += 72 + place.payload_bytes
+        start = page[-1][0]
+    for key, stored in log.index.scan(b"", b"\xff" * 5000, 1_000_000):
+        live[int.from_bytes(stored[8:12], "big")] += len(key) + len(stored) - 12 + 8
+    return live
+
+
 def contents(log: Log) -> Contents:
     """Everything that can be read."""
     store: Store = SegmentStore(log)
     blobs = {bytes(ref.digest): read(store, ref.digest) for ref in store.scan()}
     assert None not in blobs.values()
+    accounts = log.index.accounts.rows()
+    assert live_bytes(log) == {number: row.live_bytes for number, row in accounts.items()}
     keys = {item.key: item.value for item in everything(EmbeddedKV(log))}
     return blobs, keys  # type: ignore[return-value]  # no None, as asserted
 
@@ -83,7 +99,8 @@ def dump(log: Log) -> list[Any]:
     keys = index.scan(b"", b"\xff" * 4097, 1_000_000)
     assert keys[::-1] == index.scan(b"", b"\xff" * 4097, 1_000_000, reverse=True)
     blobs = index.blobs(b"", 1_000_000)
-    return [keys, blobs, index.batches(0, 1_000_000), index.applied(), index.last()]
+    history = [index.batches(0, 1_000_000), index.history()]
+    return [keys, blobs, *history, index.applied(), index.last(), index.accounts.rows()]
 
 
 def kill(folder: Path, target: Path) -> Path:
@@ -112,6 +129,10 @@ def segments(folder: Path) -> list[Path]:
 def newest(folder: Path) -> Path:
     """The segment that is written to."""
     return segments(folder)[-1]
+
+
+FIRST = 139
+"""Where the records behind the manifest of the first segment begin."""
 
 
 def flip(path: Path, offset: int, mask: int = 0xFF) -> None:

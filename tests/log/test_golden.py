@@ -72,4 +72,4 @@ def test_format_1_has_every_kind_of_record(golden: Path) -> None:
             for each in Scan(log.disk, segment).records(64):
                 assert isinstance(each, Record)
                 seen.add(each.header.kind)
-    assert seen == {1, 2, 3, 4}
+    assert seen >= {1, 2, 3, 4}

@@ -88,4 +88,4 @@ def test_of_many_blobs_in_one_batch_none_is_missed(folder: Path) -> None:
     shutil.rmtree(folder / "index")
     with Log(folder) as log:
         assert dump(log) == before
-        assert log.recovery.records == 4 * 51 + 1
+        assert log.recovery.records == 1 + 4 * 51 + 1

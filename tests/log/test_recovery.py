@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from log_steps import (
+    FIRST,
     begin_blob,
     contents,
     cut_power,
@@ -26,7 +27,7 @@ from log_steps import (
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
-from holdfast.core.errors import CorruptError
+from holdfast.core.errors import CompactedError, CorruptError
 from holdfast.core.kv import Delete, Put
 from holdfast.core.seams import Disk
 from holdfast.kv.embedded import EmbeddedKV
@@ -46,15 +47,16 @@ BATCH = [b"one of the batch", b"another of the batch"]
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 4 * limits.KIB)
+    monkeypatch.setattr(limits, "RESERVE_BYTES", limits.KIB)
     with quick_folder() as base:
         yield base / "store"
 
 
 def records(path: Path) -> list[Record | Damage]:
-    """What a segment consists of."""
+    """What a segment consists of behind its manifest."""
     disk = Disk()
     segment = Segment.open(disk, path.parent, int(path.stem))
-    return list(Scan(disk, segment).records(64))
+    return list(Scan(disk, segment).records(64))[1:]
 
 
 class Torn(NamedTuple):
@@ -168,6 +170,12 @@ class Story(NamedTuple):
     content: bytes
     parts: list[Record]
 
+    def restore(self) -> None:
+        """Let the log be as it was."""
+        for path in segments(self.folder):
+            path.unlink()
+        (self.folder / "log" / "00000000000000000001.seg").write_bytes(self.content)
+
 
 def tell(folder: Path) -> Story:
     with Log(folder) as log:
@@ -183,7 +191,7 @@ def tell(folder: Path) -> Story:
     found = records(newest(folder))
     parts = [each for each in found if isinstance(each, Record)]
     assert len(parts) == len(found) == 8
-    return Story(folder, newest(folder).read_bytes(), parts)
+    return Story(folder, newest(folder).read_bytes()[: parts[-1].end], parts)
 
 
 Effects = tuple[set[bytes], dict[bytes, bytes]]
@@ -228,7 +236,9 @@ def found_in(log: Log) -> tuple[set[bytes], dict[bytes, bytes], list[Digest]]:
 
 @pytest.fixture
 def story(folder: Path) -> Story:
-    return tell(folder)
+    told = tell(folder)
+    told.restore()
+    return told
 
 
 @pytest.mark.parametrize(("mask", "step"), [(0xFF, 1), (0x01, 3)])
@@ -244,7 +254,7 @@ def test_rot_with_the_index_kept_is_never_served(story: Story, mask: int, step: 
             assert log.recovery.records == 0
             put_key(log, b"k", b"2")
             log.writer.close()
-        newest(story.folder).write_bytes(story.content)
+        story.restore()
         shutil.rmtree(story.folder / "index")
         Log(story.folder).close()
 
@@ -258,14 +268,15 @@ def test_rot_with_the_index_lost_costs_one_record_and_is_reported(story: Story, 
         rest = [number for number, part in enumerate(story.parts) if part not in hit]
         with Log(story.folder) as log:
             assert found_in(log) == (*replayed(rest), [])
-            extent = (hit[0].offset, hit[0].end - hit[0].offset) if hit else (0, 64)
+            head = (0, 64) if at < 64 else (64, FIRST - 64)  # of the segment, or its manifest
+            extent = (hit[0].offset, hit[0].end - hit[0].offset) if hit else head
             if hit == story.parts[-1:]:  # nothing tells it from a torn tail
                 assert log.recovery.damages == ()
                 assert log.recovery.truncated_bytes == extent[1]
             else:
                 assert log.recovery.damages == (Damage(1, *extent),)
                 assert log.recovery.truncated_bytes == 0
-        newest(story.folder).write_bytes(story.content)
+        story.restore()
 
 
 def test_a_commit_in_rot_is_an_error_for_those_who_watch(story: Story) -> None:
@@ -276,7 +287,9 @@ def test_a_commit_in_rot_is_an_error_for_those_who_watch(story: Story) -> None:
         assert [each.key for each in history(EmbeddedKV(log), from_revision=3)] == [b"l"]
     shutil.rmtree(story.folder / "index")
     with Log(story.folder) as log:
-        assert [each.revision for each in history(EmbeddedKV(log))] == [1, 1, 3]
+        with pytest.raises(CompactedError, match="3"):
+            history(EmbeddedKV(log))
+        assert [each.revision for each in history(EmbeddedKV(log), from_revision=3)] == [3]
         assert commit(EmbeddedKV(log), Put(b"x", b"")) == 4
 
 
@@ -324,7 +337,7 @@ def test_a_segment_stored_as_a_blob_is_never_read_as_records(folder: Path) -> No
     with Log(folder) as log:
         put_key(log, b"secret", b"old")
         put_key(log, b"secret", b"new")
-        copy = newest(folder).read_bytes()[: 64 + log.writer.stats.bytes]
+        copy = newest(folder).read_bytes()[: FIRST + log.writer.stats.bytes]
         put_blob(log, copy)
         put_blob(log, copy[64:])
         put_key(log, b"behind", b"")
@@ -342,17 +355,17 @@ def test_a_segment_stored_as_a_blob_is_never_read_as_records(folder: Path) -> No
 def test_forged_records_at_every_offset_are_never_taken(folder: Path) -> None:
     """Whoever does not know the salt cannot make a record."""
     forged = b"".join(
-        pack(Header(Kind.COMMIT, 0, 0, 0, 0, bytes(32), checksum(b"")), salt, offset)
+        pack(Header(Kind.COMMIT, 0, 0, 0, 0, bytes(32), 0, checksum(b"")), salt, offset)
         for salt in range(10)
         for offset in range(0, 3000, 7)
     )
     with Log(folder) as log:
         put_blob(log, forged)
         put_key(log, b"k", b"v")
-    flip(newest(folder), 64)
+    flip(newest(folder), FIRST)
     shutil.rmtree(folder / "index")
     with Log(folder) as log:
-        assert log.recovery.damages == (Damage(1, 64, HEADER_BYTES + len(forged)),)
+        assert log.recovery.damages == (Damage(1, FIRST, HEADER_BYTES + len(forged)),)
         assert contents(log) == ({}, {b"k": b"v"})
 
 
@@ -362,7 +375,7 @@ def test_a_payload_of_nothing_but_beginnings_does_not_hold_recovery_up(folder: P
     with Log(folder) as log:
         put_blob(log, payload)
         put_key(log, b"k", b"v")
-    flip(newest(folder), 64)
+    flip(newest(folder), FIRST)
     shutil.rmtree(folder / "index")
     with Log(folder) as log:
         assert [each.size_bytes for each in log.recovery.damages] == [HEADER_BYTES + limits.MIB]
@@ -376,10 +389,10 @@ def test_damage_longer_than_a_window_is_measured_right(folder: Path, size_bytes:
         put_blob(log, payload)
         put_key(log, b"k", b"v")
         put_blob(log, b"x" * size_bytes)
-    flip(newest(folder), 64)
+    flip(newest(folder), FIRST)
     shutil.rmtree(folder / "index")
     with Log(folder) as log:
-        assert log.recovery.damages == (Damage(1, 64, HEADER_BYTES + size_bytes),)
+        assert log.recovery.damages == (Damage(1, FIRST, HEADER_BYTES + size_bytes),)
         assert contents(log) == ({Digest.of(b"x" * size_bytes): b"x" * size_bytes}, {b"k": b"v"})
 
 
@@ -390,11 +403,11 @@ def test_older_segments_are_never_cut(folder: Path, monkeypatch: pytest.MonkeyPa
         digests = [put_blob(log, b"%d" % number * 100) for number in range(60)]
     first = segments(folder)[0]
     size_bytes = first.stat().st_size
-    last = records(first)[-2]
+    last = records(first)[-1]
     flip(first, last.offset + 80)
     shutil.rmtree(folder / "index")
     with Log(folder) as log:
-        extent = Damage(1, last.offset, size_bytes - HEADER_BYTES - last.offset)
+        extent = Damage(1, last.offset, size_bytes - last.offset)
         assert log.recovery.damages == (extent,)
         assert len(contents(log)[0]) == len(digests) - 1
     assert first.stat().st_size == size_bytes

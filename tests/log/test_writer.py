@@ -41,8 +41,10 @@ from holdfast.core.kv import Committed, Conflict, Delete, Plan, Put, Unchanged, 
 from holdfast.core.pending import Pending
 from holdfast.depot.local import open_depot
 from holdfast.kv.embedded import EmbeddedKV
+from holdfast.log.accounts import State
 from holdfast.log.batch import Batch
 from holdfast.log.log import Log
+from holdfast.log.manifest import read_manifest
 from holdfast.log.record import Kind
 from holdfast.log.scan import Record, Scan
 from holdfast.log.segment import Segment
@@ -55,6 +57,7 @@ from holdfast.testing.kv_steps import everything, history
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 16 * limits.KIB)
+    monkeypatch.setattr(limits, "RESERVE_BYTES", 500)
     with quick_folder() as base:
         yield base / "store"
 
@@ -97,7 +100,7 @@ def test_a_commit_stands_behind_the_blobs_of_its_batch(folder: Path) -> None:
         begin_blob(log, b"blob")
         again = EmbeddedKV(log).commit([], [Put(b"k", b"2")])
     assert (put.result(), again.result()) == (Committed(1), Committed(2))
-    assert kinds(folder, 1) == [Kind.BLOB, Kind.COMMIT]
+    assert kinds(folder, 1) == [Kind.MANIFEST, Kind.BLOB, Kind.COMMIT]
     assert reopened(folder) == ({Digest.of(b"blob"): b"blob"}, {b"k": b"2"})
 
 
@@ -223,7 +226,7 @@ def _close_under_writers(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_segments")
-def test_a_full_segment_is_sealed_and_the_next_begun(folder: Path) -> None:
+def test_a_full_segment_is_followed_by_another(folder: Path) -> None:
     with Log(folder) as log:
         for number in range(60):
             put_blob(log, b"%d" % number * 200)
@@ -232,11 +235,16 @@ def test_a_full_segment_is_sealed_and_the_next_begun(folder: Path) -> None:
         assert log.facts()["segments"] == len(segments(folder)) > 5
     ids = [int(path.stem) for path in segments(folder)]
     assert ids == list(range(1, len(ids) + 1))
-    for number in ids[:-1]:
-        assert kinds(folder, number).count(Kind.SEAL) == 1
-        assert kinds(folder, number)[-1] == Kind.SEAL
-        assert segments(folder)[number - 1].stat().st_size <= 6000
-    assert Kind.SEAL not in kinds(folder, ids[-1])
+    sizes = [path.stat().st_size for path in segments(folder)]
+    assert max(sizes) <= 6000
+    for number in ids:
+        assert kinds(folder, number).count(Kind.MANIFEST) == 1
+        assert kinds(folder, number)[0] == Kind.MANIFEST
+        with Log(folder) as log:
+            segment = Segment.open(log.disk, folder / "log", number)
+            first = read_manifest(log.disk, segment)
+        assert first is not None
+        assert first.manifest.segments == list(enumerate(sizes[: number - 1], 1))
     assert reopened(folder) == before
     shutil.rmtree(folder / "index")
     with Log(folder) as log:
@@ -275,8 +283,8 @@ def test_a_kill_at_any_call_of_a_rotation_loses_nothing(folder: Path) -> None:
         assert reopened(copy) in (before, after)
         with Log(copy) as log:
             put_key(log, b"later", b"")
-        sealed = [kinds(copy, int(path.stem))[:-1] for path in segments(copy)]
-        assert all(Kind.SEAL not in each for each in sealed), "nothing follows a seal"
+        ids = [int(path.stem) for path in segments(copy)]
+        assert [kinds(copy, each)[0] for each in ids] == [Kind.MANIFEST] * len(ids)
         assert reopened(copy)[1] == {b"later": b""}
 
 
@@ -378,14 +386,11 @@ def test_with_any_call_failing_refused_stays_away(folder: Path, error: int) -> N
                 if not disk.struck:
                     break
                 struck = True
-                assert log.writer.healthy == (error == errno.ENOSPC)
-                if error == errno.ENOSPC:
-                    assert len(model.refused) <= 1  # none where less space would do
-                    assert all(isinstance(each, FullError) for each in model.refused)
-                else:
-                    assert isinstance(model.refused[0], UnavailableError)
-                    with pytest.raises(UnavailableError):
-                        put_key(log, b"k", b"v")
+                assert log.writer.healthy
+                assert len(model.refused) <= 1  # none where it was not needed, or less would do
+                expected = FullError if error == errno.ENOSPC else UnavailableError
+                assert all(isinstance(each, expected) for each in model.refused)
+                assert len(segments(base)) == len(log.index.accounts.rows())
                 killed = kill(base, folder / f"{number} {kind} killed")
             cut = kill(killed, folder / f"{number} {kind} cut")
             cut_power(cut)
@@ -459,22 +464,63 @@ def test_the_last_space_is_used_although_no_reserve_fits(folder: Path) -> None:
     assert len(reopened(folder)[0]) == 20
 
 
-def test_a_failed_sync_stops_writes_until_the_log_is_opened_again(folder: Path) -> None:
+def test_behind_a_failed_sync_the_log_goes_on_in_a_new_segment(folder: Path) -> None:
+    """What was refused does not come back, although its bytes may well be on the disk."""
     disk = FaultyDisk()
     with Log(folder, disk) as log:
         put_blob(log, b"before")
-        disk.arm(Fault(1, only=frozenset({"sync_data"})))
+        size_bytes = newest(folder).stat().st_size
+        disk.arm(Fault(1, after=True, only=frozenset({"sync_data"})))
         with pytest.raises(UnavailableError):
             put_blob(log, b"refused")
-        for _ in range(3):
-            with pytest.raises(UnavailableError):
-                put_key(log, b"k", b"v")
-        assert log.facts()["healthy"] == 0
-        assert read(SegmentStore(log), Digest.of(b"before")) == b"before"
-    with Log(folder, disk) as log:
         assert log.facts()["healthy"] == 1
         put_key(log, b"k", b"v")
-        assert contents(log) == ({Digest.of(b"before"): b"before"}, {b"k": b"v"})
+        expected = contents(log)
+        assert expected == ({Digest.of(b"before"): b"before"}, {b"k": b"v"})
+        assert log.index.accounts.rows()[1].state == State.SUSPECT
+        killed = kill(folder, folder.with_name("killed"))
+    assert len(segments(folder)) == 2
+    assert segments(folder)[0].stat().st_size < size_bytes
+    cut_power(killed)
+    assert reopened(folder) == reopened(killed) == expected
+
+
+def test_bytes_behind_the_end_of_a_segment_that_was_left_never_come_back(folder: Path) -> None:
+    """Cutting them off failed, too; the next segment's manifest says where the old one ends."""
+
+    class Stuck(FaultyDisk):
+        def truncate(self, descriptor: int, size_bytes: int) -> None:
+            if opened:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().truncate(descriptor, size_bytes)
+
+    disk, opened = Stuck(), False
+    with Log(folder, disk) as log:
+        opened = True
+        put_key(log, b"k", b"before")
+        disk.arm(Fault(1, after=True, only=frozenset({"sync_data"})))
+        with pytest.raises(UnavailableError):
+            put_key(log, b"k", b"refused")
+        put_key(log, b"other", b"v")
+        killed = kill(folder, folder.with_name("killed"))
+    assert b"refused" in segments(folder)[0].read_bytes()
+    cut_power(killed)
+    expected: tuple[Any, Any] = ({}, {b"k": b"before", b"other": b"v"})
+    assert reopened(folder) == reopened(killed) == expected
+
+
+def test_a_disk_that_goes_on_failing_is_not_filled_with_segments(folder: Path) -> None:
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        disk.arm(Fault(1, lasting=True, only=frozenset({"sync_data"})))
+        seen = []
+        for number in range(50):
+            with pytest.raises(UnavailableError) as caught:
+                put_blob(log, b"%d" % number)
+            seen.append(len(caught.traceback))
+        assert max(seen) <= 6, "errors do not pile up"
+        assert log.facts()["healthy"] == 0
+        assert len(segments(folder)) <= 4
 
 
 def test_a_read_that_fails_is_an_error_and_never_wrong(folder: Path) -> None:
@@ -509,7 +555,7 @@ def test_a_blob_and_its_name_are_one_request_and_one_sync(folder: Path) -> None:
         assert log.writer.stats.jobs == jobs + 1
         assert disk.calls.count("sync_data") <= syncs + 2, "one may be for new space"
         assert contents(log) == ({Digest.of(b"blob"): b"blob"}, {b"name": b""})
-    assert kinds(folder, 1) == [Kind.BLOB, Kind.COMMIT]
+    assert kinds(folder, 1) == [Kind.MANIFEST, Kind.BLOB, Kind.COMMIT]
 
 
 def test_a_commit_that_is_refused_stores_no_blob(folder: Path) -> None:
@@ -617,18 +663,6 @@ def test_what_a_failed_batch_would_have_done_refuses_nobody(folder: Path) -> Non
         with holding(log):
             both = [kv.transact([b"name"], create) for _ in range(2)]
         assert [type(each.exception()) for each in both] == [type(None), PreconditionError]
-
-
-def test_errors_of_a_failed_log_do_not_pile_up(folder: Path) -> None:
-    disk = FaultyDisk()
-    with Log(folder, disk) as log:
-        disk.arm(Fault(1, only=frozenset({"sync_data"})))
-        seen = []
-        for number in range(50):
-            with pytest.raises(UnavailableError) as caught:
-                put_blob(log, b"%d" % number)
-            seen.append(len(caught.traceback))
-        assert max(seen) <= 6
 
 
 # Processes.

@@ -110,6 +110,7 @@ class Transaction(NamedTuple, Generic[Result]):
     reads: Sequence[bytes]
     planner: Planner[Result]
     blob: Staged | None = None
+    frees: bool = False
 
 
 class KV(Protocol):
@@ -138,10 +139,11 @@ class KV(Protocol):
     ) -> Pending[Committed | Conflict]:
         """Write all of `writes` if all of `compares` hold, else nothing, at one revision.
 
-        At most one write a key. `blob` is what `Sink.stage` of a store with the same log gave: it
-        is stored with the writes, by one sync, or, if a compare does not hold, not at all. The
-        future ends when the commit is durable and visible. An error in it means that nothing was
-        written, but for UnavailableError after a lost connection.
+        At most one write a key; deletes alone are taken when the disk is full, too. `blob` is what
+        `Sink.stage` of a store with the same log gave: it is stored with the writes, by one sync,
+        or, if a compare does not hold, not at all. The future ends when the commit is durable and
+        visible. An error in it means that nothing was written, but for UnavailableError after a
+        lost connection.
         """
 
     def transact(
@@ -150,12 +152,14 @@ class KV(Protocol):
         planner: Planner[Result],
         *,
         blob: Staged | None = None,
+        frees: bool = False,
     ) -> Pending[Result]:
         """Read keys, let `planner` decide, and write what it says, as if nobody else were there.
 
         At most `limits.COMPARES_MAX` reads, different ones. `blob` is stored as by `commit`, unless
         the planner raises. The future ends as that of `commit`, with the plan's result.
-        UnavailableError also means that others change the keys too fast.
+        UnavailableError also means that others change the keys too fast. One that `frees` space
+        (deletes, and writes little) is taken when the disk is full, too.
         """
 
     def transact_many(
@@ -179,6 +183,12 @@ class KV(Protocol):
 
     def revision(self) -> int:
         """The newest revision; 0 before the first commit."""
+
+    def horizon(self) -> int:
+        """At least `revision`, and changed before a commit can be seen; costs next to nothing.
+
+        While it is what `revision` was, all that was read then is as it was.
+        """
 
     def close(self) -> None:
         """Finish what was committed and let go; a second call does nothing."""

@@ -182,7 +182,8 @@ class ContentDepot:
 
     def release(self, digest: Digest) -> Pending[bool]:
         """Begin to let go."""
-        return self._engine.kv.transact(*_releasing(digest)[:2])
+        transaction = _releasing(digest)
+        return self._engine.kv.transact(transaction.reads, transaction.planner, frees=True)
 
     def holds(self, digest: Digest) -> bool:
         """Whether the content face itself holds the blob, so that a PUT has nothing to do."""
@@ -208,4 +209,4 @@ def _releasing(digest: Digest) -> Transaction[bool]:
         is_held = values[0] is not None
         return Plan((Delete(key),) if is_held else (), is_held)
 
-    return Transaction((key,), planner)
+    return Transaction((key,), planner, frees=True)

@@ -175,7 +175,8 @@ class Depot:
 
     def remove(self, key: str, when: Conditions = NO_CONDITIONS) -> Pending[bool]:
         """Begin to remove a name."""
-        return self.engine.kv.transact(*self._removing(key, when)[:2])
+        transaction = self._removing(key, when)
+        return self.engine.kv.transact(transaction.reads, transaction.planner, frees=True)
 
     def copy(
         self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS

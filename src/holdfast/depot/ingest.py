@@ -147,7 +147,7 @@ class Upload(Generic[Placed]):
         Raises:
             DigestMismatchError, FullError, UnavailableError: as `ready` does.
         """
-        reads, planner, blob = self.ready()
+        reads, planner, blob, _ = self.ready()
         return self._ingest.kv.transact(reads, planner, blob=blob)
 
     def close(self) -> None:

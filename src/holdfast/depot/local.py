@@ -29,15 +29,19 @@ def open_depot(
     bounds: Limits = Limits(),  # noqa: B008 - a tuple
     small_blob_bytes_max: int = limits.SMALL_BLOB_BYTES_MAX,
     disk: Disk | None = None,
+    *,
+    attached: bool = False,
 ) -> Depot:
     """Open or create the depot in the folder `path`, for this process alone.
+
+    What is `attached` joins the process that has it open and forked this one (Log.hand_over).
 
     Raises:
         UnavailableError: another process has it open, or the disk refuses.
         CorruptError, UnsupportedError: what is there cannot be read.
     """
     disk, clock, entropy = disk or Disk(), SystemClock(), SystemEntropy()
-    log = Log(path, disk, clock, entropy)
+    log = Log(path, disk, clock, entropy, attached=attached)
     try:
         files = FileStore(path / "files", disk, entropy, clock)
     except BaseException:

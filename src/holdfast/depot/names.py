@@ -101,7 +101,7 @@ class Names:
             check(when, old)
             return Plan([] if old is None else catalog.removing(old), old is not None)
 
-        return Transaction((_key(place),), planner)
+        return Transaction((_key(place),), planner, frees=True)
 
     def copy(
         self, source: Place, target: Place, when: Conditions, *, move: bool

@@ -52,8 +52,9 @@ class Recent:
     def find(self, path: bytes) -> Known | None:
         """What is known of a path, if it is current."""
         known = self._known.get(path)
-        if known is None or known.revision == (revision := self._kv.revision()):
+        if known is None or known.revision == self._kv.horizon():
             return known
+        revision = self._kv.revision()
         stored = self._kv.get(known.key) if known.key else None
         if stored is None or stored.revision != known.entry_revision:
             del self._known[path]

@@ -30,7 +30,7 @@ from holdfast.log.index import split
 from holdfast.log.staged import StagedBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from holdfast.core.kv import Planner, Result
     from holdfast.core.pending import Pending
@@ -86,7 +86,8 @@ class EmbeddedKV:
             return Committed(_write(batch, writes))
 
         reads = [compare.key for compare in compares if isinstance(compare, Unchanged)]
-        return self._submit(stage, _weight(writes), reads, blob)
+        frees = blob is None and all(isinstance(write, Delete) for write in writes)
+        return self._log.submit(stage, _weight(writes, blob), _needs(reads, blob), frees=frees)
 
     def transact(
         self,
@@ -94,13 +95,15 @@ class EmbeddedKV:
         planner: Planner[Result],
         *,
         blob: Staged | None = None,
+        frees: bool = False,
     ) -> Pending[Result]:
         """Queue a transaction; it is planned by the writer, between others, exactly once."""
         assert blob is None or isinstance(blob, StagedBlob)
-        transaction = Transaction(reads, planner, blob)
+        transaction = Transaction(reads, planner, blob, frees=frees)
         _check_one(transaction)
-        size_bytes = WRITE_BYTES * len(reads)
-        return self._submit(lambda batch: _transact(batch, transaction), size_bytes, reads, blob)
+        size_bytes = WRITE_BYTES * len(reads) + (0 if blob is None else blob.ref.size_bytes)
+        stage = partial(_transact, transaction=transaction)
+        return self._log.submit(stage, size_bytes, _needs(reads, blob), frees=frees)
 
     def transact_many(
         self, transactions: Sequence[Transaction[Result]]
@@ -116,27 +119,18 @@ class EmbeddedKV:
         def stage(batch: Batch) -> list[Result | BlobError]:
             return list(map(partial(_outcome, batch), transactions))
 
-        return self._log.submit(stage, size_bytes, Needs(keys, [ref.digest for ref in blobs]))
-
-    def _submit(
-        self,
-        stage: Callable[[Batch], Result],
-        size_bytes: int,
-        keys: Sequence[bytes],
-        blob: StagedBlob | None,
-    ) -> Pending[Result]:
-        if blob is None:
-            return self._log.submit(stage, size_bytes, Needs(keys))
-        ref = blob.ref
-        return self._log.submit(stage, size_bytes + ref.size_bytes, Needs(keys, (ref.digest,)))
+        needs = Needs(keys, [ref.digest for ref in blobs])
+        frees = all(each.frees for each in transactions)
+        return self._log.submit(stage, size_bytes, needs, frees=frees)
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:
         """Replay the log's commit records, then wait for more."""
         revision = max(1, from_revision)
-        if (first := self._index.batches(0, limit=1)) and revision < first[0].revision:
-            raise CompactedError(first[0].revision)
+        self._check_history(revision)
         while self._log.wait_for_commit(revision, wait_s):
-            for commit_revision, writes in self._log.commits(revision):
+            commits = self._log.commits(revision)
+            self._check_history(revision)
+            for commit_revision, writes in commits:
                 for key, value in writes:
                     if key.startswith(prefix):
                         yield Change(commit_revision, key, value)
@@ -145,6 +139,16 @@ class EmbeddedKV:
     def revision(self) -> int:
         """The newest revision."""
         return self._log.revision
+
+    def horizon(self) -> int:
+        """Read the board that all processes share."""
+        return self._log.horizon
+
+    def _check_history(self, revision: int) -> None:
+        """Refuse to begin where compaction left holes."""
+        oldest = self._index.history()
+        if revision < oldest:
+            raise CompactedError(oldest)
 
     def close(self) -> None:
         """Do nothing: the log belongs to who opened it."""
@@ -188,9 +192,14 @@ def _outcome(batch: Batch, transaction: Transaction[Result]) -> Result | BlobErr
         return bare(error)
 
 
-def _weight(writes: Sequence[Write]) -> int:
+def _needs(keys: Sequence[bytes], blob: StagedBlob | None) -> Needs:
+    return Needs(keys) if blob is None else Needs(keys, (blob.ref.digest,))
+
+
+def _weight(writes: Sequence[Write], blob: StagedBlob | None) -> int:
     values = sum(len(write.value) for write in writes if isinstance(write, Put))
-    return values + WRITE_BYTES * len(writes)
+    blob_bytes = 0 if blob is None else blob.ref.size_bytes
+    return blob_bytes + values + WRITE_BYTES * len(writes)
 
 
 def _holds(compare: Compare, batch: Batch) -> bool:

@@ -81,8 +81,10 @@ class MemoryKV:
         planner: Planner[Result],
         *,
         blob: Staged | None = None,
+        frees: bool = False,
     ) -> Pending[Result]:
-        """Plan and write under the lock."""
+        """Plan and write under the lock; memory has no reserve."""
+        del frees
         assert len(reads) <= limits.COMPARES_MAX
         assert blob is None, "there is no log"
         done: Promise[Result] = Promise()
@@ -121,6 +123,10 @@ class MemoryKV:
 
     def revision(self) -> int:
         """The newest revision; 0 before the first commit."""
+        return self._revision
+
+    def horizon(self) -> int:
+        """The revision: a commit is seen as soon as it is counted."""
         return self._revision
 
     def close(self) -> None:

@@ -7,12 +7,14 @@ interpreter lock away, and a thread that wants it back has to wait.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+from holdfast.core.digest import DIGEST_BYTES
 from holdfast.core.errors import BlobError
 from holdfast.core.kv import Versioned
 from holdfast.core.pending import Promise
-from holdfast.log.index import Last, Location, Position
+from holdfast.log.accounts import write_bytes
+from holdfast.log.index import Last, Location, Position, segment_of, split
 from holdfast.log.record import (
     HEADER_BYTES,
     NO_NAME,
@@ -49,21 +51,31 @@ class Job(Generic[Result]):
 
     What it returns becomes the result of `promise` once the batch is durable and visible; an error
     there means that nothing of the request happened. A stage may raise a BlobError before it
-    appends anything: that ends this request alone.
+    appends anything: that ends this request alone. It may run again, if its batch could not be
+    written. What `frees` space may use the reserve of a full disk.
     """
 
-    __slots__ = ("_refusal", "_result", "_stage", "needs", "promise", "size_bytes")
+    __slots__ = ("_refusal", "_result", "_stage", "frees", "needs", "promise", "size_bytes")
     _result: Result
 
-    def __init__(self, stage: Callable[[Batch], Result], size_bytes: int, needs: Needs) -> None:
+    def __init__(
+        self,
+        stage: Callable[[Batch], Result],
+        size_bytes: int,
+        needs: Needs,
+        *,
+        frees: bool = False,
+    ) -> None:
         self._stage = stage
         self._refusal: BlobError | None = None
         self.size_bytes = size_bytes
         self.needs = needs
+        self.frees = frees
         self.promise: Promise[Result] = Promise()
 
     def stage(self, batch: Batch) -> None:
         """Append to `batch`; nothing is durable or visible yet."""
+        self._refusal = None
         try:
             self._result = self._stage(batch)
         except BlobError as error:
@@ -78,29 +90,53 @@ class Job(Generic[Result]):
             self.promise.set_exception(error)
 
 
+class End(NamedTuple):
+    """The place that a batch is written to."""
+
+    start: Position
+    salt: int
+    age_s: int
+
+
 class Batch:
     """Records that are written together behind `start` of one segment."""
 
-    def __init__(self, index: Index, txn: Txn, salt: int, start: Position) -> None:
+    def __init__(self, index: Index, txn: Txn, tail: End) -> None:
         self._index = index
         self._txn = txn
-        self._salt = salt
-        self.start = start
-        self.end = start.offset
+        self._salt = tail.salt
+        self._age_s = tail.age_s
+        self.start = tail.start
+        self.end = tail.start.offset
         self.buffers: list[Buffer] = []
         self._commits: list[Writes] = []
         self._keys: dict[bytes, Versioned | None] = {}
+        self._places: dict[bytes, int] = {}
         self._changed_keys: dict[bytes, Versioned | None] = {}
         self._blobs: dict[bytes, Location] = {}
         self._new_blobs: dict[bytes, Location] = {}
+        self._live: dict[int, int] = {self.start.segment_id: 0}
+        self._deletion_bytes = 0
         self._last: Last | None = None
 
     def fetch(self, needs: Sequence[Needs]) -> None:
         """Read what the requests need, at once."""
         keys = [key for need in needs for key in need.keys]
         digests = [digest for need in needs for digest in need.digests]
-        self._keys = self._index.get_many(self._txn, keys) if keys else {}
+        if keys:
+            found = self._index.get_many(self._txn, keys)
+            for key in keys:
+                self._remember(key, found.get(key))
         self._blobs = self._index.locate_many(self._txn, digests) if digests else {}
+
+    def _remember(self, key: bytes, stored: bytes | None) -> Versioned | None:
+        """Take over what the index has of a key."""
+        if stored is None:
+            self._keys[key] = None
+            return None
+        found = self._keys[key] = split(stored)
+        self._places[key] = segment_of(stored)
+        return found
 
     # Blobs
 
@@ -112,22 +148,34 @@ class Batch:
         """Append a blob and index it."""
         location = Location(self.start.segment_id, self.end, len(payload), content_bytes, codec)
         self._append(Kind.BLOB, digest, payload, content_bytes, codec)
+        self._forget_blob(digest)
+        self._live[location.segment_id] += location.record_bytes
         self._blobs[digest] = self._new_blobs[digest] = location
 
     def remove_blobs(self, digests: Sequence[bytes]) -> None:
         """Append the removal of blobs and forget them."""
+        unknown = [digest for digest in digests if digest not in self._blobs]
+        self._blobs.update(self._index.locate_many(self._txn, unknown))
         self._append(Kind.REMOVE, NO_NAME, b"".join(digests), 0, 0)
+        self._deletion_bytes += HEADER_BYTES + len(digests) * DIGEST_BYTES
         for digest in digests:
+            self._forget_blob(digest)
             self._blobs.pop(digest, None)
             self._new_blobs.pop(digest, None)
             self._index.remove_blob(self._txn, digest)
+
+    def _forget_blob(self, digest: bytes) -> None:
+        """Count the record that a blob has now as dead."""
+        old = self._blobs.get(digest)
+        if old is not None:
+            self._live[old.segment_id] = self._live.get(old.segment_id, 0) - old.record_bytes
 
     # Keys
 
     def get(self, key: bytes) -> Versioned | None:
         """Read a key as the requests before in this batch left it."""
         if key not in self._keys:
-            self._keys[key] = self._index.get(key, self._txn)
+            return self._remember(key, self._index.stored(self._txn, key))
         return self._keys[key]
 
     def is_empty(self, start: bytes, end: bytes) -> bool:
@@ -140,9 +188,23 @@ class Batch:
         self._commits.append(writes)
         revision = self.start.revision + len(self._commits)
         for key, value in writes:
-            stored = None if value is None else Versioned(value, revision)
-            self._keys[key] = self._changed_keys[key] = stored
+            self._set(key, None if value is None else Versioned(value, revision))
         return revision
+
+    def _set(self, key: bytes, new: Versioned | None) -> None:
+        """Change a key, and count what it had as dead."""
+        here = self.start.segment_id
+        old = self.get(key)
+        if old is not None:
+            place = self._places[key]
+            dead_bytes = write_bytes(key, old.value)
+            self._live[place] = self._live.get(place, 0) - dead_bytes
+        if new is None:
+            self._deletion_bytes += write_bytes(key, b"")
+        else:
+            self._live[here] += write_bytes(key, new.value)
+            self._places[key] = here
+        self._keys[key] = self._changed_keys[key] = new
 
     def seal(self) -> Position:
         """Append the commits as one record, behind all blobs, and return where the batch ends."""
@@ -156,18 +218,21 @@ class Batch:
             self._write_keys()
             self._index.put_blobs(self._txn, self._new_blobs)
             self._index.set_applied(self._txn, end, self._last)
+            deletions = (self.start.segment_id, self._deletion_bytes)
+            live = {place: delta for place, delta in self._live.items() if delta}
+            self._index.accounts.add(self._txn, live, deletions if self._deletion_bytes else None)
         return end
 
     def _write_keys(self) -> None:
-        self._index.put_keys(self._txn, self._changed_keys)
+        self._index.put_keys(self._txn, self._changed_keys, self.start.segment_id)
         self._changed_keys = {}
 
     def _append(
         self, kind: Kind, name: bytes, payload: Buffer, content_bytes: int, codec: int
     ) -> None:
         total = checksum(payload)
-        durable_bytes = self.start.offset
-        header = Header(kind, codec, len(payload), content_bytes, durable_bytes, name, total)
+        sizes = (len(payload), content_bytes, self.start.offset)
+        header = Header(kind, codec, *sizes, name, self._age_s, total)
         packed = pack(header, self._salt, self.end)
         self._last = Last(self.start.segment_id, self.end, packed)
         self.buffers.append(packed)

@@ -23,7 +23,7 @@ from holdfast.core.digest import DIGEST_BYTES
 from holdfast.core.errors import UnavailableError
 from holdfast.log.blocks import BlockFile, DamagedError, Span
 from holdfast.log.changes import TABLES, Changes, columns
-from holdfast.log.index import LOCATION, POSITION, REVISION_BYTES, Position
+from holdfast.log.index import LOCATION, POSITION, REVISION_BYTES, STAMP_BYTES, Position
 from holdfast.log.merge import merge
 from holdfast.log.scan import Damage, Scan
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
@@ -31,7 +31,7 @@ from holdfast.log.segment import Segment, segment_path
 from holdfast.log.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from holdfast.core.seams import Disk
@@ -46,6 +46,7 @@ NAME = re.compile(r"([0-9]{20})\.hint(\.new|\.run)?")
 RUN_BYTES = 2 * limits.MIB  # of places and commits, sorted at once; more runs are merged
 PAUSE_BYTES = 64 * limits.KIB  # of places and commits between two pauses of the maker
 WINDOW_BYTES = 256 * limits.KIB
+NUMBER_MAX = 1 << 62
 
 assert HEADER_BYTES == 88
 
@@ -69,9 +70,7 @@ def _are_within(texts: Sequence[bytes | None], bounds: tuple[int, int]) -> bool:
 
 SHAPES = (
     Shape((DIGEST_BYTES, DIGEST_BYTES), (LOCATION.size, LOCATION.size)),
-    Shape(
-        (1, limits.KV_KEY_BYTES_MAX), (REVISION_BYTES, REVISION_BYTES + limits.KV_VALUE_BYTES_MAX)
-    ),
+    Shape((1, limits.KV_KEY_BYTES_MAX), (STAMP_BYTES, STAMP_BYTES + limits.KV_VALUE_BYTES_MAX)),
     Shape((REVISION_BYTES, REVISION_BYTES), (POSITION.size, POSITION.size)),
 )
 
@@ -88,7 +87,17 @@ class Facts(msgspec.Struct, array_like=True, frozen=True):
     damages: list[tuple[int, int]]
     """Offsets and sizes."""
     others: list[int]
-    """Offsets of records that are neither blobs nor commits nor removals."""
+    """Offsets of records that change no table: manifests, drops."""
+    first: int
+    """The first revision; 0 when there is no commit."""
+    gap: int
+    """The revision behind the last one that is missing between others; 0 when none is."""
+    deletion_bytes: int
+
+    def are_possible(self) -> bool:
+        """Whether all numbers are such that the index can hold them."""
+        numbers = (self.revision, self.first, self.gap, self.deletion_bytes, *self.others)
+        return all(0 <= number < NUMBER_MAX for number in numbers)
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -123,6 +132,8 @@ class Hint:
             self.facts = _decode(self._file.read(*self._spans[-1]))
         except msgspec.DecodeError as error:
             raise DamagedError from error
+        if not self.facts.are_possible():
+            raise DamagedError
 
     def table(self, number: int) -> Iterator[Columns]:
         """One of the tables of `Changes`, as blocks.
@@ -199,19 +210,21 @@ def make_hint(
         making.publish()
 
 
-def make_missing_hints(disk: Disk, root: Path, segment_ids: Sequence[int]) -> Iterator[int]:
+def make_missing_hints(disk: Disk, root: Path, ends: Mapping[int, int]) -> Iterator[int]:
     """Make the hints of finished segments that have none, good or bad, in small steps.
+
+    `ends` says of each where it ends.
 
     Raises:
         UnavailableError: the disk refuses; those that were made are good.
     """
-    for segment_id in segment_ids:
+    for segment_id, end in ends.items():
         try:
             if not hint_path(root, segment_id).exists():
                 segment = Segment.open(disk, root, segment_id)
-                yield from make_hint(disk, root, segment, segment.size_bytes)
-        except (DamagedError, FileExistsError):
-            continue  # it is not worth it, or being made
+                yield from make_hint(disk, root, segment, end)
+        except (DamagedError, FileExistsError, FileNotFoundError):
+            continue  # it is not worth it, or being made, or compaction dropped the segment
         except OSError as error:
             raise UnavailableError(f"cannot make a hint: {error.strerror}") from error
 
@@ -295,7 +308,17 @@ class _Making:
         step = self._step
         damages = [(each.offset, each.size_bytes) for each in step.damages]
         revision = step.position.revision
-        return Facts(step.records, step.commits, revision, step.last, damages, step.others)
+        return Facts(
+            step.records,
+            step.commits,
+            revision,
+            step.last,
+            damages,
+            step.others,
+            step.first,
+            step.gap,
+            step.deletion_bytes,
+        )
 
     def publish(self) -> None:
         """Make the hint survive a power cut under its name."""

@@ -6,9 +6,10 @@ cache keeps what was written; after a power cut it is thrown away and made anew 
 file `state` beside it tells the two apart: it names the boot in which the index was last open and
 the file that it was then, or says that it was closed in order.
 
-Tables: `blobs` digest -> Location; `keys` and `tails` (log/keys.py) key -> revision and value;
-`batches` first revision of a commit record -> its Position; `facts` -> the applied Position, and
-the header of the last applied record, by which the index knows its log again.
+Tables: `blobs` digest -> Location; `keys` and `tails` (log/keys.py) key -> revision, segment and
+value; `batches` first revision of a commit record -> its Position; `segments` (log/accounts.py);
+`facts` -> the applied Position, the header of the last applied record, by which the index knows its
+log again, and the first revision from which no commit is missing.
 A read transaction lives as long as one call, for an old one would pin every page freed since.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+from collections import Counter
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,9 +28,10 @@ from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import CorruptError, FullError, UnavailableError
 from holdfast.core.kv import Versioned
+from holdfast.log.accounts import WRITE_BYTES, Accounts
 from holdfast.log.changes import BATCHES, KEYS, columns, load
 from holdfast.log.keys import Keys
-from holdfast.log.record import RAW
+from holdfast.log.record import HEADER_BYTES, RAW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,13 +42,17 @@ if TYPE_CHECKING:
     Txn = lmdb.Transaction[bytes]
     Table = lmdb._Database  # noqa: SLF001 - the wheel names no public type
 
+VERSION = b"2"  # of these tables: an index of another one is made again
 APPLIED = b"applied"
 LAST = b"last"
+HISTORY = b"history"
 PLACE = struct.Struct("<QQ")
 LOCATION = struct.Struct("<QIIIB")
 POSITION = struct.Struct("<QQQ")
-REVISION = struct.Struct(">Q")  # stands before each value; and is the key of a batch
+REVISION = struct.Struct(">Q")  # the key of a batch
 REVISION_BYTES = REVISION.size
+STAMP = struct.Struct(">QI")  # before each value: its revision, the segment that holds it
+STAMP_BYTES = STAMP.size
 READERS_MAX = 1024
 DAMAGED = (
     lmdb.CorruptedError,
@@ -64,6 +71,11 @@ class Location(NamedTuple):
     payload_bytes: int
     content_bytes: int
     codec: int = RAW
+
+    @property
+    def record_bytes(self) -> int:
+        """Size of the record."""
+        return HEADER_BYTES + self.payload_bytes
 
 
 class Position(NamedTuple):
@@ -118,6 +130,14 @@ class Index:
         self._batches = self._environment.open_db(b"batches")
         self._facts = self._environment.open_db(b"facts")
         self._keys = Keys(self._environment)
+        self.accounts = Accounts(self._environment)
+        with self._environment.begin(self._facts, write=True) as txn:
+            version = txn.get(b"version")
+            if version is None and txn.get(APPLIED) is None:
+                txn.put(b"version", VERSION)
+            elif version != VERSION:
+                self._environment.close()
+                raise lmdb.VersionMismatchError("an index of another version")
 
     def _begin(self, table: Table | None = None) -> Txn:
         try:
@@ -183,21 +203,19 @@ class Index:
 
     # Keys
 
-    def get(self, key: bytes, txn: Txn | None = None) -> Versioned | None:
-        """Read a key; in `txn`, if given, with its unfinished writes."""
-        if txn is None:
-            with self._begin() as reading:
-                stored = self._keys.get(reading, key)
-        else:
+    def get(self, key: bytes) -> Versioned | None:
+        """Read a key."""
+        with self._begin() as txn:
             stored = self._keys.get(txn, key)
-        if stored is None:
-            return None
-        return split(stored)
+        return None if stored is None else split(stored)
 
-    def get_many(self, txn: Txn, keys: Sequence[bytes]) -> dict[bytes, Versioned | None]:
-        """Read keys in as few calls as there are; None for those that do not exist."""
-        found = self._keys.get_many(txn, keys)
-        return {key: split(found[key]) if key in found else None for key in keys}
+    def stored(self, txn: Txn, key: bytes) -> bytes | None:
+        """Read a key as `txn` left it; `split` takes it apart."""
+        return self._keys.get(txn, key)
+
+    def get_many(self, txn: Txn, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Read those of `keys` that exist, in few calls; `split` takes them apart."""
+        return self._keys.get_many(txn, keys)
 
     def scan(
         self, start: bytes, end: bytes, limit: int, *, reverse: bool = False
@@ -210,7 +228,7 @@ class Index:
         """Whether `txn` sees no key in a range."""
         return next(self._keys.walk(txn, start, end), None) is None
 
-    def put_keys(self, txn: Txn, values: Mapping[bytes, Versioned | None]) -> None:
+    def put_keys(self, txn: Txn, values: Mapping[bytes, Versioned | None], segment_id: int) -> None:
         """Set keys, or delete those that have no value; each with the revision that wrote it."""
         pairs = []
         for key in sorted(values):
@@ -218,7 +236,7 @@ class Index:
             if value is None:
                 self._keys.delete(txn, key)
             else:
-                pairs.append((key, REVISION.pack(value.revision) + value.value))
+                pairs.append((key, STAMP.pack(value.revision, segment_id) + value.value))
         self._keys.put_many(txn, pairs)
 
     def load(self, txn: Txn, changes: Changes) -> None:
@@ -238,8 +256,10 @@ class Index:
     def clear(self) -> None:
         """Forget everything; the log is applied again from its beginning."""
         with self.writing() as txn:
-            for table in (self._blobs, self._batches, self._facts, *self._keys.tables):
+            tables = (self._blobs, self._batches, self._facts, *self._keys.tables)
+            for table in (*tables, self.accounts.table):
                 txn.drop(table, delete=False)
+            txn.put(b"version", VERSION, db=self._facts)
 
     # History and position
 
@@ -261,16 +281,27 @@ class Index:
                 more = cursor.next()
         return found
 
-    def applied(self) -> Position | None:
+    def remove_batches(self, txn: Txn, revisions: Sequence[int]) -> None:
+        """Forget commit records by their first revisions."""
+        for revision in revisions:
+            txn.delete(revision.to_bytes(REVISION_BYTES, "big"), db=self._batches)
+
+    def history(self, txn: Txn | None = None) -> int:
+        """The first revision from which no commit is missing."""
+        return int.from_bytes(self._fact(HISTORY, txn) or b"\x01", "big")
+
+    def set_history(self, txn: Txn, revision: int) -> None:
+        """Say that commits before `revision` may be missing."""
+        txn.put(HISTORY, revision.to_bytes(REVISION_BYTES, "big"), db=self._facts)
+
+    def applied(self, txn: Txn | None = None) -> Position | None:
         """How far the log is applied; None in an empty index."""
-        with self._begin(self._facts) as txn:
-            stored = txn.get(APPLIED)
+        stored = self._fact(APPLIED, txn)
         return None if stored is None else Position(*POSITION.unpack(stored))
 
-    def last(self) -> Last | None:
+    def last(self, txn: Txn | None = None) -> Last | None:
         """The newest record that is applied; None in an empty index."""
-        with self._begin(self._facts) as txn:
-            stored = txn.get(LAST)
+        stored = self._fact(LAST, txn)
         if stored is None:
             return None
         segment_id, offset = PLACE.unpack_from(stored)
@@ -282,10 +313,33 @@ class Index:
         if last is not None:
             txn.put(LAST, PLACE.pack(last.segment_id, last.offset) + last.header, db=self._facts)
 
+    def recount(self) -> None:
+        """Count the live bytes of all segments anew; nobody else may write meanwhile."""
+        with self.writing() as txn:
+            live = Counter[int]()
+            with txn.cursor(self._blobs) as cursor:
+                for value in cursor.iternext(keys=False, values=True):
+                    location = Location._make(LOCATION.unpack(value))
+                    live[location.segment_id] += location.record_bytes
+            for key, stored in self._keys.walk(txn, b"", b"\xff" * limits.KV_KEY_BYTES_MAX):
+                live[segment_of(stored)] += stored_bytes(key, stored)
+            for segment_id, row in self.accounts.rows(txn).items():
+                self.accounts.put(txn, segment_id, row._replace(live_bytes=live[segment_id]))
+
+    def _fact(self, name: bytes, txn: Txn | None) -> bytes | None:
+        if txn is not None:
+            return txn.get(name, db=self._facts)
+        with self._begin(self._facts) as reading:
+            return reading.get(name)
+
     def counts(self) -> tuple[int, int]:
         """How many blobs and keys there are (keys over 500 bytes that share a beginning: one)."""
         with self._begin() as txn:
             return txn.stat(self._blobs)["entries"], txn.stat(self._keys.table)["entries"]
+
+    def forget_dead_readers(self) -> None:
+        """Let go of the pages that killed processes were reading."""
+        self._environment.reader_check()
 
     def sync(self) -> None:
         """Make the index survive a power cut; only an orderly close needs it.
@@ -324,7 +378,17 @@ def renew_index(path: Path) -> Index:
 
 def split(stored: bytes) -> Versioned:
     """Take a key's stored value apart."""
-    return Versioned(stored[REVISION_BYTES:], int.from_bytes(stored[:REVISION_BYTES], "big"))
+    return Versioned(stored[STAMP_BYTES:], int.from_bytes(stored[:REVISION_BYTES], "big"))
+
+
+def stored_bytes(key: bytes, stored: bytes) -> int:
+    """What the write of a stored value counts for in the accounts."""
+    return len(key) + len(stored) - STAMP_BYTES + WRITE_BYTES
+
+
+def segment_of(stored: bytes) -> int:
+    """The segment that holds the write of a stored value."""
+    return int.from_bytes(stored[REVISION_BYTES:STAMP_BYTES], "big")
 
 
 def map_error(error: lmdb.Error) -> FullError | UnavailableError | CorruptError:

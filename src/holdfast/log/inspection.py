@@ -19,9 +19,8 @@ from holdfast.core.inspection import Finding, Place, Region, Seen
 from holdfast.log.reading import payload_of
 from holdfast.log.record import HEADER_BYTES, RAW, Kind, unpack, unpack_trusted
 from holdfast.log.scan import Damage, Scan, header_damage
+from holdfast.log.segment import FULL, NAME, Segment, segment_path
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import NAME, Segment, segment_path
-from holdfast.log.writer import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -163,6 +162,8 @@ class _Reading:
         try:
             segment = Segment.open(self._disk, self._log.root, self._number)
         except (CorruptError, FileNotFoundError) as error:
+            if self._number not in self._log.stretches():
+                return  # compaction dropped it
             self._note(Damage(self._number, 0, self._end), getattr(error, "message", "it is gone"))
         else:
             yield from self._records(segment, max(start, FIRST_OFFSET))

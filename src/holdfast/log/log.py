@@ -1,31 +1,26 @@
 """The log: a folder of segments, the index made of it, and the writer that appends.
 
-    DIR/HOLDFAST         format version and the log's id
-    DIR/lock             held while a process has the log open
-    DIR/log/*.seg        segments
-    DIR/index/           LMDB environment and its `state`
-
 Opening applies what the index lacks: after kill -9 the last moments, after a power cut everything.
+Whoever opens it takes the folder's lock. Processes forked from that one may attach to it, and then
+all of them write, in turns (log/tail.py).
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 import threading
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import msgspec
-
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, CorruptError, UnavailableError, UnsupportedError
+from holdfast.core.errors import BlobError, CorruptError, UnavailableError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
+from holdfast.log.accounts import State
 from holdfast.log.batch import Job, Needs
-from holdfast.log.hint import make_missing_hints
-from holdfast.log.index import Location, Position, open_index, renew_index
+from holdfast.log.folder import Folder, Guard
+from holdfast.log.hint import hint_path, make_missing_hints
+from holdfast.log.index import Location, Position
+from holdfast.log.manifest import Manifest, pack_manifest, read_manifest
 from holdfast.log.reading import damaged, file_refs, payload_of, read_many
 from holdfast.log.record import (
     HEADER_BYTES,
@@ -35,11 +30,11 @@ from holdfast.log.record import (
     decode_commits,
     unpack,
 )
-from holdfast.log.recovery import Replay
+from holdfast.log.recovery import Recovery, Replay
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment, SegmentHeader, segment_ids, segment_path
-from holdfast.log.state import Trust, clean_state, running_state, trust
+from holdfast.log.tail import Tail
 from holdfast.log.writer import Writer
 
 if TYPE_CHECKING:
@@ -49,18 +44,10 @@ if TYPE_CHECKING:
     from holdfast.core.pending import Promise
     from holdfast.core.store import FileRef
     from holdfast.log.batch import Batch, Result
-    from holdfast.log.index import Last
 
-FORMAT = 1
-CHECKSUM_BYTES = 8
 NO_NEEDS = Needs()
-
-
-class _Marker(msgspec.Struct):
-    """The content of DIR/HOLDFAST."""
-
-    format: int
-    id: str
+UNOPENED = Recovery(0, 0, 0, ())
+WATCH_S = 0.05  # how often a process looks for the commits of others
 
 
 class Log:
@@ -72,51 +59,73 @@ class Log:
         disk: Disk | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
+        *,
+        attached: bool = False,
     ) -> None:
-        """Open or create the log in `path`.
+        """Open or create the log in `path`; `attached`, join a process that has it open.
 
         Raises:
             FullError, UnavailableError: another process has it open, or the disk refuses.
             UnsupportedError: a newer holdfast wrote it.
             CorruptError: a segment's header is damaged, or there are no segments any more.
         """
-        self._path = path
         self._root = path / "log"
         self.disk = disk or Disk()
         self._seams = (self.disk, clock or SystemClock(), entropy or SystemEntropy())
+        self._folder = Folder(path, self.disk)
         self._lock = threading.Lock()
         self._segments: dict[int, Segment] = {}
+        self._drops = 0
         self._committed = threading.Condition()
+        self._is_attached = attached
         self._closed = False
+        self.recovery = UNOPENED
         try:
             self.disk.make_directory(self._root)
             with ExitStack() as undo:
-                self._guard = _lock_folder(path / "lock")
-                undo.callback(os.close, self._guard)
-                self._open(undo)
+                if attached:
+                    self._attach(undo)
+                else:
+                    self._guard = Guard(path / "lock")
+                    undo.callback(self._guard.release)
+                    self._open(undo)
+                self._writer = Writer(self.index, self._tail, self._board)
+                self._writer.on_commit = self._announce
                 undo.pop_all()
         except OSError as error:
             raise UnavailableError(f"cannot open {path}: {error.strerror}") from error
 
     def _open(self, undo: ExitStack) -> None:
-        self.id = self._identify()
+        self.id = self._folder.identify(self._seams[2])
         if not segment_ids(self._root):
-            self._check_new()
-            self._create(1)
-        same_boot, missing = self._open_index(undo)
+            self._folder.check_new()
+            self._create_first()
+        self.index, same_boot, missing = self._folder.open_index()
+        undo.enter_context(closing(self.index))
+        self._board = undo.enter_context(closing(self._folder.make_board()))
         replay = Replay(self._root, self.disk, self.index, same_boot=same_boot)
-        active, end, self.recovery = replay.run(segment_ids(self._root), missing)
-        if self._is_sealed(active.header):
-            active = self._create(active.header.id + 1)
-            end = Position(active.header.id, FIRST_OFFSET, end.revision)
-            self.recovery = self.recovery._replace(segments=self.recovery.segments + 1)
-        self._writer = Writer(self._root, self.index, self._seams, active, end)
-        self._writer.on_commit = self._announce
+        self.recovery = replay.run(segment_ids(self._root), missing)
+        self._tail = Tail(self._root, self.index, self._board, self._seams)
+        self._board.horizon = self.revision
+        self._begin_segment_of_this_format()
+        self._remove_dropped()
+
+    def _attach(self, undo: ExitStack) -> None:
+        self.id = self._folder.identify(self._seams[2])
+        self.index, self._board = self._folder.attach()
+        undo.enter_context(closing(self.index))
+        undo.enter_context(closing(self._board))
+        self._tail = Tail(self._root, self.index, self._board, self._seams)
 
     @property
     def revision(self) -> int:
         """The newest durable revision."""
-        return self._writer.revision
+        return self._end().revision
+
+    @property
+    def horizon(self) -> int:
+        """At least `revision`; it changes before any commit can be seen. Costs next to nothing."""
+        return self._board.horizon
 
     @property
     def root(self) -> Path:
@@ -132,12 +141,17 @@ class Log:
         """Counters and gauges of the log, as docs/operations.md explains them."""
         stats, recovery = self._writer.stats, self.recovery
         blobs, keys = self.index.counts()
+        rows = self.index.accounts.rows()
+        end = self._end()
+        log_bytes = sum(row.size_bytes for row in rows.values()) + end.offset
         return {
             "healthy": int(self._writer.healthy),
             "batches": stats.batches,
             "jobs": stats.jobs,
             "appended_bytes": stats.bytes,
-            "segments": recovery.segments + stats.segments,
+            "segments": len(rows),
+            "log_bytes": log_bytes,
+            "live_bytes": sum(row.live_bytes for row in rows.values()),
             "blobs": blobs,
             "keys": keys,
             "recovered_records": recovery.records,
@@ -146,14 +160,19 @@ class Log:
         }
 
     def submit(
-        self, stage: Callable[[Batch], Result], size_bytes: int, needs: Needs = NO_NEEDS
+        self,
+        stage: Callable[[Batch], Result],
+        size_bytes: int,
+        needs: Needs = NO_NEEDS,
+        *,
+        frees: bool = False,
     ) -> Promise[Result]:
         """Queue a request that appends about `size_bytes` (see `Job`).
 
         Raises:
             UnavailableError: closed, failed, or too many requests are waiting.
         """
-        job = Job(stage, size_bytes, needs)
+        job = Job(stage, size_bytes, needs, frees=frees)
         self._writer.submit(job)
         return job.promise
 
@@ -162,6 +181,7 @@ class Log:
 
         Raises:
             CorruptError: the stored bytes are not those that were written.
+            FileNotFoundError: the segment is gone: the blob was moved or removed since `place`.
             UnavailableError: the disk refuses.
         """
         size_bytes = HEADER_BYTES + place.payload_bytes
@@ -169,6 +189,8 @@ class Log:
             segment = self._segment(place.segment_id)
             read = self.disk.pread if wait else self.disk.pread_cached
             data = read(segment.descriptor, size_bytes, place.offset)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise UnavailableError(f"cannot read a segment: {error.strerror}") from error
         if data is None:
@@ -202,22 +224,24 @@ class Log:
 
     def stretches(self) -> dict[int, int]:
         """The segments, oldest first, and where the log ends in each."""
-        active = self._writer.end
-        sizes = {
-            number: segment_path(self._root, number).stat().st_size
-            for number in segment_ids(self._root)
+        end = self._end()
+        return {
+            segment_id: end.offset if segment_id == end.segment_id else row.size_bytes
+            for segment_id, row in self.index.accounts.rows().items()
+            if row.state != State.DROPPED
         }
-        return {**sizes, active.segment_id: active.offset}
 
     def damages(self) -> Iterator[Damage | int]:
         """Read every record; yield places that hold none, and between them how much was read."""
-        active = self._writer.end
-        for segment_id in segment_ids(self._root):
-            segment = self._segment(segment_id)
+        for segment_id, stop in self.stretches().items():
+            try:
+                segment = self._segment(segment_id)
+            except FileNotFoundError:
+                if segment_id in self.index.accounts.rows():
+                    yield Damage(segment_id, 0, stop)
+                continue
             yield from header_damage(self.disk, segment)
-            for found in Scan(self.disk, segment).records(FIRST_OFFSET):
-                if (segment_id, found.offset) >= active[:2]:
-                    break  # being written
+            for found in Scan(self.disk, segment, stop).records(FIRST_OFFSET):
                 yield found if isinstance(found, Damage) else len(found.payload)
 
     def make_hints(self) -> Iterator[int]:
@@ -226,32 +250,64 @@ class Log:
         Raises:
             UnavailableError: the disk refuses; those that were made are good.
         """
-        finished = list(self.stretches())[:-1]
+        finished = self.stretches()
+        del finished[self._end().segment_id]
         return make_missing_hints(self.disk, self._root, finished)
 
     def wait_for_commit(self, revision: int, wait_s: float) -> bool:
         """Wait until there is a revision of at least `revision`; False when time ran out."""
-        with self._committed:
-            return self._committed.wait_for(lambda: self.revision >= revision, wait_s)
+        clock = self._seams[1]
+        until_s = clock.monotonic_s() + wait_s
+        while self.revision < revision:
+            left_s = until_s - clock.monotonic_s()
+            if left_s <= 0:
+                return False
+            with self._committed:
+                self._committed.wait(min(left_s, WATCH_S) if self._is_attached else left_s)
+        return True
 
     def close(self) -> None:
         """Finish queued writes, sync the index and say that it is whole; idempotent.
 
-        A disk that refuses now costs the next opening a replay, and nothing else. A forked process
-        lets go of nothing, for all that it has belongs to the one that opened the log.
+        A disk that refuses now costs the next opening a replay, and nothing else. What is attached
+        leaves the end to the process that opened the log; a forked process lets go of nothing, for
+        all that it has belongs to the one that it was forked from.
         """
-        if self._closed or not self._writer.is_own:
+        if not self._writer.is_own:
             return
-        self._closed = True
-        with suppress(OSError, BlobError):
+        if not self._closed:
+            self._closed = True
             self._writer.close()
-            if self._writer.healthy_end:
-                self.index.sync()
-                self.index.close()
-                self._write_state(clean_state(self.disk, self._path / "index"))
+            if not self._is_attached:
+                with suppress(OSError, BlobError):
+                    self._end_in_order()
+            self._let_go_of_all()
+        if not self._is_attached:
+            self._guard.release()
+
+    def hand_over(self) -> None:
+        """Close all but the lock, so that processes forked from this one may attach.
+
+        The lock goes with the last of them and of this one, at `close`. The log is then closed in
+        order by opening it once more.
+        """
+        if not self._closed:
+            self._closed = True
+            self._writer.close()
+            self._let_go_of_all()
+
+    def _let_go_of_all(self) -> None:
         self.index.close()
+        self._board.close()
         self._segments.clear()
-        os.close(self._guard)
+        self._tail.let_go()
+
+    def _end_in_order(self) -> None:
+        if self._writer.healthy_end:
+            self._tail.close(self._end())
+            self.index.sync()
+            self.index.close()
+            self._folder.mark_clean()
 
     def __enter__(self) -> Self:
         return self
@@ -259,10 +315,15 @@ class Log:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _announce(self, revision: int) -> None:
-        del revision
+    def _announce(self) -> None:
         with self._committed:
             self._committed.notify_all()
+
+    def _end(self) -> Position:
+        """Where the log ends: all before it is durable."""
+        end = self.index.applied()
+        assert end is not None
+        return end
 
     def _commits_at(self, position: Position) -> list[Writes]:
         segment = self._segment(position.segment_id)
@@ -276,6 +337,8 @@ class Log:
         raise CorruptError("a commit record is damaged", revision=position.revision)
 
     def _segment(self, segment_id: int) -> Segment:
+        if self._drops != self._board.drops:
+            self._let_go()
         segment = self._segments.get(segment_id)
         if segment is None:
             segment = Segment.open(self.disk, self._root, segment_id)
@@ -285,115 +348,43 @@ class Log:
                     del self._segments[next(iter(self._segments))]
         return segment
 
-    def _identify(self) -> str:
-        """Read the log's id, or give it one."""
-        path = self._path / "HOLDFAST"
-        if path.exists():
-            try:
-                marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
-            if marker.format != FORMAT:
-                raise UnsupportedError(f"format {marker.format} is newer than this holdfast")
-            return marker.id
-        marker = _Marker(FORMAT, self._seams[2].random_bytes(16).hex())
-        self._write(path, msgspec.json.encode(marker) + b"\n")
-        return marker.id
+    def _let_go(self) -> None:
+        """Close segments that were dropped, so that the disk gets their space."""
+        with self._lock:
+            self._drops = self._board.drops
+            rows = self.index.accounts.rows()
+            for segment_id in [each for each in self._segments if each not in rows]:
+                del self._segments[segment_id]
 
-    def _check_new(self) -> None:
-        """Hold a folder without segments to be new.
-
-        Raises:
-            CorruptError: there is an index, so there were segments.
-        """
-        if (self._path / "index" / "state").exists():
-            raise CorruptError("the segments are gone; remove the folder `index` to begin anew")
-
-    def _create(self, segment_id: int) -> Segment:
+    def _create_first(self) -> None:
         _, clock, entropy = self._seams
         salt = int.from_bytes(entropy.random_bytes(8), "little")
-        header = SegmentHeader(segment_id, salt, clock.now_us())
-        return Segment.create(self.disk, self._root, header)
+        header = SegmentHeader(1, salt, clock.now_us())
+        Segment.create(self.disk, self._root, header, pack_manifest(Manifest(0, []), header))
 
-    def _is_sealed(self, segment: SegmentHeader) -> bool:
-        """Whether the log was killed between the end of this segment and the next one."""
-        last = self.index.last()
-        if last is None or last.segment_id != segment.id:
-            return False
-        header = unpack(last.header, segment.salt, last.offset)
-        return header is not None and header.kind == Kind.SEAL
+    def _begin_segment_of_this_format(self) -> None:
+        """Leave segments of format 1, which have no manifest, as they are."""
+        newest = Segment.open(self.disk, self._root, self._end().segment_id)
+        if read_manifest(self.disk, newest) is None:
+            with self.index.writing() as txn:
+                self._tail.roll(txn)
 
-    def _open_index(self, undo: ExitStack) -> tuple[bool, list[Damage]]:
-        """Open the index, an empty one if it cannot be trusted.
+    def _remove_dropped(self) -> None:
+        """Finish what a compaction began when the process died."""
+        for segment_id, row in self.index.accounts.rows().items():
+            if row.state == State.DROPPED:
+                self.remove_segment(segment_id)
 
-        Says whether the machine did not boot in between, and what the log is known to have lost.
+    def remove_segment(self, segment_id: int) -> None:
+        """Remove the file of a segment that was dropped; readers that have it open read on.
+
+        Raises:
+            OSError: the disk refuses; the next opening does it.
         """
-        folder = self._path / "index"
-        known = trust(self.disk, folder)
-        if known == Trust.NONE:
-            shutil.rmtree(folder, ignore_errors=True)
-        self.disk.make_directory(folder)
-        self.index = undo.enter_context(closing(open_index(folder)))
-        missing = self._missing(self.index.applied())
-        if missing or not self._is_of_this_log(self.index.last()):
-            self.index.close()
-            self.index = undo.enter_context(closing(renew_index(folder)))
-        self._write_state(running_state(folder))
-        return known == Trust.KILLED, missing
-
-    def _missing(self, applied: Position | None) -> list[Damage]:
-        """What the index has applied and the log does not hold any more."""
-        if applied is None:
-            return []
-        size_bytes = 0
-        if applied.segment_id in segment_ids(self._root):
-            size_bytes = Segment.open(self.disk, self._root, applied.segment_id).size_bytes
-        if applied.offset <= size_bytes:
-            return []
-        return [Damage(applied.segment_id, size_bytes, applied.offset - size_bytes)]
-
-    def _is_of_this_log(self, last: Last | None) -> bool:
-        """Whether the last record that the index has applied stands where it stood.
-
-        A header that differs in a few bytes only is the same one, rotten: two records differ in
-        their checksums.
-        """
-        if last is None:
-            return self.index.applied() is None
-        if last.segment_id not in segment_ids(self._root):
-            return False
-        segment = Segment.open(self.disk, self._root, last.segment_id)
-        header = self.disk.pread(segment.descriptor, len(last.header), last.offset)
-        if len(header) != len(last.header):
-            return False
-        return sum(a != b for a, b in zip(header, last.header, strict=True)) < CHECKSUM_BYTES
-
-    def _write_state(self, state: str) -> None:
-        self._write(self._path / "index" / "state", state.encode())
-
-    def _write(self, path: Path, content: bytes) -> None:
-        """Replace a small file so that a power cut leaves the old or the new one."""
-        temporary = path.with_suffix(".new")
-        descriptor = self.disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            self.disk.pwrite_all(descriptor, (content,), 0)
-            self.disk.sync(descriptor)
-        finally:
-            self.disk.close(descriptor)
-        self.disk.rename(temporary, path)
-        self.disk.sync_directory(path.parent)
-
-
-def _lock_folder(path: Path) -> int:
-    """Take the folder for this process; its lock goes with the process."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        message = f"{path.parent} is in use by process {holder or 'unknown'}"
-        raise UnavailableError(message) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
+        for path in (segment_path(self._root, segment_id), hint_path(self._root, segment_id)):
+            with suppress(FileNotFoundError):
+                self.disk.unlink(path)
+        self.disk.sync_directory(self._root)
+        with self.index.writing() as txn:
+            self.index.accounts.remove(txn, segment_id)
+            self._board.drops += 1

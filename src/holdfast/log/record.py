@@ -27,6 +27,8 @@ assert HEADER_BYTES == 72
 
 Writes = list[tuple[bytes, bytes | None]]
 """What one commit changes: keys with their new values; None deletes."""
+Carried = list[tuple[int, bytes, bytes | None]]
+"""Writes of older commits in a new place: the revision of each, key and value."""
 
 
 class Kind(IntEnum):
@@ -36,6 +38,9 @@ class Kind(IntEnum):
     COMMIT = 2
     SEAL = 3
     REMOVE = 4
+    MANIFEST = 5
+    CARRY = 6
+    DROP = 7
 
 
 class Header(NamedTuple):
@@ -47,14 +52,15 @@ class Header(NamedTuple):
     content_bytes: int
     durable_bytes: int
     name: bytes
+    age_s: int
+    """Seconds between the making of the segment and that of the record."""
     payload_sum: int
 
 
 def pack(header: Header, salt: int, offset: int) -> bytes:
     """Encode `header` for `offset` of the segment that has `salt`."""
-    kind, codec, payload_bytes, content_bytes, durable_bytes, name, payload_sum = header
-    fields = (MAGIC, VERSION, kind, codec, 0, payload_bytes, content_bytes, durable_bytes, name, 0)
-    summed = HEADER.pack(*fields, payload_sum, 0)[:SUMMED_BYTES]
+    kind, codec, *rest = header
+    summed = HEADER.pack(MAGIC, VERSION, kind, codec, 0, *rest, 0)[:SUMMED_BYTES]
     return summed + xxh3_64_intdigest(summed, _seed(salt, offset)).to_bytes(8, "little")
 
 
@@ -70,8 +76,7 @@ def unpack(data: Buffer, salt: int, offset: int, at: int = 0) -> Header | None:
         return None
     if xxh3_64_intdigest(data[at : at + SUMMED_BYTES], _seed(salt, offset)) != fields[-1]:
         return None
-    _, _, kind, codec, _, payload_bytes, content_bytes, durable_bytes, name, _, total, _ = fields
-    return Header(kind, codec, payload_bytes, content_bytes, durable_bytes, name, total)
+    return Header(fields[2], fields[3], *fields[5:11])
 
 
 def unpack_trusted(data: Buffer) -> tuple[bytes, int, int]:
@@ -91,6 +96,8 @@ def checksum(payload: Buffer) -> int:
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[list[tuple[bytes, bytes | None]]])
+_carried_decoder = msgspec.msgpack.Decoder(list[tuple[int, bytes, bytes | None]])
+_drop_decoder = msgspec.msgpack.Decoder(list[int])
 
 
 def encode_commits(commits: list[Writes]) -> bytes:
@@ -101,6 +108,26 @@ def encode_commits(commits: list[Writes]) -> bytes:
 def decode_commits(payload: Buffer) -> list[Writes]:
     """Decode what `encode_commits` made; the payload's checksum was verified before."""
     return _decoder.decode(payload)
+
+
+def encode_carried(writes: Carried) -> bytes:
+    """Encode the writes that a compaction moves."""
+    return _encoder.encode(writes)
+
+
+def decode_carried(payload: Buffer) -> Carried:
+    """Decode what `encode_carried` made; the payload's checksum was verified before."""
+    return _carried_decoder.decode(payload)
+
+
+def encode_drop(segment_ids: list[int]) -> bytes:
+    """Encode which segments are not part of the log any more."""
+    return _encoder.encode(segment_ids)
+
+
+def decode_drop(payload: Buffer) -> list[int]:
+    """Decode what `encode_drop` made; the payload's checksum was verified before."""
+    return _drop_decoder.decode(payload)
 
 
 def revision_name(revision: int) -> bytes:

@@ -14,12 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
+from holdfast.log.accounts import Account, State
 from holdfast.log.blocks import DamagedError
 from holdfast.log.hint import sweep_hints
 from holdfast.log.index import Last, Position
+from holdfast.log.manifest import read_manifest
 from holdfast.log.rebuild import Rebuild
 from holdfast.log.record import HEADER_BYTES
-from holdfast.log.scan import Damage, Scan, header_damage
+from holdfast.log.scan import WINDOW_BYTES, Damage, Record, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment
 from holdfast.log.step import Step, never
@@ -29,11 +31,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdfast.core.seams import Disk
+    from holdfast.log.hint import Hint
     from holdfast.log.index import Index
-    from holdfast.log.scan import Record
 
 STEP_BYTES = 4 * limits.MIB
-PLACE_BYTES = 128  # what the place of a blob is counted as
 
 
 class Recovery(NamedTuple):
@@ -56,6 +57,7 @@ class Replay:
         self._index = index
         self._same_boot = same_boot
         self._rebuild = Rebuild(root, disk, index)
+        self._ends: dict[int, int] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -64,11 +66,10 @@ class Replay:
         self._truncated_bytes = 0
         self._torn: int | None = None
         self._knows_tail = False
+        self._must_count = False
 
-    def run(
-        self, segment_ids: list[int], missing: Sequence[Damage]
-    ) -> tuple[Segment, Position, Recovery]:
-        """Apply what the index lacks; return the newest segment, open for writing, and its end.
+    def run(self, segment_ids: list[int], missing: Sequence[Damage]) -> Recovery:
+        """Apply what the index lacks, and cut a torn tail off.
 
         `missing` is what was known and is not there any more; it is reported with the damages.
 
@@ -78,26 +79,48 @@ class Replay:
         """
         assert segment_ids
         sweep_hints(self._disk, self._root, segment_ids)
-        found = None
-        while found is None:
+        self._ends = self._known_ends(segment_ids)
+        start = None
+        while start is None:
             try:
-                found = self._apply_all(segment_ids)
+                start = self._apply_all(segment_ids)
             except DamagedError:
                 self._index.clear()
                 self._begin()
-        segment, position = found
-        self._cut(segment, position.offset)
-        damages = (*missing, *self._damages)
-        report = Recovery(len(segment_ids), self._records, self._truncated_bytes, damages)
-        return segment, position, report
+        newest = Segment.open(self._disk, self._root, segment_ids[-1], writable=True)
+        self._cut(newest, start)
+        if self._must_count:
+            self._index.recount()
+        damages = (*missing, *self._damages, *self._lost(segment_ids))
+        count = len(self._index.accounts.rows())
+        return Recovery(count, self._records, self._truncated_bytes, damages)
 
-    def _apply_all(self, segment_ids: list[int]) -> tuple[Segment, Position]:
+    def _known_ends(self, segment_ids: list[int]) -> dict[int, int]:
+        """Where each segment but the newest ends, as the newest manifest says."""
+        for segment_id in reversed(segment_ids):
+            segment = Segment.open(self._disk, self._root, segment_id)
+            if (found := read_manifest(self._disk, segment)) is not None:
+                return dict(found.manifest.segments)
+        return {}
+
+    def _lost(self, segment_ids: list[int]) -> list[Damage]:
+        """Segments that the log should have and has not."""
+        return [
+            Damage(segment_id, 0, row.size_bytes)
+            for segment_id, row in self._index.accounts.rows().items()
+            if segment_id not in segment_ids and row.state != State.DROPPED
+        ]
+
+    def _apply_all(self, segment_ids: list[int]) -> int:
         """Apply the segments in order; those that have hints, together.
+
+        Gives where in the newest segment it began.
 
         Raises:
             DamagedError: a hint is bad, and so is the index now.
         """
         applied = self._index.applied()
+        self._must_count = applied is None
         position = applied or Position(segment_ids[0], FIRST_OFFSET, 0)
         for segment_id in segment_ids[:-1]:
             if segment_id >= position.segment_id:
@@ -105,29 +128,61 @@ class Replay:
                 position = self._apply_older(segment_id, position, anew=applied is None)
         self._rebuild.load(position)
         newest = Segment.open(self._disk, self._root, segment_ids[-1], writable=True)
+        position = _enter(position, newest.header.id)
         self._damages += header_damage(self._disk, newest)
-        return newest, self._apply(newest, _enter(position, newest.header.id), is_newest=True)
+        self._open_account(newest.header.id, 0)
+        end = self._apply(newest, position, newest.size_bytes, is_newest=True)
+        if self._index.applied() != end:  # it is empty
+            with self._index.writing() as txn:
+                self._index.set_applied(txn, end, None)
+        return position.offset
 
     def _apply_older(self, segment_id: int, position: Position, *, anew: bool) -> Position:
         """Apply the rest of a segment that is not the newest."""
         segment = Segment.open(self._disk, self._root, segment_id)
+        end = self._ends.get(segment_id, segment.size_bytes)
         self._damages += header_damage(self._disk, segment)
+        if segment.size_bytes < end:
+            lost_bytes = end - segment.size_bytes
+            self._damages.append(Damage(segment_id, segment.size_bytes, lost_bytes))
+        self._open_account(segment_id, end)
         hint = None
         if position.offset == FIRST_OFFSET:
-            hint = self._rebuild.add(segment, segment.size_bytes, anew=anew)
+            hint = self._rebuild.add(segment, end, anew=anew)
         if hint is None:
             self._rebuild.load(position)
-            return self._apply(segment, position, is_newest=False)
+            return self._apply(segment, position, end, is_newest=False)
         self._records += hint.facts.records
         self._damages += hint.damages
-        position = Position(segment_id, hint.end, max(position.revision, hint.facts.revision))
+        self._must_count = True
+        position = self._compose(segment, hint, position)
         if self._rebuild.is_full:
             self._rebuild.load(position)
         return position
 
-    def _apply(self, segment: Segment, position: Position, *, is_newest: bool) -> Position:
+    def _compose(self, segment: Segment, hint: Hint, position: Position) -> Position:
+        """Apply what a hint says beside its tables."""
+        step, facts = Step(position), hint.facts
+        scan = Scan(self._disk, segment, hint.end)
+        for offset in facts.others:
+            if isinstance(found := scan.next(offset), Record):
+                step.take(found)
+        step.first, step.gap, step.deletion_bytes = facts.first, facts.gap, facts.deletion_bytes
+        with self._index.writing() as txn:
+            step.compose(self._index, txn)
+        return Position(segment.header.id, hint.end, max(step.position.revision, facts.revision))
+
+    def _open_account(self, segment_id: int, size_bytes: int) -> None:
+        accounts = self._index.accounts
+        with self._index.writing() as txn:
+            row = accounts.get(txn, segment_id) or Account()
+            accounts.put(txn, segment_id, row._replace(size_bytes=size_bytes))
+
+    def _apply(
+        self, segment: Segment, position: Position, end: int, *, is_newest: bool
+    ) -> Position:
         """Apply what one segment holds from `position` on, record by record."""
-        scan = Scan(self._disk, segment)
+        scan = Scan(self._disk, segment, end)
         ends = partial(self._is_torn, segment) if is_newest else never
         more = True
         while more:
@@ -147,7 +202,7 @@ class Replay:
             header = self._disk.pread(segment.descriptor, HEADER_BYTES, step.last)
             last = Last(segment.header.id, step.last, header)
         with self._index.writing() as txn:
-            self._index.load(txn, step.changes)
+            step.apply(self._index, txn, counts=not self._must_count)
             self._index.set_applied(txn, step.position, last)
 
     def _is_torn(self, newest: Segment, found: Record | Damage) -> bool:
@@ -167,16 +222,26 @@ class Replay:
                 torn = None
         return torn
 
-    def _cut(self, segment: Segment, end: int) -> None:
-        """Erase what lies behind the end of the newest segment."""
-        size_bytes = segment.size_bytes
+    def _cut(self, segment: Segment, start: int) -> None:
+        """Erase what lies behind the end of the newest segment, and make sure of the rest.
+
+        What was applied from `start` on is written again: if the sync failed that should have made
+        it durable, the kernel may take its pages for clean, and a new sync would do nothing.
+        """
+        applied = self._index.applied()
+        assert applied is not None
+        end = applied.offset
         if self._torn is not None:
-            tail = self._disk.pread(segment.descriptor, size_bytes - end, end).rstrip(b"\x00")
+            size_bytes = segment.size_bytes - end
+            tail = self._disk.pread(segment.descriptor, size_bytes, end).rstrip(b"\x00")
             self._set_aside(segment, end, tail)
             self._truncated_bytes = len(tail)
-        if size_bytes != end:
             self._disk.truncate(segment.descriptor, end)
-        if size_bytes != end or self._records:
+        if self._same_boot:
+            for offset in range(start, end, WINDOW_BYTES):
+                data = self._disk.pread(segment.descriptor, min(WINDOW_BYTES, end - offset), offset)
+                self._disk.pwrite_all(segment.descriptor, (data,), offset)
+        if self._torn is not None or self._records:
             self._disk.sync(segment.descriptor)  # the records behind will call these durable
 
     def _set_aside(self, segment: Segment, end: int, tail: bytes) -> None:

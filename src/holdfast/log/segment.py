@@ -3,7 +3,8 @@
 A segment is `<20 digits>.seg` with a header of 64 bytes and then records. The header holds the
 salt, without which no record can be told from garbage, twice, each with a checksum. Ids grow and
 are never used again, because the newest segment is never removed. Only the newest is written;
-space is reserved ahead of it in zeros, so that a sync has no file size to write.
+space is reserved ahead of it in zeros, so that a sync has no file size to write and what frees
+space always finds some.
 """
 
 import errno
@@ -11,6 +12,7 @@ import os
 import re
 import stat
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -25,6 +27,7 @@ MAGIC = b"\x89HFSEG\r\n"
 VERSION = 1
 HEADER = struct.Struct("<8sIIQQQQQQ")  # the last three: salt again, its checksum, checksum
 HEADER_BYTES = HEADER.size
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 NAME = re.compile(r"([0-9]{20})\.seg")
 
 assert HEADER_BYTES == 64
@@ -106,8 +109,10 @@ class Segment:
         return cls(disk, path, descriptor, header)
 
     @classmethod
-    def create(cls, disk: Disk, root: Path, header: SegmentHeader) -> Self:
-        """Make a new segment that survives a power cut.
+    def create(
+        cls, disk: Disk, root: Path, header: SegmentHeader, first: Sequence[Buffer] = ()
+    ) -> Self:
+        """Make a new segment, with its `first` record and the reserve, that survives a power cut.
 
         Raises:
             OSError: nothing that recovery would take for a segment is left behind.
@@ -116,7 +121,8 @@ class Segment:
         temporary = path.with_suffix(".new")
         descriptor = disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
-            disk.pwrite_all(descriptor, (pack_header(header),), 0)
+            used = disk.pwrite_all(descriptor, (pack_header(header), *first), 0)
+            disk.allocate(descriptor, used, limits.RESERVE_BYTES)
             disk.sync(descriptor)
             disk.rename(temporary, path)
             disk.sync_directory(root)
@@ -152,11 +158,10 @@ class Segment:
         try:
             self._disk.allocate(self.descriptor, allocated, target - allocated)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in FULL:
                 raise
             target = needed
             self._disk.allocate(self.descriptor, allocated, target - allocated)
-        self._disk.sync_data(self.descriptor)
         return target
 
     def __del__(self) -> None:

@@ -42,5 +42,5 @@ class StagedBlob:
             return True  # in this very batch
         try:
             return self._log.read(self.ref.digest, place, wait=True) is not None
-        except BlobError:
+        except (BlobError, FileNotFoundError):
             return False

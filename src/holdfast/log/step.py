@@ -5,14 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.core.digest import DIGEST_BYTES
+from holdfast.log.accounts import Account, State, write_bytes
 from holdfast.log.changes import Changes
-from holdfast.log.index import LOCATION, POSITION, REVISION, Position
-from holdfast.log.record import Kind, decode_commits, name_revision
+from holdfast.log.index import (
+    LOCATION,
+    POSITION,
+    REVISION,
+    STAMP,
+    Location,
+    Position,
+    segment_of,
+    stored_bytes,
+)
+from holdfast.log.manifest import Manifest, decode_manifest
+from holdfast.log.record import (
+    Kind,
+    decode_carried,
+    decode_commits,
+    decode_drop,
+    name_revision,
+)
 from holdfast.log.scan import Damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdfast.log.accounts import Accounts
+    from holdfast.log.index import Index, Txn
     from holdfast.log.scan import Record, Scan
 
 PLACE_BYTES = 128  # what the place of a blob is counted as
@@ -29,7 +48,9 @@ class Step:
 
     def __init__(self, position: Position) -> None:
         self._segment_id = position.segment_id
-        self._revision = position.revision
+        self._before = self._revision = position.revision
+        self._manifest: Manifest | None = None
+        self._dropped: list[int] = []
         self.offset = position.offset
         """Where the next record begins."""
         self.changes = Changes()
@@ -38,6 +59,11 @@ class Step:
         """Where the newest record begins."""
         self.others: list[int] = []
         """Where the records begin that change no table."""
+        self.first = 0
+        """The first revision; 0 before the first commit."""
+        self.gap = 0
+        """The revision behind the last one that is missing between others; 0 when none is."""
+        self.deletion_bytes = 0
         self.records = 0
         self.commits = 0
         self.size_bytes = 0
@@ -76,14 +102,17 @@ class Step:
         self.last = found.offset
         self.records += 1
         self.size_bytes += PLACE_BYTES + len(found.payload)
-        if found.header.kind == Kind.BLOB:
-            self._blob(found)
-        elif found.header.kind == Kind.REMOVE:
-            self._remove(found)
-        elif found.header.kind == Kind.COMMIT:
-            self._commit(found)
-        else:
-            self.others.append(found.offset)
+        match found.header.kind:
+            case Kind.BLOB:
+                self._blob(found)
+            case Kind.REMOVE:
+                self._remove(found)
+            case Kind.COMMIT:
+                self._commit(found)
+            case Kind.CARRY:
+                self._carry(found)
+            case _:
+                self._compose(found)
 
     def _blob(self, found: Record) -> None:
         header = found.header
@@ -93,17 +122,99 @@ class Step:
         self.changes.blobs[header.name] = place
 
     def _remove(self, found: Record) -> None:
+        self.deletion_bytes += found.end - found.offset
         for at in range(0, len(found.payload), DIGEST_BYTES):
             self.changes.blobs[bytes(found.payload[at : at + DIGEST_BYTES])] = None
 
     def _commit(self, found: Record) -> None:
         first = name_revision(found.header.name)
-        commits, keys, pack = decode_commits(found.payload), self.changes.keys, REVISION.pack
+        if self.first == 0:
+            self.first = first
+        elif first > self._revision + 1:
+            self.gap = first
+        commits, segment_id = decode_commits(found.payload), self._segment_id
         for revision, writes in enumerate(commits, first):
-            mark = pack(revision)
+            stamp = STAMP.pack(revision, segment_id)
             for key, value in writes:
-                keys[key] = None if value is None else mark + value
+                self._set(key, value, stamp)
         self._revision = first + len(commits) - 1
         self.commits += len(commits)
-        place = POSITION.pack(self._segment_id, found.offset, first)
-        self.changes.batches[pack(first)] = place
+        place = POSITION.pack(segment_id, found.offset, first)
+        self.changes.batches[REVISION.pack(first)] = place
+
+    def _carry(self, found: Record) -> None:
+        for revision, key, value in decode_carried(found.payload):
+            self._set(key, value, STAMP.pack(revision, self._segment_id))
+
+    def _set(self, key: bytes, value: bytes | None, stamp: bytes) -> None:
+        if value is None:
+            self.deletion_bytes += write_bytes(key, b"")
+            self.changes.keys[key] = None
+        else:
+            self.changes.keys[key] = stamp + value
+
+    def _compose(self, found: Record) -> None:
+        """What the log consists of; of a seal, which format 1 has, nothing comes."""
+        self.others.append(found.offset)
+        if found.header.kind == Kind.MANIFEST:
+            self._manifest = decode_manifest(found.payload)
+            self._revision = max(self._revision, self._manifest.revision)
+        elif found.header.kind == Kind.DROP:
+            self._dropped += decode_drop(found.payload)
+
+    # Into the index
+
+    def apply(self, index: Index, txn: Txn, *, counts: bool) -> None:
+        """Write what was taken to the index; `counts`, keep the accounts of live bytes."""
+        if counts:
+            index.accounts.add(txn, self._live(index, txn))
+        index.load(txn, self.changes)
+        self.compose(index, txn)
+
+    def compose(self, index: Index, txn: Txn) -> None:
+        """Write all but the changes of tables: what the log consists of, how far history goes."""
+        if self.deletion_bytes:
+            index.accounts.add(txn, {}, (self._segment_id, self.deletion_bytes))
+        if (history := self._history()) > 0:
+            index.set_history(txn, history)
+        if self._manifest is not None:
+            self._believe(self._manifest, index.accounts, txn)
+        for segment_id in self._dropped:
+            row = index.accounts.get(txn, segment_id)
+            if row is not None:
+                index.accounts.put(txn, segment_id, row._replace(state=State.DROPPED))
+
+    def _history(self) -> int:
+        """From where on no commit is missing, if any is; else 0."""
+        if self.gap:
+            return self.gap
+        if self.first:
+            return self.first if self.first > self._before + 1 else 0
+        return self._revision + 1 if self._revision > self._before else 0
+
+    def _believe(self, manifest: Manifest, accounts: Accounts, txn: Txn) -> None:
+        """Take over from a manifest what the log consists of."""
+        listed = dict(manifest.segments)
+        for segment_id, row in accounts.rows(txn).items():
+            if segment_id < self._segment_id and segment_id not in listed:
+                accounts.put(txn, segment_id, row._replace(state=State.DROPPED))
+        for segment_id, size_bytes in listed.items():
+            row = accounts.get(txn, segment_id) or Account()
+            accounts.put(txn, segment_id, row._replace(size_bytes=size_bytes))
+
+    def _live(self, index: Index, txn: Txn) -> dict[int, int]:
+        """By how much the live bytes of segments change."""
+        live = {self._segment_id: 0}
+        blobs, keys = self.changes.blobs, self.changes.keys
+        for old in index.locate_many(txn, list(blobs)).values():
+            live[old.segment_id] = live.get(old.segment_id, 0) - old.record_bytes
+        for place in blobs.values():
+            if place is not None:
+                live[self._segment_id] += Location._make(LOCATION.unpack(place)).record_bytes
+        for key, stored in index.get_many(txn, list(keys)).items():
+            segment_id = segment_of(stored)
+            live[segment_id] = live.get(segment_id, 0) - stored_bytes(key, stored)
+        for key, new in keys.items():
+            if new is not None:
+                live[self._segment_id] += stored_bytes(key, new)
+        return live

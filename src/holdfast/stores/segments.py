@@ -7,14 +7,15 @@ checksum before a byte is returned. Removal is a record too; the space comes bac
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from holdfast.core import limits
-from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, TooLargeError, bare
+from holdfast.core.digest import DIGEST_BYTES, BlobRef, Digest
+from holdfast.core.errors import BlobError, CorruptError, TooLargeError, bare
 from holdfast.core.many import name_all, open_one
 from holdfast.core.store import NativeFile, Span, Traits, clamp, no_such_blob
-from holdfast.log.batch import Needs
+from holdfast.log.batch import Batch, Needs
 from holdfast.log.staged import StagedBlob
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
     from holdfast.core.store import FileRef, Source
-    from holdfast.log.batch import Batch
     from holdfast.log.index import Location
     from holdfast.log.log import Log
+
+
+MOVES_MAX = 8  # compactions that one read may meet
 
 
 class SegmentStore:
@@ -54,11 +57,18 @@ class SegmentStore:
         self, digest: Digest, span: Span | None = None, *, wait: bool = True
     ) -> MemorySource | None:
         """Read and verify the whole record, then give out the span."""
-        place = self._index.locate(digest)
-        if place is None:
-            raise no_such_blob(digest)
-        offset, size_bytes = clamp(span, place.content_bytes)
-        payload = self._log.read(digest, place, wait=wait)
+        for _ in range(MOVES_MAX):
+            place = self._index.locate(digest)
+            if place is None:
+                raise no_such_blob(digest)
+            offset, size_bytes = clamp(span, place.content_bytes)
+            try:
+                payload = self._log.read(digest, place, wait=wait)
+            except FileNotFoundError:
+                continue  # compaction moved it in between
+            break
+        else:
+            raise CorruptError("the segment of a blob is missing", digest=str(digest))
         if payload is None:
             return None
         return MemorySource(payload if span is None else payload[offset : offset + size_bytes])
@@ -93,7 +103,8 @@ class SegmentStore:
         assert len(digests) <= limits.BATCH_REFS_MAX
         if digests:
             gone = list(digests)
-            self._log.submit(lambda batch: batch.remove_blobs(gone), 32 * len(gone)).result()
+            stage = partial(Batch.remove_blobs, digests=gone)
+            self._log.submit(stage, DIGEST_BYTES * len(gone), frees=True).result()
 
     def close(self) -> None:
         """Do nothing: the log belongs to who opened it."""

@@ -1,0 +1,202 @@
+"""The folder of a log: who it is, who has it open, and whether its index can be believed.
+
+DIR/HOLDFAST         format version and the log's id
+DIR/lock             held while a process has the log open
+DIR/log/*.seg        segments
+DIR/index/           LMDB environment, its `state`, and the board
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdfast.core.errors import CorruptError, UnavailableError, UnsupportedError
+from holdfast.log.board import Board
+from holdfast.log.index import Index, open_index, renew_index
+from holdfast.log.scan import Damage
+from holdfast.log.segment import Segment, segment_ids
+from holdfast.log.state import Trust, clean_state, running_state, trust
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from holdfast.core.seams import Disk, Entropy
+    from holdfast.log.index import Last, Position
+
+FORMAT = 2
+FORMATS = (1, FORMAT)
+CHECKSUM_BYTES = 8
+
+
+class _Marker(msgspec.Struct):
+    """The content of DIR/HOLDFAST."""
+
+    format: int
+    id: str
+
+
+class Folder:
+    """Files of a log beside its segments; used by whoever opens and closes it."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self.path = path
+        self.segments = path / "log"
+        self._disk = disk
+        self._index = path / "index"
+
+    def identify(self, entropy: Entropy) -> str:
+        """Read the log's id, or give it one.
+
+        Raises:
+            CorruptError: the file is damaged.
+            UnsupportedError: a newer holdfast wrote it.
+        """
+        path = self.path / "HOLDFAST"
+        if not path.exists():
+            marker = _Marker(FORMAT, entropy.random_bytes(16).hex())
+            self._write_marker(marker)
+            return marker.id
+        try:
+            marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
+        if marker.format not in FORMATS:
+            raise UnsupportedError(f"format {marker.format} is newer than this holdfast")
+        if marker.format != FORMAT:
+            self._write_marker(_Marker(FORMAT, marker.id))
+        return marker.id
+
+    def check_new(self) -> None:
+        """Hold a folder without segments to be new.
+
+        Raises:
+            CorruptError: there is an index, so there were segments.
+        """
+        if (self._index / "state").exists():
+            raise CorruptError("the segments are gone; remove the folder `index` to begin anew")
+
+    def attach(self) -> tuple[Index, Board]:
+        """Open the index of a log that another process opened and has open."""
+        board = Board(self._disk, self._index / "board", wipe=False)
+        try:
+            index = Index(self._index)
+            index.forget_dead_readers()
+        except BaseException:
+            board.close()
+            raise
+        return index, board
+
+    def open_index(self) -> tuple[Index, bool, list[Damage]]:
+        """Open the index, an empty one if it cannot be trusted.
+
+        Says whether the machine did not boot in between, and what the log is known to have lost.
+
+        Raises:
+            OSError, FullError, UnavailableError: the disk refuses.
+        """
+        known = trust(self._disk, self._index)
+        if known == Trust.NONE:
+            shutil.rmtree(self._index, ignore_errors=True)
+        self._disk.make_directory(self._index)
+        index = open_index(self._index)
+        try:
+            missing = self._missing(index.applied())
+            if missing or not self._is_of_this_log(index):
+                index.close()
+                index = renew_index(self._index)
+            index.forget_dead_readers()
+            self._write_state(running_state(self._index))
+        except BaseException:
+            index.close()
+            raise
+        return index, known == Trust.KILLED, missing
+
+    def make_board(self) -> Board:
+        """Make the page that all processes share which are going to have the log open."""
+        return Board(self._disk, self._index / "board", wipe=True)
+
+    def mark_clean(self) -> None:
+        """Say that the index was closed in order."""
+        self._write_state(clean_state(self._disk, self._index))
+
+    def _missing(self, applied: Position | None) -> list[Damage]:
+        """What the index has applied and the newest segment does not hold any more."""
+        if applied is None:
+            return []
+        size_bytes = 0
+        if applied.segment_id in segment_ids(self.segments):
+            size_bytes = Segment.open(self._disk, self.segments, applied.segment_id).size_bytes
+        if applied.offset <= size_bytes:
+            return []
+        return [Damage(applied.segment_id, size_bytes, applied.offset - size_bytes)]
+
+    def _is_of_this_log(self, index: Index) -> bool:
+        """Whether the last record that the index has applied stands where it stood.
+
+        A header that differs in a few bytes only is the same one, rotten: two records differ in
+        their checksums.
+        """
+        last: Last | None = index.last()
+        if last is None:
+            return index.applied() is None
+        if last.segment_id not in segment_ids(self.segments):
+            return False
+        segment = Segment.open(self._disk, self.segments, last.segment_id)
+        header = self._disk.pread(segment.descriptor, len(last.header), last.offset)
+        if len(header) != len(last.header):
+            return False
+        return sum(a != b for a, b in zip(header, last.header, strict=True)) < CHECKSUM_BYTES
+
+    def _write_marker(self, marker: _Marker) -> None:
+        self._write(self.path / "HOLDFAST", msgspec.json.encode(marker) + b"\n")
+
+    def _write_state(self, state: str) -> None:
+        self._write(self._index / "state", state.encode())
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Replace a small file so that a power cut leaves the old or the new one."""
+        temporary = path.with_suffix(".new")
+        descriptor = self._disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            self._disk.pwrite_all(descriptor, (content,), 0)
+            self._disk.sync(descriptor)
+        finally:
+            self._disk.close(descriptor)
+        self._disk.rename(temporary, path)
+        self._disk.sync_directory(path.parent)
+
+
+class Guard:
+    """The lock on a folder; it goes with the process, and with those that were forked from it."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            UnavailableError: another process has it.
+            OSError: the disk refuses.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor: int | None = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+            self.release()
+            message = f"{path.parent} is in use by process {holder or 'unknown'}"
+            raise UnavailableError(message) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let the folder go; a second call does nothing."""
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = None
