@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "rm": "change",
         "cp": "change",
         "mv": "change",
+        "compact": "compact",
         "fsck": "fsck",
         "hash": "hash",
         "config": "config",

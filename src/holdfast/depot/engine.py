@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Disk
     from holdfast.core.store import Source, Span, Store
     from holdfast.depot.stamps import Stamps
+    from holdfast.log.compaction import Freed
 
 Result = TypeVar("Result")
 
@@ -49,6 +50,8 @@ class Engine(NamedTuple):
     """When what was last verified."""
     make_hints: Callable[[], Iterator[int]]
     """Makes the hints that the log lacks, in steps that give the bytes they move."""
+    compact: Callable[..., Iterator[Freed]]
+    """Frees the disk of what is dead in the log (log/compaction.py), in bounded steps."""
     disk: Disk
     close: Callable[[], None]
 

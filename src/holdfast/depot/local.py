@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
@@ -13,6 +14,7 @@ from holdfast.depot.inspection import CatalogMedium
 from holdfast.depot.names import Names
 from holdfast.depot.stamps import Stamps
 from holdfast.kv.embedded import EmbeddedKV
+from holdfast.log.compaction import compact
 from holdfast.log.inspection import LogMedium
 from holdfast.log.log import Log
 from holdfast.stores.files import FileStore
@@ -58,7 +60,19 @@ def open_depot(
     bytes_media = (LogMedium(log), FileMedium(path / "files", disk, clock))
     media = (*bytes_media, CatalogMedium(kv, bytes_media))
     stamps = Stamps(path, disk)
-    hints = log.make_hints
     return Depot(
-        Engine(store, kv, names, ingest, bounds, log.facts, media, stamps, hints, disk, close)
+        Engine(
+            store,
+            kv,
+            names,
+            ingest,
+            bounds,
+            log.facts,
+            media,
+            stamps,
+            log.make_hints,
+            partial(compact, log),
+            disk,
+            close,
+        )
     )

@@ -14,6 +14,7 @@ from holdfast.http.listen import listen
 from holdfast.http.server import announce, prepare, serve_site
 from holdfast.http.site import Site
 from holdfast.services.caretaker import Caretaker, Task
+from holdfast.services.compaction import Compaction
 from holdfast.services.hints import Hints
 from holdfast.services.scrub import Scrub
 
@@ -44,7 +45,7 @@ def serve(settings: Settings) -> None:
 
 def caretaker(depot: Depot, settings: Settings) -> Caretaker:
     """What looks after the store while it is served: by one process, however many there are."""
-    tasks: list[Task] = [Hints(depot.engine)]
+    tasks: list[Task] = [Hints(depot.engine), Compaction(depot.engine)]
     if settings.scrub_days:
         tasks.append(Scrub(depot.engine, settings.scrub_days, settings.scrub_bytes_s_max))
     return Caretaker(tasks)

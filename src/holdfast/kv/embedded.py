@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, CompactedError, bare
+from holdfast.core.errors import BlobError, CompactedError, CorruptError, bare
 from holdfast.core.kv import (
     Change,
     Committed,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from holdfast.core.store import Staged
     from holdfast.log.batch import Batch
     from holdfast.log.log import Log
+    from holdfast.log.record import Writes
 
 
 WRITE_BYTES = (
@@ -128,8 +129,7 @@ class EmbeddedKV:
         revision = max(1, from_revision)
         self._check_history(revision)
         while self._log.wait_for_commit(revision, wait_s):
-            commits = self._log.commits(revision)
-            self._check_history(revision)
+            commits = self._commits(revision)
             for commit_revision, writes in commits:
                 for key, value in writes:
                     if key.startswith(prefix):
@@ -143,6 +143,15 @@ class EmbeddedKV:
     def horizon(self) -> int:
         """Read the board that all processes share."""
         return self._log.horizon
+
+    def _commits(self, revision: int) -> list[tuple[int, Writes]]:
+        try:
+            commits = self._log.commits(revision)
+        except FileNotFoundError as error:
+            self._check_history(revision)
+            raise CorruptError("the segment of a commit is missing", revision=revision) from error
+        self._check_history(revision)
+        return commits
 
     def _check_history(self, revision: int) -> None:
         """Refuse to begin where compaction left holes."""

@@ -13,16 +13,19 @@ from holdfast.core.digest import DIGEST_BYTES
 from holdfast.core.errors import BlobError
 from holdfast.core.kv import Versioned
 from holdfast.core.pending import Promise
-from holdfast.log.accounts import write_bytes
+from holdfast.log.accounts import State, write_bytes
 from holdfast.log.index import Last, Location, Position, segment_of, split
 from holdfast.log.record import (
     HEADER_BYTES,
     NO_NAME,
+    Carried,
     Header,
     Kind,
     Writes,
     checksum,
+    encode_carried,
     encode_commits,
+    encode_drop,
     pack,
     revision_name,
 )
@@ -169,6 +172,43 @@ class Batch:
         old = self._blobs.get(digest)
         if old is not None:
             self._live[old.segment_id] = self._live.get(old.segment_id, 0) - old.record_bytes
+
+    # What compaction moves
+
+    def place_of(self, key: bytes) -> int:
+        """The segment that holds the newest write of a key that exists."""
+        return self._places[key]
+
+    def carry(self, writes: Carried) -> None:
+        """Append older writes again, each the newest of its key, with their own revisions."""
+        self._append(Kind.CARRY, NO_NAME, encode_carried(writes), 0, 0)
+        for revision, key, value in writes:
+            self._set(key, None if value is None else Versioned(value, revision))
+
+    def carry_removals(self, digests: Sequence[bytes]) -> None:
+        """Append removals again, of blobs that are not there."""
+        self._append(Kind.REMOVE, NO_NAME, b"".join(digests), 0, 0)
+        self._deletion_bytes += HEADER_BYTES + len(digests) * DIGEST_BYTES
+
+    def forget_commits(self, revisions: Sequence[int], newest: int) -> None:
+        """Forget where commits lie, up to `newest`, which are going to be dropped."""
+        if revisions:
+            self._index.remove_batches(self._txn, revisions)
+            if self._index.history(self._txn) <= newest:
+                self._index.set_history(self._txn, newest + 1)
+
+    def is_oldest(self, segment_id: int) -> bool:
+        """Whether no older segment is left that a deletion could still be about."""
+        return min(self._index.accounts.rows(self._txn)) == segment_id
+
+    def drop(self, segment_id: int) -> bool:
+        """Append that a segment is not needed any more; False when it is."""
+        row = self._index.accounts.get(self._txn, segment_id)
+        if row is None or row.live_bytes != 0 or segment_id == self.start.segment_id:
+            return False
+        self._append(Kind.DROP, NO_NAME, encode_drop([segment_id]), 0, 0)
+        self._index.accounts.put(self._txn, segment_id, row._replace(state=State.DROPPED))
+        return True
 
     # Keys
 

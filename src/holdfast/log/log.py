@@ -17,8 +17,9 @@ from holdfast.core.errors import BlobError, CorruptError, UnavailableError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.accounts import State
 from holdfast.log.batch import Job, Needs
+from holdfast.log.compaction import remove_segment
 from holdfast.log.folder import Folder, Guard
-from holdfast.log.hint import hint_path, make_missing_hints
+from holdfast.log.hint import make_missing_hints
 from holdfast.log.index import Location, Position
 from holdfast.log.manifest import Manifest, pack_manifest, read_manifest
 from holdfast.log.reading import damaged, file_refs, payload_of, read_many
@@ -33,9 +34,9 @@ from holdfast.log.record import (
 from holdfast.log.recovery import Recovery, Replay
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import Segment, SegmentHeader, segment_ids, segment_path
+from holdfast.log.segment import Segment, SegmentHeader, segment_ids
 from holdfast.log.tail import Tail
-from holdfast.log.writer import Writer
+from holdfast.log.writer import Writer, map_disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from holdfast.core.pending import Promise
     from holdfast.core.store import FileRef
     from holdfast.log.batch import Batch, Result
+    from holdfast.log.board import Board
 
 NO_NEEDS = Needs()
 UNOPENED = Recovery(0, 0, 0, ())
@@ -133,6 +135,11 @@ class Log:
         return self._root
 
     @property
+    def board(self) -> Board:
+        """What all processes share that have the log open."""
+        return self._board
+
+    @property
     def writer(self) -> Writer:
         """The writer, for its counters and its health."""
         return self._writer
@@ -152,6 +159,8 @@ class Log:
             "segments": len(rows),
             "log_bytes": log_bytes,
             "live_bytes": sum(row.live_bytes for row in rows.values()),
+            "compacted_bytes": stats.compacted_bytes,
+            "freed_bytes": stats.freed_bytes,
             "blobs": blobs,
             "keys": keys,
             "recovered_records": recovery.records,
@@ -243,6 +252,18 @@ class Log:
             yield from header_damage(self.disk, segment)
             for found in Scan(self.disk, segment, stop).records(FIRST_OFFSET):
                 yield found if isinstance(found, Damage) else len(found.payload)
+
+    def roll(self) -> None:
+        """End the newest segment, so that it can be compacted.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        try:
+            with self.index.writing() as txn:
+                self._tail.roll(txn)
+        except OSError as error:
+            raise map_disk_error(error) from error
 
     def make_hints(self) -> Iterator[int]:
         """Make the hints that finished segments lack, in steps that give the bytes they move.
@@ -373,18 +394,4 @@ class Log:
         """Finish what a compaction began when the process died."""
         for segment_id, row in self.index.accounts.rows().items():
             if row.state == State.DROPPED:
-                self.remove_segment(segment_id)
-
-    def remove_segment(self, segment_id: int) -> None:
-        """Remove the file of a segment that was dropped; readers that have it open read on.
-
-        Raises:
-            OSError: the disk refuses; the next opening does it.
-        """
-        for path in (segment_path(self._root, segment_id), hint_path(self._root, segment_id)):
-            with suppress(FileNotFoundError):
-                self.disk.unlink(path)
-        self.disk.sync_directory(self._root)
-        with self.index.writing() as txn:
-            self.index.accounts.remove(txn, segment_id)
-            self._board.drops += 1
+                remove_segment(self, segment_id)

@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 class WriterStats:
     """Counters since the log was opened; written by one thread, read by any."""
 
-    __slots__ = ("batches", "bytes", "jobs")
+    __slots__ = ("batches", "bytes", "compacted_bytes", "freed_bytes", "jobs")
 
     def __init__(self) -> None:
         self.batches = 0
         self.bytes = 0
+        self.compacted_bytes = 0
+        self.freed_bytes = 0
         self.jobs = 0
 
 
@@ -154,7 +156,7 @@ class Writer:
             commits = self._commit(jobs)
         except OSError as error:
             self._settle()
-            return _map(error)
+            return map_disk_error(error)
         except BlobError as error:
             self._settle()
             return error
@@ -191,7 +193,8 @@ class Writer:
             self._is_settled = True
 
 
-def _map(error: OSError) -> BlobError:
+def map_disk_error(error: OSError) -> BlobError:
+    """Say what an error of the log's disk means."""
     if error.errno in FULL:
         return FullError("the disk of the log is full")
     return UnavailableError(f"the disk of the log refuses: {error.strerror}")

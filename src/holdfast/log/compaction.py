@@ -1,0 +1,234 @@
+"""Compaction: what is live of a segment is appended again, then the segment is dropped.
+
+A segment is read record by record. In each step some of what it holds is asked of the log in one
+request, and the log's writer decides, inside a batch, what of it is still live at that moment:
+
+- a blob, if the index points to this very record;
+- a write, if it is the newest of its key and this segment holds it;
+- a deletion, if what it deleted has not come back and an older segment is left, which may hold it.
+
+So compaction never races with anybody: each step is a batch like any other, as durable and as
+whole. When nothing live is left by the accounts, a record says that the segment is dropped; when
+that is durable, its file goes. A crash at any point leaves records twice, which is harmless, or a
+dropped file, which the next opening removes. A damaged segment is moved as far as it can be read
+and kept while anything in it is live.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from holdfast.core import limits
+from holdfast.core.digest import DIGEST_BYTES
+from holdfast.core.errors import UnavailableError
+from holdfast.log.accounts import State
+from holdfast.log.batch import Needs
+from holdfast.log.hint import hint_path
+from holdfast.log.index import Location
+from holdfast.log.record import (
+    HEADER_BYTES,
+    Carried,
+    Kind,
+    decode_carried,
+    decode_commits,
+    name_revision,
+)
+from holdfast.log.scan import Damage, Scan
+from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
+from holdfast.log.segment import Segment, segment_path
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Mapping
+
+    from holdfast.core.seams import Buffer
+    from holdfast.log.accounts import Account
+    from holdfast.log.batch import Batch
+    from holdfast.log.log import Log
+    from holdfast.log.scan import Record
+
+
+class Freed(NamedTuple):
+    """What a step did."""
+
+    moved_bytes: int
+    """Read, to see what is live."""
+    freed_bytes: int
+    """Of files that are gone now."""
+
+
+class Blob(NamedTuple):
+    """A blob that may have to move."""
+
+    digest: bytes
+    place: Location
+    payload: Buffer
+
+
+class Load:
+    """Records of one step."""
+
+    def __init__(self, segment_id: int) -> None:
+        self._segment_id = segment_id
+        self._blobs: list[Blob] = []
+        self._writes: Carried = []
+        self._removed: list[bytes] = []
+        self._revisions: list[int] = []
+        self._newest = 0
+        self.size_bytes = 0
+
+    def take(self, record: Record) -> None:
+        """Take a record."""
+        header, payload = record.header, record.payload
+        self.size_bytes += HEADER_BYTES + len(payload)
+        if header.kind == Kind.BLOB:
+            sizes = (header.payload_bytes, header.content_bytes, header.codec)
+            place = Location(self._segment_id, record.offset, *sizes)
+            self._blobs.append(Blob(header.name, place, payload))
+        elif header.kind == Kind.REMOVE:
+            starts = range(0, len(payload), DIGEST_BYTES)
+            self._removed += [bytes(payload[at : at + DIGEST_BYTES]) for at in starts]
+        elif header.kind == Kind.CARRY:
+            self._writes += decode_carried(payload)
+        elif header.kind == Kind.COMMIT:
+            first = name_revision(header.name)
+            self._revisions.append(first)
+            for revision, writes in enumerate(decode_commits(payload), first):
+                self._writes += [(revision, key, value) for key, value in writes]
+                self._newest = revision
+
+    @property
+    def needs(self) -> Needs:
+        """What the decision reads."""
+        digests = [blob.digest for blob in self._blobs]
+        keys = dict.fromkeys(key for _, key, _ in self._writes)
+        return Needs(list(keys), [*digests, *self._removed])
+
+    def stage(self, batch: Batch) -> None:
+        """Append what is live, in the log's writer."""
+        for digest, place, payload in self._blobs:
+            if batch.locate(digest) == place:
+                batch.add_blob(digest, payload, place.content_bytes, place.codec)
+        is_oldest = batch.is_oldest(self._segment_id)
+        live = [write for write in self._writes if self._is_live(write, batch, is_oldest=is_oldest)]
+        if live:
+            batch.carry(live)
+        gone = [] if is_oldest else [each for each in self._removed if batch.locate(each) is None]
+        if gone:
+            batch.carry_removals(gone)
+        batch.forget_commits(self._revisions, self._newest)
+
+    def _is_live(
+        self, write: tuple[int, bytes, bytes | None], batch: Batch, *, is_oldest: bool
+    ) -> bool:
+        revision, key, value = write
+        found = batch.get(key)
+        if value is None:
+            return found is None and not is_oldest
+        is_newest = found is not None and found.revision == revision
+        return is_newest and batch.place_of(key) == self._segment_id
+
+
+def compact(
+    log: Log, dead_share: float = limits.COMPACT_DEAD_SHARE, *, with_newest: bool = False
+) -> Iterator[Freed]:
+    """Free the disk of dead bytes, segment by segment, worst first, in bounded steps.
+
+    Ends when none of the segments that were finished when it began has a share of at least
+    `dead_share` of them; `with_newest`, the newest segment is finished first. A step that is not
+    taken leaves a log as good as before.
+
+    Raises:
+        FullError, UnavailableError: the disk refuses; nothing is lost.
+    """
+    if with_newest:
+        log.roll()
+    tried: set[int] = set()
+    newest = max(log.stretches())
+    while True:
+        rows = log.index.accounts.rows()
+        segment_id = worst_segment(rows, newest, dead_share, tried)
+        if segment_id is None:
+            return
+        tried.add(segment_id)
+        try:
+            for freed in _empty(log, segment_id, rows[segment_id].size_bytes):
+                log.writer.stats.compacted_bytes += freed.moved_bytes
+                log.writer.stats.freed_bytes += freed.freed_bytes
+                yield freed
+        except OSError as error:
+            raise UnavailableError(f"cannot compact: {error.strerror}") from error
+
+
+def remove_segment(log: Log, segment_id: int) -> None:
+    """Remove the file of a segment that was dropped; readers that have it open read on.
+
+    Raises:
+        OSError: the disk refuses; the next opening does it.
+    """
+    for path in (segment_path(log.root, segment_id), hint_path(log.root, segment_id)):
+        with suppress(FileNotFoundError):
+            log.disk.unlink(path)
+    log.disk.sync_directory(log.root)
+    with log.index.writing() as txn:
+        log.index.accounts.remove(txn, segment_id)
+        log.board.drops += 1
+
+
+def _empty(log: Log, segment_id: int, end: int) -> Iterator[Freed]:
+    """Move what is live out of one finished segment, and remove it if all is."""
+    segment = Segment.open(log.disk, log.root, segment_id)
+    load = Load(segment_id)
+    for found in Scan(log.disk, segment, end).records(FIRST_OFFSET):
+        if isinstance(found, Damage):
+            continue
+        load.take(found)
+        if load.size_bytes >= limits.COMPACT_STEP_BYTES:
+            yield _move(log, load)
+            load = Load(segment_id)
+    yield _move(log, load)
+    if log.submit(lambda batch: batch.drop(segment_id), 0, frees=True).result():
+        remove_segment(log, segment_id)
+        yield Freed(0, end)
+
+
+def _move(log: Log, load: Load) -> Freed:
+    log.submit(load.stage, load.size_bytes, load.needs, frees=True).result()
+    return Freed(load.size_bytes, 0)
+
+
+def dead_bytes(accounts: Mapping[int, Account], segment_id: int) -> int:
+    """What the compaction of a finished segment would free."""
+    row = accounts[segment_id]
+    kept = 0 if segment_id == min(accounts) else row.deletion_bytes
+    return max(0, row.size_bytes - row.live_bytes - kept)
+
+
+def worst_segment(
+    accounts: Mapping[int, Account],
+    newest: int,
+    dead_share: float,
+    tried: Container[int] = (),
+) -> int | None:
+    """The finished segment to compact next: a suspect one, else that with most dead bytes.
+
+    One is chosen when at least `dead_share` of it is dead. The oldest is, too, once a tenth of the
+    log is deletions, which only go when nothing older is left. What was `tried` is left out.
+    """
+    finished = {
+        id_: row
+        for id_, row in accounts.items()
+        if id_ < newest and row.state != State.DROPPED and id_ not in tried
+    }
+    for segment_id, row in finished.items():
+        if row.state == State.SUSPECT:
+            return segment_id
+    dead = {id_: dead_bytes(accounts, id_) for id_ in finished}
+    worst = max(dead, key=lambda id_: dead[id_] / max(1, finished[id_].size_bytes), default=None)
+    if worst is None:
+        return None
+    if dead[worst] >= max(limits.COMPACT_DEAD_BYTES_MIN, dead_share * finished[worst].size_bytes):
+        return worst
+    deletions = sum(row.deletion_bytes for row in finished.values())
+    total = sum(row.size_bytes for row in finished.values())
+    return min(finished) if deletions > max(total // 10, limits.COMPACT_STEP_BYTES) else None
