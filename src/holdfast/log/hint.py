@@ -262,7 +262,8 @@ class _Making:
         scan = Scan(self._disk, self._segment, self._end, WINDOW_BYTES)
         while more:
             start = step.offset
-            more = step.fill(scan, min(step.size_bytes + PAUSE_BYTES, run_bytes))
+            size_bytes = min(step.size_bytes + PAUSE_BYTES, run_bytes)
+            more = step.fill(scan, size_bytes, span_bytes=WINDOW_BYTES)
             if len(step.damages) + len(step.others) > limits.DAMAGES_MAX:
                 raise DamagedError
             if more and step.size_bytes >= run_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from holdfast.core.digest import DIGEST_BYTES
@@ -74,10 +75,18 @@ class Step:
         return Position(self._segment_id, self.offset, self._revision)
 
     def fill(
-        self, scan: Scan, size_bytes: int, ends: Callable[[Record | Damage], bool] = never
+        self,
+        scan: Scan,
+        size_bytes: int,
+        ends: Callable[[Record | Damage], bool] = never,
+        span_bytes: int = sys.maxsize,
     ) -> bool:
-        """Take records up to about `size_bytes` in all; False when no more follow, or it `ends`."""
-        while self.size_bytes < size_bytes:
+        """Take records, up to about `size_bytes` in all and `span_bytes` of the segment now.
+
+        False when no more follow, or it `ends` at one.
+        """
+        stop = self.offset + span_bytes
+        while self.size_bytes < size_bytes and self.offset < stop:
             self._take_blobs(scan)
             found = scan.next(self.offset)
             if found is None or ends(found):
