@@ -29,6 +29,7 @@ from holdfast.core.kv import Delete, Put
 from holdfast.core.seams import Disk
 from holdfast.core.store import Store
 from holdfast.kv.embedded import EmbeddedKV
+from holdfast.log import rebuild
 from holdfast.log.blocks import HEAD, BlockFile, DamagedError
 from holdfast.log.changes import TABLES
 from holdfast.log.hint import HEADER_BYTES, Hint, make_hint, pack_header
@@ -428,6 +429,32 @@ def test_a_disk_that_refuses_a_hint_costs_nothing_but_time(
         assert rebuilt(folder) == expected
         assert len(hints(folder)) == len(segments(folder)) - 1
         assert not [path for path in (folder / "log").iterdir() if path.suffix == ".new"]
+        if not disk.struck:
+            return
+    raise AssertionError
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_loading_hints_that_breaks_off_is_begun_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, behind: bool
+) -> None:
+    """Some of the tables are loaded then, and more of them at each try."""
+    monkeypatch.setattr(rebuild, "LOAD_BYTES", 1)
+    with Log(folder) as log:
+        live(log, 7)
+    index = shutil.copytree(folder / "index", folder.with_name("behind"))
+    expected = known(folder, 20)
+    for number in range(1, 400, 5):
+        shutil.rmtree(folder / "index")
+        if behind:
+            shutil.copytree(index, folder / "index")
+        disk = FaultyDisk(Fault(number, only=frozenset({"pread"})))
+        try:
+            Log(folder, disk).close()
+        except BlobError:
+            assert disk.struck
+        with Log(folder) as log:
+            assert [dump(log), history(EmbeddedKV(log))] == expected[:2]
         if not disk.struck:
             return
     raise AssertionError

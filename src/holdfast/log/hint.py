@@ -24,6 +24,7 @@ from holdfast.core.errors import UnavailableError
 from holdfast.log.blocks import BlockFile, DamagedError, Span
 from holdfast.log.changes import TABLES, Changes, columns
 from holdfast.log.index import LOCATION, POSITION, REVISION_BYTES, STAMP_BYTES, Position
+from holdfast.log.live import worth
 from holdfast.log.merge import merge
 from holdfast.log.scan import Damage, Scan
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
@@ -93,10 +94,13 @@ class Facts(msgspec.Struct, array_like=True, frozen=True):
     gap: int
     """The revision behind the last one that is missing between others; 0 when none is."""
     deletion_bytes: int
+    live_bytes: int
+    """Of all pairs in the tables, as in the accounts."""
 
     def are_possible(self) -> bool:
         """Whether all numbers are such that the index can hold them."""
-        numbers = (self.revision, self.first, self.gap, self.deletion_bytes, *self.others)
+        sums = (self.deletion_bytes, self.live_bytes)
+        numbers = (self.revision, self.first, self.gap, *sums, *self.others)
         return all(0 <= number < NUMBER_MAX for number in numbers)
 
 
@@ -244,6 +248,7 @@ class _Making:
         self._runs: list[list[Span]] = []
         self._scratch: BlockFile | None = None
         self._scratch_end = 0
+        self._live_bytes = 0
         self._step = Step(Position(segment.header.id, FIRST_OFFSET, 0))
 
     def _open(self, path: Path) -> int:
@@ -290,13 +295,18 @@ class _Making:
         starts: list[int] = []
         for number in TABLES:
             starts.append(offset)
-            for end in self._file.write_table(offset, merge(self._sources(number))):
+            for end in self._file.write_table(offset, self._merged(number)):
                 yield end - offset
                 offset = end
         starts.append(offset)
         offset = self._file.write(offset, _encode(self._facts()))
         header = pack_header(self._segment.header, self._end, [*starts, offset])
         self._disk.pwrite_all(self._descriptor, (header,), 0)
+
+    def _merged(self, number: int) -> Iterator[Columns]:
+        for keys, values in merge(self._sources(number)):
+            self._live_bytes += worth(number, keys, values)
+            yield keys, values
 
     def _sources(self, number: int) -> Iterator[Iterator[Columns]]:
         for run in self._runs:
@@ -319,6 +329,7 @@ class _Making:
             step.first,
             step.gap,
             step.deletion_bytes,
+            self._live_bytes,
         )
 
     def publish(self) -> None:

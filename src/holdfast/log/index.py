@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import shutil
 import struct
-from collections import Counter
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,7 +28,7 @@ from holdfast.core.digest import Digest
 from holdfast.core.errors import CorruptError, FullError, UnavailableError
 from holdfast.core.kv import Versioned
 from holdfast.log.accounts import WRITE_BYTES, Accounts
-from holdfast.log.changes import BATCHES, KEYS, columns, load
+from holdfast.log.changes import BATCHES, KEYS, load
 from holdfast.log.keys import Keys
 from holdfast.log.record import HEADER_BYTES, RAW
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from holdfast.log.changes import Changes
+    from holdfast.log.changes import Pair
 
     Txn = lmdb.Transaction[bytes]
     Table = lmdb._Database  # noqa: SLF001 - the wheel names no public type
@@ -46,6 +45,7 @@ VERSION = b"2"  # of these tables: an index of another one is made again
 APPLIED = b"applied"
 LAST = b"last"
 HISTORY = b"history"
+LOADING = b"loading"
 PLACE = struct.Struct("<QQ")
 LOCATION = struct.Struct("<QIIIB")
 POSITION = struct.Struct("<QQQ")
@@ -239,19 +239,28 @@ class Index:
                 pairs.append((key, STAMP.pack(value.revision, segment_id) + value.value))
         self._keys.put_many(txn, pairs)
 
-    def load(self, txn: Txn, changes: Changes) -> None:
-        """Apply what many records do, in the order of the tables: that is far quicker."""
-        for number, table in enumerate(changes.tables):
-            self.load_table(txn, number, *columns(table))
-
-    def load_table(
+    def load(
         self, txn: Txn, number: int, keys: list[bytes], values: list[bytes | None]
-    ) -> None:
-        """Apply changes of one table of `Changes.tables`, given in order."""
+    ) -> list[Pair]:
+        """Apply changes of one table of `Changes.tables`, given in order: that is far quicker.
+
+        Gives what was lost, as `changes.load` does.
+        """
         if number == KEYS:
-            self._keys.load(txn, keys, values)
+            return self._keys.load(txn, keys, values)
+        return load(txn, self._batches if number == BATCHES else self._blobs, keys, values)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether it has a part of what many segments do, and does not say so in `applied`."""
+        return self._fact(LOADING, None) is not None
+
+    def set_loading(self, txn: Txn, *, is_loading: bool) -> None:
+        """Say so before such a part is applied, and take it back behind the last one."""
+        if is_loading:
+            txn.put(LOADING, b"", db=self._facts)
         else:
-            load(txn, self._batches if number == BATCHES else self._blobs, keys, values)
+            txn.delete(LOADING, db=self._facts)
 
     def clear(self) -> None:
         """Forget everything; the log is applied again from its beginning."""
@@ -312,19 +321,6 @@ class Index:
         txn.put(APPLIED, POSITION.pack(*position), db=self._facts)
         if last is not None:
             txn.put(LAST, PLACE.pack(last.segment_id, last.offset) + last.header, db=self._facts)
-
-    def recount(self) -> None:
-        """Count the live bytes of all segments anew; nobody else may write meanwhile."""
-        with self.writing() as txn:
-            live = Counter[int]()
-            with txn.cursor(self._blobs) as cursor:
-                for value in cursor.iternext(keys=False, values=True):
-                    location = Location._make(LOCATION.unpack(value))
-                    live[location.segment_id] += location.record_bytes
-            for key, stored in self._keys.walk(txn, b"", b"\xff" * limits.KV_KEY_BYTES_MAX):
-                live[segment_of(stored)] += stored_bytes(key, stored)
-            for segment_id, row in self.accounts.rows(txn).items():
-                self.accounts.put(txn, segment_id, row._replace(live_bytes=live[segment_id]))
 
     def _fact(self, name: bytes, txn: Txn | None) -> bytes | None:
         if txn is not None:

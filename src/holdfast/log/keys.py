@@ -75,20 +75,23 @@ class Keys:
             if len(key) > PIECE_BYTES:
                 self.put(txn, key, value)
 
-    def load(self, txn: Txn, keys: list[bytes], values: list[bytes | None]) -> None:
-        """Set or remove keys, given in order; those that fit go in one call."""
+    def load(self, txn: Txn, keys: list[bytes], values: list[bytes | None]) -> list[Pair]:
+        """Set or remove keys, given in order, and give what was lost, as `changes.load` does."""
         if max(map(len, keys), default=0) <= PIECE_BYTES:
-            load(txn, self.table, keys, values)
-            return
+            return load(txn, self.table, keys, values)
         pairs = list(zip(keys, values, strict=True))
         short = [pair for pair in pairs if len(pair[0]) <= PIECE_BYTES]
-        load(txn, self.table, [key for key, _ in short], [value for _, value in short])
+        lost = load(txn, self.table, [key for key, _ in short], [value for _, value in short])
         for key, value in pairs:
             if len(key) > PIECE_BYTES:
+                old = self.get(txn, key)
+                if old is not None and old != value:
+                    lost.append((key, old))
                 if value is None:
                     self.delete(txn, key)
                 else:
                     self.put(txn, key, value)
+        return lost
 
     def put(self, txn: Txn, key: bytes, value: bytes) -> None:
         """Set one key."""

@@ -271,8 +271,8 @@ class Log:
         Raises:
             UnavailableError: the disk refuses; those that were made are good.
         """
-        finished = self.stretches()
-        del finished[self._end().segment_id]
+        newest = self._end().segment_id
+        finished = {each: end for each, end in self.stretches().items() if each < newest}
         return make_missing_hints(self.disk, self._root, finished)
 
     def wait_for_commit(self, revision: int, wait_s: float) -> bool:

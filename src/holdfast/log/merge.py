@@ -15,20 +15,34 @@ from holdfast.log.changes import columns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from holdfast.log.changes import Columns
+    from holdfast.log.changes import Columns, Pair
 
 
-def merge(sources: Iterable[Iterator[Columns]]) -> Iterator[Columns]:
-    """Merge tables, given from the oldest to the newest, each as blocks in order."""
+def merge(
+    sources: Iterable[Iterator[Columns]], lost: list[Pair] | None = None
+) -> Iterator[Columns]:
+    """Merge tables, given from the oldest to the newest, each as blocks in order.
+
+    What gave way to something newer until a block is yielded is in `lost` then.
+    """
     heads = [head for head in map(_Head, sources) if head.keys]
     while len(heads) > 1:
         bound = min(head.keys[-1] for head in heads)
-        merged: dict[bytes, bytes | None] = {}
-        for head in heads:
-            head.move(bound, merged)
+        parts = [head.take(bound) for head in heads]
         heads = [head for head in heads if head.keys]
+        merged: dict[bytes, bytes | None] = {}
+        for keys, values in parts:
+            merged.update(zip(keys, values, strict=True))
+        if lost is not None and len(merged) < sum(len(keys) for keys, _ in parts):
+            lost += _lost(parts, merged)
         yield columns(merged)
     yield from chain.from_iterable(head.rest() for head in heads)
+
+
+def _lost(parts: list[Columns], merged: dict[bytes, bytes | None]) -> Iterator[Pair]:
+    for key, value in chain.from_iterable(zip(*part, strict=True) for part in parts):
+        if value is not None and merged[key] is not value:
+            yield key, value
 
 
 class _Head:
@@ -44,14 +58,13 @@ class _Head:
         self.keys, self.values = next(self._blocks, ([], []))
         self._at = 0
 
-    def move(self, bound: bytes, merged: dict[bytes, bytes | None]) -> None:
-        """Add all up to `bound`, which is no more than this block has."""
+    def take(self, bound: bytes) -> Columns:
+        """Take all up to `bound`, which is no more than this block has."""
         start, self._at = self._at, bisect_right(self.keys, bound, self._at)
-        if start < self._at:
-            taken = slice(start, self._at)
-            merged.update(zip(self.keys[taken], self.values[taken], strict=True))
+        taken = self.keys[start : self._at], self.values[start : self._at]
         if self._at == len(self.keys):
             self._next()
+        return taken
 
     def rest(self) -> Iterator[Columns]:
         """What is left, block by block."""

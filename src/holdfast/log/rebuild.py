@@ -16,6 +16,7 @@ from holdfast.log.blocks import DamagedError
 from holdfast.log.changes import TABLES, size_of
 from holdfast.log.hint import Hint, hint_path, make_hint
 from holdfast.log.index import Last
+from holdfast.log.live import Live
 from holdfast.log.merge import merge
 from holdfast.log.record import HEADER_BYTES
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdfast.core.seams import Disk
-    from holdfast.log.changes import Columns
+    from holdfast.log.changes import Columns, Pair
     from holdfast.log.index import Index, Position
     from holdfast.log.segment import Segment
 
@@ -69,15 +70,20 @@ class Rebuild:
         hints, self._hints = self._hints, []
         if not hints:
             return
+        live = Live()
         try:
             for number in TABLES:
-                self._load_table(number, merge([hint.table(number) for hint, _ in hints]))
+                self._load_table(number, [hint.table(number) for hint, _ in hints], live)
         except DamagedError:
             self._distrust([hint for hint, _ in hints])
             raise
+        for hint, _ in hints:
+            live.add(hint.segment_id, hint.facts.live_bytes)
         last = self._last(hints)
         with self._index.writing() as txn:
+            self._index.accounts.add(txn, live.by_segment)
             self._index.set_applied(txn, position, last)
+            self._index.set_loading(txn, is_loading=False)
 
     def _last(self, hints: Sequence[tuple[Hint, Segment]]) -> Last | None:
         """The newest record of all; None when all there was is damage."""
@@ -87,14 +93,18 @@ class Rebuild:
                 return Last(hint.segment_id, hint.facts.last, header)
         return None
 
-    def _load_table(self, number: int, blocks: Iterator[Columns]) -> None:
+    def _load_table(self, number: int, sources: list[Iterator[Columns]], live: Live) -> None:
+        lost: list[Pair] = []
+        blocks = merge(sources, lost)
         more = True
         while more:
             size_bytes = 0
             with self._index.writing() as txn:
                 while more and size_bytes < LOAD_BYTES:
                     keys, values = next(blocks, ([], []))
-                    self._index.load_table(txn, number, keys, values)
+                    lost += self._index.load(txn, number, keys, values)
+                    live.lose(number, lost)
+                    lost.clear()
                     size_bytes += size_of(keys, values)
                     more = bool(keys)
 

@@ -66,7 +66,6 @@ class Replay:
         self._truncated_bytes = 0
         self._torn: int | None = None
         self._knows_tail = False
-        self._must_count = False
 
     def run(self, segment_ids: list[int], missing: Sequence[Damage]) -> Recovery:
         """Apply what the index lacks, and cut a torn tail off.
@@ -89,8 +88,6 @@ class Replay:
                 self._begin()
         newest = Segment.open(self._disk, self._root, segment_ids[-1], writable=True)
         self._cut(newest, start)
-        if self._must_count:
-            self._index.recount()
         damages = (*missing, *self._damages, *self._lost(segment_ids))
         count = len(self._index.accounts.rows())
         return Recovery(count, self._records, self._truncated_bytes, damages)
@@ -119,8 +116,9 @@ class Replay:
         Raises:
             DamagedError: a hint is bad, and so is the index now.
         """
+        if self._index.is_loading:
+            self._index.clear()
         applied = self._index.applied()
-        self._must_count = applied is None
         position = applied or Position(segment_ids[0], FIRST_OFFSET, 0)
         for segment_id in segment_ids[:-1]:
             if segment_id >= position.segment_id:
@@ -154,7 +152,6 @@ class Replay:
             return self._apply(segment, position, end, is_newest=False)
         self._records += hint.facts.records
         self._damages += hint.damages
-        self._must_count = True
         position = self._compose(segment, hint, position)
         if self._rebuild.is_full:
             self._rebuild.load(position)
@@ -169,6 +166,7 @@ class Replay:
                 step.take(found)
         step.first, step.gap, step.deletion_bytes = facts.first, facts.gap, facts.deletion_bytes
         with self._index.writing() as txn:
+            self._index.set_loading(txn, is_loading=True)
             step.compose(self._index, txn)
         return Position(segment.header.id, hint.end, max(step.position.revision, facts.revision))
 
@@ -202,7 +200,7 @@ class Replay:
             header = self._disk.pread(segment.descriptor, HEADER_BYTES, step.last)
             last = Last(segment.header.id, step.last, header)
         with self._index.writing() as txn:
-            step.apply(self._index, txn, counts=not self._must_count)
+            step.apply(self._index, txn)
             self._index.set_applied(txn, step.position, last)
 
     def _is_torn(self, newest: Segment, found: Record | Damage) -> bool:

@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.digest import DIGEST_BYTES
 from holdfast.log.accounts import Account, State, write_bytes
-from holdfast.log.changes import Changes
-from holdfast.log.index import (
-    LOCATION,
-    POSITION,
-    REVISION,
-    STAMP,
-    Location,
-    Position,
-    segment_of,
-    stored_bytes,
-)
+from holdfast.log.changes import Changes, columns
+from holdfast.log.index import LOCATION, POSITION, REVISION, STAMP, Position
+from holdfast.log.live import Live, worth
 from holdfast.log.manifest import Manifest, decode_manifest
 from holdfast.log.record import (
     Kind,
@@ -142,10 +134,14 @@ class Step:
         elif first > self._revision + 1:
             self.gap = first
         commits, segment_id = decode_commits(found.payload), self._segment_id
+        keys, pack = self.changes.keys, STAMP.pack
         for revision, writes in enumerate(commits, first):
-            stamp = STAMP.pack(revision, segment_id)
+            stamp = pack(revision, segment_id)
             for key, value in writes:
-                self._set(key, value, stamp)
+                if value is None:
+                    self._delete(key)
+                else:
+                    keys[key] = stamp + value
         self._revision = first + len(commits) - 1
         self.commits += len(commits)
         place = POSITION.pack(segment_id, found.offset, first)
@@ -153,14 +149,14 @@ class Step:
 
     def _carry(self, found: Record) -> None:
         for revision, key, value in decode_carried(found.payload):
-            self._set(key, value, STAMP.pack(revision, self._segment_id))
+            if value is None:
+                self._delete(key)
+            else:
+                self.changes.keys[key] = STAMP.pack(revision, self._segment_id) + value
 
-    def _set(self, key: bytes, value: bytes | None, stamp: bytes) -> None:
-        if value is None:
-            self.deletion_bytes += write_bytes(key, b"")
-            self.changes.keys[key] = None
-        else:
-            self.changes.keys[key] = stamp + value
+    def _delete(self, key: bytes) -> None:
+        self.deletion_bytes += write_bytes(key, b"")
+        self.changes.keys[key] = None
 
     def _compose(self, found: Record) -> None:
         """What the log consists of; of a seal, which format 1 has, nothing comes."""
@@ -173,11 +169,14 @@ class Step:
 
     # Into the index
 
-    def apply(self, index: Index, txn: Txn, *, counts: bool) -> None:
-        """Write what was taken to the index; `counts`, keep the accounts of live bytes."""
-        if counts:
-            index.accounts.add(txn, self._live(index, txn))
-        index.load(txn, self.changes)
+    def apply(self, index: Index, txn: Txn) -> None:
+        """Write what was taken to the index."""
+        live = Live()
+        for number, table in enumerate(self.changes.tables):
+            keys, values = columns(table)
+            live.lose(number, index.load(txn, number, keys, values))
+            live.add(self._segment_id, worth(number, keys, values))
+        index.accounts.add(txn, live.by_segment)
         self.compose(index, txn)
 
     def compose(self, index: Index, txn: Txn) -> None:
@@ -210,20 +209,3 @@ class Step:
         for segment_id, size_bytes in listed.items():
             row = accounts.get(txn, segment_id) or Account()
             accounts.put(txn, segment_id, row._replace(size_bytes=size_bytes))
-
-    def _live(self, index: Index, txn: Txn) -> dict[int, int]:
-        """By how much the live bytes of segments change."""
-        live = {self._segment_id: 0}
-        blobs, keys = self.changes.blobs, self.changes.keys
-        for old in index.locate_many(txn, list(blobs)).values():
-            live[old.segment_id] = live.get(old.segment_id, 0) - old.record_bytes
-        for place in blobs.values():
-            if place is not None:
-                live[self._segment_id] += Location._make(LOCATION.unpack(place)).record_bytes
-        for key, stored in index.get_many(txn, list(keys)).items():
-            segment_id = segment_of(stored)
-            live[segment_id] = live.get(segment_id, 0) - stored_bytes(key, stored)
-        for key, new in keys.items():
-            if new is not None:
-                live[self._segment_id] += stored_bytes(key, new)
-        return live
