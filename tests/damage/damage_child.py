@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from holdfast.core import limits
@@ -107,8 +108,8 @@ def wrong_reads(depot: Depot, original: Original, found: Names, here: list[Diges
     for key, entry in found.items():
         known = original.history.get(key, [original.names.get(key)])
         assert entry in known, f"an entry that nobody wrote: {entry}"
-    reads = [(entry.digest, lambda key=key: depot.get(key)) for key, entry in found.items()]
-    reads += [(digest, lambda digest=digest: depot.content.get(digest)) for digest in here]
+    reads = [(entry.digest, partial(depot.get, key)) for key, entry in found.items()]
+    reads += [(digest, partial(depot.content.get, digest)) for digest in here]
     for digest, read in reads:
         try:
             data = read()

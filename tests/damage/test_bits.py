@@ -39,15 +39,20 @@ def flip_bits(steps: dict[str, int], processes: int, figures: Counter[str]) -> N
     firsts = {files: random.SystemRandom().randrange(step) for files, step in steps.items()}
     children = []
     for number in range(processes):
-        command = [sys.executable, str(PROGRAM)]
-        for files, step in steps.items():
-            command.append(f"{files}:{firsts[files] + number * step}:{processes * step}")
-        pipe = subprocess.PIPE
-        children.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+        orders = [
+            f"{files}:{firsts[files] + number * step}:{processes * step}"
+            for files, step in steps.items()
+        ]
+        children.append(_start(orders))
     for child in children:
         said, complaint = child.communicate(timeout=WAIT_S)
-        assert child.returncode == 0, f"{child.args}: {child.returncode} {complaint}"
+        assert child.returncode == 0, f"from {firsts}: {child.returncode} {complaint}"
         figures.update(json.loads(said))
+
+
+def _start(orders: list[str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(PROGRAM), *orders]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def distrusted(step: int, figures: Counter[str]) -> None:
