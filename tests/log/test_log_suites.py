@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from log_steps import BEFORE_THE_POWER_CUT, quick_folder
+from log_steps import quick_folder
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError
 from holdfast.core.kv import KV, Committed, Conflict
 from holdfast.core.limits import SMALL_BLOB_BYTES_MAX
 from holdfast.core.pending import Pending
-from holdfast.core.seams import Disk, SystemClock, SystemEntropy, boot_id
+from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.store import Store
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.log import Log
@@ -23,6 +23,7 @@ from holdfast.stores.segments import SegmentStore
 from holdfast.stores.tiered import TieredStore
 from holdfast.testing.crash_suites import KVCrashSuite, StoreCrashSuite
 from holdfast.testing.kv_suite import KVSuite
+from holdfast.testing.power_cut import boot_again
 from holdfast.testing.store_suite import StoreSuite
 
 
@@ -87,13 +88,6 @@ class TestEmbeddedKV(KVSuite):
         self.logs[kv].close()
 
 
-def boot(folder: Path) -> None:
-    """Make the boot that the index was last open in another one."""
-    state = folder / "index" / "state"
-    if state.exists() and boot_id() in state.read_text():
-        state.write_text(BEFORE_THE_POWER_CUT)
-
-
 class TestSegmentStoreInPowerCuts(StoreCrashSuite):
     def open_store(self, folder: Path, disk: Disk) -> Store:
         self.logs: dict[Store, Log] = getattr(self, "logs", {})
@@ -107,7 +101,7 @@ class TestSegmentStoreInPowerCuts(StoreCrashSuite):
         self.logs[store].close()
 
     def power_returns(self, folder: Path) -> None:
-        boot(folder)
+        boot_again(folder)
 
 
 class TestTieredOfSegmentsAndFilesInPowerCuts(StoreCrashSuite):
@@ -128,7 +122,7 @@ class TestTieredOfSegmentsAndFilesInPowerCuts(StoreCrashSuite):
         self.logs[store].close()
 
     def power_returns(self, folder: Path) -> None:
-        boot(folder)
+        boot_again(folder)
 
 
 class TestEmbeddedKVInPowerCuts(KVCrashSuite):
@@ -144,7 +138,7 @@ class TestEmbeddedKVInPowerCuts(KVCrashSuite):
         self.logs[kv].close()
 
     def power_returns(self, folder: Path) -> None:
-        boot(folder)
+        boot_again(folder)
 
 
 class HintingStore(SegmentStore):

@@ -21,7 +21,8 @@ from holdfast.stores import incoming
 from holdfast.stores.files import FileStore
 from holdfast.testing.blobs import assert_absent, make, put, read, read_all, whole
 from holdfast.testing.crash_suites import SHARED_MEMORY, StoreCrashSuite
-from holdfast.testing.faults import Fault, FaultyDisk, PowerCutDisk
+from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 
 DATA = make(MIB + 500 * KIB)
 DIGEST = Digest.of(DATA)
@@ -328,7 +329,7 @@ def test_a_new_folder_is_synced_even_when_that_failed_before(tmp_path: Path) -> 
     assert put_and_fail(store) is not None
     put(store, DATA)
     store.close()
-    disk.lose(names=True, data=True)
+    disk.lose(World(Fate.LOST, Fate.LOST))
     store = open_files(tmp_path / "store")
     assert read(store, DIGEST) == DATA
     store.close()
@@ -349,7 +350,7 @@ def test_names_that_a_killed_process_left_unsynced_are_synced_at_opening(tmp_pat
     store = open_files(tmp_path / "a", disk)
     assert store.stat([DIGEST])
     store.close()
-    disk.lose(names=True, data=True)
+    disk.lose(World(Fate.LOST, Fate.LOST))
     store = open_files(tmp_path / "a")
     assert read(store, DIGEST) == DATA
     store.close()

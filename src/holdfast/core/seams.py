@@ -9,6 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -163,8 +164,13 @@ class Disk:
         path.unlink()
 
     def make_directory(self, path: Path) -> None:
-        """Make `path` and its missing parents and make them survive a power cut."""
+        """Make `path` and its missing parents and make them survive a power cut.
+
+        One that is there may have been made by a process that died before it was synced.
+        """
         if path.is_dir():
+            with suppress(PermissionError):  # who may not read the parent did not make it
+                self.sync_directory(path.parent)
             return
         self.make_directory(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)

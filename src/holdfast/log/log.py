@@ -102,6 +102,7 @@ class Log:
         if not segment_ids(self._root):
             self._folder.check_new()
             self._create_first()
+        self.disk.sync_directory(self._root)  # whoever made the newest segment may not have
         self.index, same_boot, missing = self._folder.open_index()
         undo.enter_context(closing(self.index))
         self._board = undo.enter_context(closing(self._folder.make_board()))

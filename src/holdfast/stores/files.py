@@ -220,7 +220,6 @@ class FileStore:
     def _make_folder(self, folder: Path) -> None:
         if folder.name not in self._folders:
             self._disk.make_directory(folder)
-            self._disk.sync_directory(self._root)
             self._folders.add(folder.name)
 
     def _withdraw(self, digest: Digest) -> None:

@@ -15,7 +15,7 @@ the boot changes something that the disk does not.
 import contextlib
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,19 +27,25 @@ from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import Disk
 from holdfast.core.store import Store
 from holdfast.testing.blobs import assert_absent, make, put, read
-from holdfast.testing.faults import PowerCutDisk
 from holdfast.testing.kv_steps import commit, everything
+from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 from holdfast.testing.sealed import Sealed
 
-WORLDS: list[Mapping[str, bool]] = [
-    {"names": True, "data": True},
-    {"names": True, "data": False},
-    {"names": False, "data": True},
-    {"names": False, "data": True, "torn": True},
-    {"names": True, "data": True, "torn": True},
-    {"names": False, "data": False},
+WORLDS = [
+    World(Fate.KEPT, Fate.KEPT),
+    World(Fate.LOST, Fate.LOST),
+    World(Fate.KEPT, Fate.LOST),
+    World(Fate.LOST, Fate.KEPT),
+    World(Fate.LAST, Fate.LAST, is_stale=True),
+    World(Fate.SOME, Fate.SOME, is_stale=True),
 ]
-"""What is lost of that which was not synced."""
+"""What becomes of that which was not synced."""
+
+MANY_WORLDS = [
+    World(Fate.KEPT, Fate.TORN),
+    *(World(Fate.SOME, Fate.SOME, seed % 2 == 0, seed) for seed in range(1, 13)),
+]
+"""More of them, for long runs."""
 
 SMALL, MIDDLE, LARGE = make(1000), make(300 * KIB), make(MIB + 500 * KIB)
 MANY = make(2000)
@@ -65,12 +71,10 @@ class StoreCrashSuite(Sealed):
         """Change what a new boot would change."""
 
     @pytest.mark.parametrize("world", WORLDS, ids=str)
-    def test_a_power_cut_loses_no_blob_that_was_acknowledged(
-        self, world: Mapping[str, bool]
-    ) -> None:
+    def test_a_power_cut_loses_no_blob_that_was_acknowledged(self, world: World) -> None:
         for folder, disk in _cuts():
             there, gone = self.live(folder, disk)
-            disk.lose(**world)
+            disk.lose(world)
             self.power_returns(folder)
             store = self.open_store(folder, Disk())
             for digest, data in there.items():
@@ -111,11 +115,11 @@ class KVCrashSuite(Sealed):
 
     @pytest.mark.parametrize("world", WORLDS, ids=str)
     def test_after_a_power_cut_the_space_is_as_after_some_commit_since_the_last_acknowledged(
-        self, world: Mapping[str, bool]
+        self, world: World
     ) -> None:
         for folder, disk in _cuts():
             acknowledged = self.live(folder, disk)
-            disk.lose(**world)
+            disk.lose(world)
             self.power_returns(folder)
             kv = self.open_kv(folder, Disk())
             revision = kv.revision()

@@ -1,8 +1,7 @@
-"""Disks that fail on purpose, to find out what a program makes of it.
+"""A disk that fails on purpose, to find out what a program makes of it.
 
-`FaultyDisk` lets one call fail, or every call from one on. `PowerCutDisk` stops at one call for
-good, and then takes back what was not synced: names, bytes, or both. Both work on real folders; run
-the same steps with the fault at call 1, 2, 3 ... until a run is clean:
+`FaultyDisk` lets one call fail, or every call from one on. It works on real folders; run the same
+steps with the fault at call 1, 2, 3 ... until a run is clean:
 
     for number in itertools.count(1):
         disk = FaultyDisk(Fault(number))
@@ -15,10 +14,10 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from holdfast.core.seams import Buffer, Disk
 
@@ -150,204 +149,3 @@ class FaultyDisk(Disk):
     def _error(self) -> OSError:
         number = self._fault.error if self._fault is not None else errno.EIO
         return OSError(number, os.strerror(number))
-
-
-class _Write(NamedTuple):
-    """How to take one write back."""
-
-    offset: int
-    old: bytes
-    new_bytes: int
-    file_bytes: int
-    """Size of the file before."""
-
-
-class _Name(NamedTuple):
-    """How to take one change of a name back: put `grave` there, or nothing."""
-
-    path: Path
-    grave: Path | None
-
-
-@dataclass(slots=True)
-class _Unsynced:
-    """A file with writes that a power cut would undo, and a descriptor to undo them with."""
-
-    descriptor: int
-    writes: list[_Write] = field(default_factory=list)
-
-
-class PowerCutDisk(Disk):
-    """A disk that remembers what was not synced, and whose power fails at call `cut_at`.
-
-    From then on every call fails, as for a process that is no more; `lose` then makes the folder
-    what a machine would find after the power came back. What no sync covered may be lost or kept:
-    prove a program in all the worlds. Replaced and removed files are kept by hard links in
-    `graves`, a folder on the same file system. `_lock` makes each call one step.
-    """
-
-    def __init__(self, graves: Path, cut_at: int = 0) -> None:
-        self._graves = graves
-        self._cut_at = cut_at
-        self._count = 0
-        self._lock = threading.RLock()
-        self._files: dict[tuple[int, int], _Unsynced] = {}
-        self._names: dict[Path, list[_Name]] = {}
-        self._buried = 0
-        graves.mkdir(exist_ok=True)
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the power has failed."""
-        return 0 < self._cut_at <= self._count
-
-    def lose(self, *, names: bool, data: bool, torn: bool = False) -> None:
-        """Take back names, bytes or both; `torn` leaves half of the first write that is lost."""
-        for file in self._files.values():
-            if data:
-                _undo(file, torn=torn)
-            os.close(file.descriptor)
-        for changes in self._names.values() if names else ():
-            for change in reversed(changes):
-                self._take_back(change)
-        self._files.clear()
-        self._names.clear()
-
-    def open(self, path: Path, flags: int) -> int:
-        """Open; a new name is not synced."""
-        with self._lock:
-            self._step(changes=bool(flags & (os.O_CREAT | os.O_TRUNC)))
-            is_new = flags & os.O_CREAT and not os.path.lexists(path)
-            descriptor = super().open(path, flags & ~os.O_TRUNC)
-            if is_new:
-                self._changed(path, None)
-            elif flags & os.O_TRUNC:
-                self._remember(descriptor, 0, os.fstat(descriptor).st_size)
-                super().truncate(descriptor, 0)
-            return descriptor
-
-    def pwrite_all(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
-        """Write; the bytes are not synced."""
-        with self._lock:
-            self._step()
-            self._remember(descriptor, offset, sum(map(len, buffers)))
-            return super().pwrite_all(descriptor, buffers, offset)
-
-    def pread(self, descriptor: int, size_bytes: int, offset: int) -> bytes:
-        """Read while there is power."""
-        with self._lock:
-            self._step(changes=False)
-        return super().pread(descriptor, size_bytes, offset)
-
-    def pread_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
-        """Read while there is power."""
-        with self._lock:
-            self._step(changes=False)
-        return super().pread_into(descriptor, buffer, offset)
-
-    def sync_data(self, descriptor: int) -> None:
-        """Keep the bytes; the calls that this saves are not made."""
-        self.sync(descriptor)
-
-    def sync(self, descriptor: int) -> None:
-        """Keep the bytes, but not the name."""
-        with self._lock:
-            self._step()
-            file = self._files.pop(_identity(descriptor), None)
-            if file is not None:
-                os.close(file.descriptor)
-
-    def sync_directory(self, path: Path) -> None:
-        """Keep the names in `path`."""
-        with self._lock:
-            self._step()
-            self._names.pop(path, None)
-
-    def allocate(self, descriptor: int, offset: int, size_bytes: int) -> None:
-        """Allocate; the new size is not synced."""
-        with self._lock:
-            self._step()
-            self._remember(descriptor, offset, 0)
-            super().allocate(descriptor, offset, size_bytes)
-
-    def truncate(self, descriptor: int, size_bytes: int) -> None:
-        """Cut; what was cut off may come back."""
-        with self._lock:
-            self._step()
-            self._remember(descriptor, size_bytes, os.fstat(descriptor).st_size - size_bytes)
-            super().truncate(descriptor, size_bytes)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Rename; until both folders are synced the file may be at either name, or at both."""
-        with self._lock:
-            self._step()
-            self._changed(target, self._bury(target) if os.path.lexists(target) else None)
-            self._changed(source, self._bury(source))
-            super().rename(source, target)
-
-    def unlink(self, path: Path) -> None:
-        """Unlink; the name may come back."""
-        with self._lock:
-            self._step()
-            if os.path.lexists(path):
-                self._changed(path, self._bury(path))
-            super().unlink(path)
-
-    def make_directory(self, path: Path) -> None:
-        """Make a directory and its parents, and sync their names."""
-        if path.is_dir():
-            return
-        self.make_directory(path.parent)
-        with self._lock:
-            self._step()
-            path.mkdir(mode=0o700)
-            self._changed(path, None)
-        self.sync_directory(path.parent)
-
-    def _step(self, *, changes: bool = True) -> None:
-        if not self.is_cut:
-            self._count += changes
-        if self.is_cut:
-            raise OSError(errno.EIO, "the power is off")
-
-    def _take_back(self, change: _Name) -> None:
-        if change.path.is_dir():
-            change.path.rename(self._grave())
-        elif change.path.parent.is_dir():  # else its folder was lost, and it with it
-            change.path.unlink(missing_ok=True)
-            if change.grave is not None:
-                os.link(change.grave, change.path)
-
-    def _remember(self, descriptor: int, offset: int, size_bytes: int) -> None:
-        identity = _identity(descriptor)
-        if identity not in self._files:
-            again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
-            self._files[identity] = _Unsynced(again)
-        file = self._files[identity]
-        old = os.pread(file.descriptor, max(0, size_bytes), offset)
-        file.writes.append(_Write(offset, old, size_bytes, os.fstat(descriptor).st_size))
-
-    def _changed(self, path: Path, grave: Path | None) -> None:
-        self._names.setdefault(path.parent, []).append(_Name(path, grave))
-
-    def _bury(self, path: Path) -> Path:
-        grave = self._grave()
-        os.link(path, grave)
-        return grave
-
-    def _grave(self) -> Path:
-        self._buried += 1
-        return self._graves / str(self._buried)
-
-
-def _identity(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino
-
-
-def _undo(file: _Unsynced, *, torn: bool) -> None:
-    for number, write in reversed(list(enumerate(file.writes))):
-        keep_bytes = max(0, write.new_bytes) // 2 if torn and number == 0 else 0
-        end = write.offset + keep_bytes
-        os.pwrite(file.descriptor, write.old[keep_bytes:], end)
-        os.ftruncate(file.descriptor, max(write.file_bytes, end if keep_bytes else 0))
