@@ -18,7 +18,7 @@ from holdfast.stores.files import FileStore
 from holdfast.stores.layout import sweep
 from holdfast.testing.blobs import assert_absent, make, put, read, whole
 from holdfast.testing.crash_suites import StoreCrashSuite
-from holdfast.testing.faults import PowerCutDisk
+from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 from holdfast.testing.store_suite import StoreSuite
 
 DATA = make(300 * KIB)
@@ -100,12 +100,16 @@ def test_a_name_that_a_killed_process_left_unsynced_is_synced_before_it_is_built
     other.close()
     temporary = folder / "tmp" / "1-x.tmp"
     temporary.write_bytes(blob_path(tmp_path / "other").read_bytes())
-    blob_path(folder).parent.mkdir()
-    disk._changed(blob_path(folder).parent, None)
-    disk.rename(temporary, blob_path(folder))  # and then it was killed
+    disk.go_on(2)  # one more syncs the folder around it
+    with pytest.raises(OSError, match="power"):  # as for a process that dies
+        disk.make_directory(blob_path(folder).parent)
+    disk.go_on(1)
+    with pytest.raises(OSError, match="power"):
+        disk.rename(temporary, blob_path(folder))
+    disk.go_on(1000)
     put(store, DATA)
     store.close()
-    disk.lose(names=True, data=True)
+    disk.lose(World(Fate.LOST, Fate.LOST))
     store = open_files(folder, attached=False)
     assert read(store, DIGEST) == DATA
     store.close()
