@@ -45,6 +45,7 @@ def die_with_parent() -> None:
 def shrink_segments() -> None:
     """Let segments be so small that a short life fills some."""
     limits.SEGMENT_ALLOCATE_BYTES = 256 * limits.KIB
+    limits.RESERVE_BYTES = 64 * limits.KIB
     limits.BATCH_BYTES_MAX = limits.MIB
     limits.SEGMENT_BYTES_MAX = 3 * limits.MIB
 

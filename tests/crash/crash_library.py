@@ -49,7 +49,9 @@ class Nursery:
         while True:
             if lines := self.ready():
                 return lines
-            if not select.select([self._lines], [], [], ANSWER_WAIT_S)[0]:
+            poll = select.poll()  # select(2) takes no descriptor above 1023
+            poll.register(self._lines, select.POLLIN)
+            if not poll.poll(ANSWER_WAIT_S * 1000):
                 raise TimeoutError("the process says nothing")
 
     def _read(self) -> bytes | None:

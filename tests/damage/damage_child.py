@@ -158,7 +158,7 @@ def flip_and_judge(original: Original, copy: Path, place: tuple[Path, int], *, c
 
 
 def main(orders: list[str]) -> None:
-    limits.SEGMENT_ALLOCATE_BYTES = 4096
+    limits.SEGMENT_ALLOCATE_BYTES, limits.RESERVE_BYTES = 4096, 200
     limits.SEGMENT_BYTES_MAX, limits.BATCH_BYTES_MAX = 1500, 750
     counts: Counter[str] = Counter()
     base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None

@@ -26,6 +26,7 @@ Names = dict[str, bytes]
 def shrink_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the script fill some segments."""
     monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 16 * limits.KIB)
+    monkeypatch.setattr(limits, "RESERVE_BYTES", 2000)
     monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 8000)
     monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 4000)
 

@@ -92,7 +92,7 @@ def test_in_many_worlds_a_power_cut_at_any_call_leaves_whole_names(prove: Prove)
 def torn_store(folder: Path) -> Script:
     """A store whose power failed in the middle of an append."""
     for number in range(60, CALLS_MAX):
-        disk = PowerCutDisk(folder / "graves", number)
+        disk = PowerCutDisk(folder / f"graves {number}", number)
         script = live(folder / f"{number}", disk)
         disk.lose(World(Fate.KEPT, Fate.TORN))
         boot_again(folder / f"{number}")
@@ -113,7 +113,7 @@ def test_a_power_cut_while_the_store_recovers_from_one_loses_nothing(world: Worl
         for number in itertools.count(1):
             folder = base / f"again {number}"
             shutil.copytree(base / "torn", folder)
-            disk = PowerCutDisk(base / f"graves {number}", number)
+            disk = PowerCutDisk(base / f"graves again {number}", number)
             try:
                 start(folder, disk).close()
             except BlobError:
