@@ -10,17 +10,13 @@ from holdfast.core import events
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.http import journal
+from holdfast.http.background import caretaker
 from holdfast.http.listen import listen
 from holdfast.http.server import announce, prepare, serve_site
 from holdfast.http.site import Site
-from holdfast.services.caretaker import Caretaker, Task
-from holdfast.services.compaction import Compaction
-from holdfast.services.hints import Hints
-from holdfast.services.scrub import Scrub
 
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
-    from holdfast.depot.depot import Depot
 
 
 def serve(settings: Settings) -> None:
@@ -41,11 +37,3 @@ def serve(settings: Settings) -> None:
         with caretaker(depot, settings):
             serve_site(Site(depot), settings, listener, partial(announce, settings, listener))
     events.event(logging.INFO, "store.closed", data=str(settings.data))
-
-
-def caretaker(depot: Depot, settings: Settings) -> Caretaker:
-    """What looks after the store while it is served: by one process, however many there are."""
-    tasks: list[Task] = [Hints(depot.engine), Compaction(depot.engine)]
-    if settings.scrub_days:
-        tasks.append(Scrub(depot.engine, settings.scrub_days, settings.scrub_bytes_s_max))
-    return Caretaker(tasks)

@@ -1,0 +1,23 @@
+"""What a server does for its store without being asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.services.caretaker import Caretaker
+from holdfast.services.compaction import Compaction
+from holdfast.services.hints import Hints
+from holdfast.services.scrub import Scrub
+
+if TYPE_CHECKING:
+    from holdfast.config.settings import Settings
+    from holdfast.depot.depot import Depot
+    from holdfast.services.caretaker import Task
+
+
+def caretaker(depot: Depot, settings: Settings) -> Caretaker:
+    """What looks after the store while it is served: by one process, however many there are."""
+    tasks: list[Task] = [Hints(depot.engine), Compaction(depot.engine)]
+    if settings.scrub_days:
+        tasks.append(Scrub(depot.engine, settings.scrub_days, settings.scrub_bytes_s_max))
+    return Caretaker(tasks)
