@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.debian import find
@@ -12,7 +13,7 @@ from bench.table import NotRunError
 ROOT = Path(__file__).parent.parent
 
 NGINX = """
-worker_processes 1; daemon off; master_process on; pid {work}/nginx.pid;
+worker_processes {workers}; daemon off; master_process on; pid {work}/nginx.pid;
 error_log {work}/error.log error; worker_rlimit_nofile 65536; {user}
 events {{ worker_connections 8192; multi_accept on; }}
 http {{
@@ -22,19 +23,22 @@ http {{
   types {{}} default_type application/octet-stream;
   client_max_body_size 0; client_body_buffer_size 128k; client_body_temp_path {work}/body;
   server {{
-    listen 127.0.0.1:{port} backlog=4096; root {work}/www;
+    listen 127.0.0.1:{port} backlog=4096{share}; root {work}/www;
     location / {{ dav_methods PUT; create_full_put_path on; dav_access user:rw; }}
   }}
 }}
 """
 
 
-def holdfast(directory: Path, **settings: str) -> Server:
-    """Describe holdfast's server with one worker and no limit on bodies."""
+def holdfast(
+    directory: Path, *, workers: int = 1, variables: Mapping[str, str] | None = None
+) -> Server:
+    """Describe holdfast's server with no limit on bodies."""
     port = free_port()
     data = directory / "data"
     arguments = ["serve", "--data", str(data), "--host", "127.0.0.1", "--port", str(port)]
-    environment = {"HOLDFAST_MAX_BODY_BYTES": "0", "PYTHONPATH": str(ROOT / "src"), **settings}
+    arguments += ["--workers", str(workers)]
+    environment = {"HOLDFAST_MAX_BODY_BYTES": "0", "PYTHONPATH": str(ROOT / "src")}
     return Server(
         name="holdfast",
         port=port,
@@ -42,12 +46,12 @@ def holdfast(directory: Path, **settings: str) -> Server:
         directory=directory,
         path="/blob/",
         ready_path="/healthz",
-        environment=environment,
+        environment=environment | dict(variables or {}),
     )
 
 
-def nginx(directory: Path, *, sendfile: bool = True) -> Server:
-    """Describe nginx with one worker, static files and WebDAV PUT; installed when absent."""
+def nginx(directory: Path, *, sendfile: bool = True, workers: int = 1) -> Server:
+    """Describe nginx with static files and WebDAV PUT; installed when absent."""
     program = find("nginx", "nginx-light")
     port = free_port()
     for name in ("www", "body"):
@@ -55,6 +59,8 @@ def nginx(directory: Path, *, sendfile: bool = True) -> Server:
     text = NGINX.format(
         work=directory,
         port=port,
+        workers=workers,
+        share=" reuseport" if workers > 1 else "",
         sendfile="on" if sendfile else "off",
         user="user root;" if os.geteuid() == 0 else "",
     )

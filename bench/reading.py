@@ -43,19 +43,22 @@ def rows() -> list[Row]:
         for size in (SMALL, MEDIUM, LARGE, HUGE)
     ]
     without = [Row("GET 1 KiB, nginx without sendfile", _against_copying)]
+    by_two = [Row("GET 1 KiB, 2 workers", _by_two)]
     second = [Row("GET 1 KiB, by wrk", _by_wrk, NGINX_BAR)]
     waiting = [
         Row("GET p99 while writing", _while_writing, WAIT_BAR),
         Row("GET p99 while writing, 5 ms fsync", _while_writing_slowly, WAIT_BAR),
     ]
-    return against + without + second + waiting
+    return against + without + by_two + second + waiting
 
 
-def _pair(stage: Stage, scene: Scene, size: Size, *, sendfile: bool) -> dict[str, Target]:
+def _pair(
+    stage: Stage, scene: Scene, size: Size, *, sendfile: bool, workers: int = 1
+) -> dict[str, Target]:
     """Start holdfast and nginx and give both the same number of blobs."""
     servers = [
-        holdfast(scene.folder("holdfast")),
-        nginx(scene.folder("nginx"), sendfile=sendfile),
+        holdfast(scene.folder("holdfast"), workers=workers),
+        nginx(scene.folder("nginx"), sendfile=sendfile, workers=workers),
     ]
     return {server.name: _filled(stage, scene, server, size) for server in servers}
 
@@ -81,9 +84,14 @@ def _against_copying(stage: Stage) -> Iterator[Line]:
     yield _compare(stage, "GET 1 KiB, nginx without sendfile", SMALL, sendfile=False)
 
 
-def _compare(stage: Stage, name: str, size: Size, *, sendfile: bool) -> Line:
+def _by_two(stage: Stage) -> Iterator[Line]:
+    """Compare two processes with two; the bar speaks of one."""
+    yield _compare(stage, "GET 1 KiB, 2 workers", SMALL, sendfile=True, workers=2)
+
+
+def _compare(stage: Stage, name: str, size: Size, *, sendfile: bool, workers: int = 1) -> Line:
     with stage.scene() as scene:
-        targets = _pair(stage, scene, size, sendfile=sendfile)
+        targets = _pair(stage, scene, size, sendfile=sendfile, workers=workers)
         runs = {
             peer: partial(stage.get, target, size.size_bytes, size.blobs, size.connections)
             for peer, target in targets.items()
@@ -94,7 +102,8 @@ def _compare(stage: Stage, name: str, size: Size, *, sendfile: bool) -> Line:
     notes = [cost(results)]
     if busiest > 0.9:
         notes.append(f"generator used up to {busiest:.0%} of a core")
-    return _rate_line(name, rates, size, NGINX_BAR if sendfile else None, notes)
+    bar = NGINX_BAR if sendfile and workers == 1 else None
+    return _rate_line(name, rates, size, bar, notes)
 
 
 def _rate_line(
@@ -148,7 +157,7 @@ def _while_writing_slowly(stage: Stage) -> Iterator[Line]:
     compile_c(Path(__file__).parent / "slowsync.c", library, "-shared", "-fPIC")
     settings = {"LD_PRELOAD": str(library), "SLOW_SYNC_US": str(SLOW_SYNC_US)}
     with stage.scene() as scene:
-        ours = _waits(stage, scene, holdfast(scene.folder("holdfast"), **settings))
+        ours = _waits(stage, scene, holdfast(scene.folder("holdfast"), variables=settings))
     yield _waits_line("GET p99 while writing, 5 ms fsync", ours, "")
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,11 @@ HASH_BAR = Bar(0.85, "x")
 
 def rows() -> list[Row]:
     """List the rows in the order of the table."""
-    return [Row("PUT 1 KiB", _small, BARS["nginx WebDAV"]), Row("PUT 64 MiB", _big, HASH_BAR)]
+    return [
+        Row("PUT 1 KiB", _small, BARS["nginx WebDAV"]),
+        Row("PUT 1 KiB, 2 workers", _small_by_two),
+        Row("PUT 64 MiB", _big, HASH_BAR),
+    ]
 
 
 def _small(stage: Stage) -> Iterator[Line]:
@@ -44,17 +48,43 @@ def _small(stage: Stage) -> Iterator[Line]:
                 targets += peers(stage, scene)
             except NotRunError as error:
                 missing |= dict.fromkeys(names, str(error))
-        for target in targets:
-            work = stage.put_work(target, KIB, CONNECTIONS)
-            stage.generator.run(target.port, work, seconds=20, requests=WARM_PUTS)
-        runs = {each.name: partial(stage.put, each, KIB, CONNECTIONS) for each in targets}
-        results = in_turn(runs, stage.options.rounds)
+        results = _measure_small(stage, targets)
     for name, bar in BARS.items():
         yield _small_line(name, bar, results, missing.get(name, ""))
 
 
-def _small_line(name: str, bar: Bar, results: Mapping[str, list[Measured]], missing: str) -> Line:
-    row = f"PUT 1 KiB / {name}"
+def _small_by_two(stage: Stage) -> Iterator[Line]:
+    """Compare two processes with two, of nginx, and with one of our own."""
+    with stage.scene() as scene:
+        two = scene.start(holdfast(scene.folder("holdfast"), workers=2))
+        one = scene.start(holdfast(scene.folder("one"), workers=1))
+        theirs = scene.start(nginx(scene.folder("nginx"), workers=2))
+        targets = [
+            Target("holdfast", two, two.port, "/blob/p{n}"),
+            Target("one worker", one, one.port, "/blob/p{n}"),
+            Target("nginx WebDAV", theirs, theirs.port, "/blob/p{n}"),
+        ]
+        results = _measure_small(stage, targets)
+    for name in ("nginx WebDAV", "one worker"):
+        yield _small_line(name, None, results, "", row="PUT 1 KiB, 2 workers")
+
+
+def _measure_small(stage: Stage, targets: Sequence[Target]) -> Mapping[str, list[Measured]]:
+    for target in targets:
+        work = stage.put_work(target, KIB, CONNECTIONS)
+        stage.generator.run(target.port, work, seconds=20, requests=WARM_PUTS)
+    runs = {each.name: partial(stage.put, each, KIB, CONNECTIONS) for each in targets}
+    return in_turn(runs, stage.options.rounds)
+
+
+def _small_line(
+    name: str,
+    bar: Bar | None,
+    results: Mapping[str, list[Measured]],
+    missing: str,
+    row: str = "PUT 1 KiB",
+) -> Line:
+    row = f"{row} / {name}"
     pair = {each: results[each] for each in ("holdfast", name) if each in results}
     rates = {each: [turn.rate for turn in turns] for each, turns in pair.items()}
     ours = f"{spell(median(rates['holdfast']))}/s"

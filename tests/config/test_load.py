@@ -86,7 +86,9 @@ def test_an_unknown_variable_is_refused_so_that_no_typo_switches_a_guard_off() -
         ("max_body_bytes = '30 pounds'", "a size such as"),
         ("idle_wait_s = 0", "a number of seconds from 0.1"),
         ("log_level = 'loud'", "debug or info"),
-        ("workers = 2", "this version serves with one process"),
+        ("workers = 0", "from 1 to 64, or auto"),
+        ("workers = 65", "from 1 to 64, or auto"),
+        ("workers = 'many'", "from 1 to 64, or auto"),
         ("auth = 'keys'", "a later version"),
         ("cors_origins = 'https://example.org'", "a list of origins"),
         ("cors_origins = ['ftp://x']", "a list of origins"),
@@ -120,6 +122,15 @@ def refusal_of_missing(file: Path) -> str:
 
 def test_an_empty_variable_counts_as_unset() -> None:
     assert read(env={"HOLDFAST_PORT": ""}).port == 3000
+
+
+def test_workers_are_a_number_or_one_for_each_core(file: Path) -> None:
+    cores = min(64, len(os.sched_getaffinity(0)))
+    assert read().workers == 1
+    assert read(file, "workers = 3").workers == 3
+    assert read(file, 'workers = "auto"').workers == cores
+    assert read(env={"HOLDFAST_WORKERS": "Auto"}).workers == cores
+    assert read(workers="64").workers == 64
 
 
 def test_auth_none_is_understood() -> None:

@@ -22,11 +22,11 @@ IN_A_BOOT = Path(__file__).with_name("crash_boot.py")
 Server = subprocess.Popen[str]
 
 
-def start(folder: Path, boot: Path | None = None) -> Server:
+def start(folder: Path, boot: Path | None = None, workers: int = 1) -> Server:
     """Start a server, in the boot that a file names."""
     program = ["-m", "holdfast"] if boot is None else [str(IN_A_BOOT), str(boot)]
     command = [sys.executable, *program, "serve", "--data", str(folder), "--port", "0"]
-    command += ["--log-level", "error"]
+    command += ["--log-level", "error", "--workers", str(workers)]
     environment = {**os.environ, "HOLDFAST_AUTH": "none"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 

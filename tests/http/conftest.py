@@ -1,4 +1,7 @@
-"""Servers for the HTTP tests: each behaviour is tested through the hot path and the ASGI app."""
+"""Servers for the HTTP tests: each behaviour is tested through the hot path and the ASGI app.
+
+What several processes could make different is tested with two workers, too.
+"""
 
 import itertools
 from collections.abc import Generator, Iterator
@@ -7,7 +10,28 @@ import pytest
 from serving import Server, Servers
 
 _names = itertools.count(1)
-WAYS = {"hot": "true", "cold": "false"}
+WAYS = {
+    "hot": {"hot_path": "true"},
+    "cold": {"hot_path": "false"},
+    "two": {"hot_path": "true", "workers": "2"},
+}
+BY_TWO = {
+    "test_http_content",
+    "test_http_keyed",
+    "test_http_listing",
+    "test_http_model",
+    "test_http_service",
+    "test_http_stopping",
+}
+"""Modules whose tests run with two workers, too."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the ways that a test goes."""
+    if "ways" in metafunc.fixturenames:
+        only_way = "way" in metafunc.definition.fixturenames
+        by_two = metafunc.module.__name__ in BY_TWO and not only_way
+        metafunc.parametrize("ways", [*WAYS] if by_two else ["hot", "cold"], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -18,16 +42,22 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     servers.close()
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
-    """The setting `hot_path`, for tests that want other settings too."""
+@pytest.fixture
+def ways(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings of one way through a server."""
     return WAYS[request.param]
 
 
 @pytest.fixture
-def server(servers: Servers, way: str) -> Server:
-    """A shared server with default settings, on the hot path and on the cold one."""
-    return servers.shared(hot_path=way)
+def way(ways: dict[str, str]) -> str:
+    """The setting `hot_path`, for tests that want other settings too."""
+    return ways["hot_path"]
+
+
+@pytest.fixture
+def server(servers: Servers, ways: dict[str, str]) -> Server:
+    """A shared server with default settings but for the way."""
+    return servers.shared(**ways)
 
 
 @pytest.fixture

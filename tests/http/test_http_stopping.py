@@ -19,9 +19,9 @@ BIG = bytes(range(256)) * (8 * MIB // 256)
 
 
 @pytest.fixture
-def own(servers: Servers, way: str) -> Server:
+def own(servers: Servers, ways: dict[str, str]) -> Server:
     """A server that the test may stop."""
-    return servers.own(hot_path=way)
+    return servers.own(**ways)
 
 
 def refuses(server: Server) -> bool:

@@ -5,6 +5,7 @@ or a flag, which `from_text` turns into what TOML would have held. `read` raises
 caller knows where the value came from and writes the message.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -49,14 +50,10 @@ class Whole:
 
     low: int
     high: int
-    note: str = ""
-    """What people who want another number should know."""
 
     @property
     def allowed(self) -> str:
         """Name the bounds."""
-        if self.low == self.high:
-            return f"{self.low} ({self.note})"
         return f"a whole number from {self.low:,} to {self.high:,}"
 
     def from_text(self, text: str) -> object:
@@ -66,6 +63,28 @@ class Whole:
     def read(self, raw: object) -> object:
         """Refuse what is not an integer; true and false are none."""
         return _between(raw, self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How many processes: a number, or one for each core that this one may use."""
+
+    high: int
+
+    @property
+    def allowed(self) -> str:
+        """Name the bounds and the word."""
+        return f"a whole number from 1 to {self.high:,}, or auto for one for each core"
+
+    def from_text(self, text: str) -> object:
+        """Read decimal digits, and the word in any case."""
+        return int(text) if WHOLE.fullmatch(text) else text.lower()
+
+    def read(self, raw: object) -> object:
+        """Count the cores for the word."""
+        if raw == "auto":
+            return min(len(os.sched_getaffinity(0)), self.high)
+        return _between(raw, 1, self.high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from holdfast.config.kinds import (
     Kind,
     Location,
     Origins,
+    Processes,
     Seconds,
     Size,
     Switch,
@@ -54,9 +55,7 @@ class Settings:
     )
     host: str = setting("127.0.0.1", HOST, "Address to listen on.")
     port: int = setting(3000, Whole(0, 65_535), "Port to listen on; 0 takes a free one.")
-    workers: int = setting(
-        1, Whole(1, 1, "this version serves with one process"), "Processes that serve."
-    )
+    workers: int = setting(1, Processes(limits.WORKERS_MAX), "Processes that serve.")
     auth: str = setting(
         "none",
         Choice(("none",), "API keys come with a later version"),

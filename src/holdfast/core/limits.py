@@ -68,3 +68,5 @@ IDLE_WAIT_S = 60
 STOP_WAIT_S = 30
 UPLOAD_QUEUE_CHUNKS = 4  # 1 MiB chunks between socket and disk
 CONNECTIONS_MAX = 10_000
+WORKERS_MAX = 64  # processes of one server
+WORKER_STARTS_MAX = 6  # starts of a worker in a row that fail before the server gives up

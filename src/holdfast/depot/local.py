@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
+from holdfast.core.errors import UnavailableError
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Engine, Limits
@@ -19,11 +21,15 @@ from holdfast.log.inspection import LogMedium
 from holdfast.log.log import Log
 from holdfast.stores.files import FileStore
 from holdfast.stores.inspection import FileMedium
+from holdfast.stores.layout import sweep
 from holdfast.stores.segments import SegmentStore
 from holdfast.stores.tiered import TieredStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+FILES = "files"
 
 
 def open_depot(
@@ -36,7 +42,7 @@ def open_depot(
 ) -> Depot:
     """Open or create the depot in the folder `path`, for this process alone.
 
-    What is `attached` joins the process that has it open and forked this one (Log.hand_over).
+    An `attached` one shares it with others, in a process forked by one that holds the depot.
 
     Raises:
         UnavailableError: another process has it open, or the disk refuses.
@@ -45,7 +51,7 @@ def open_depot(
     disk, clock, entropy = disk or Disk(), SystemClock(), SystemEntropy()
     log = Log(path, disk, clock, entropy, attached=attached)
     try:
-        files = FileStore(path / "files", disk, entropy, clock)
+        files = FileStore(path / FILES, disk, entropy, clock, attached=attached)
     except BaseException:
         log.close()
         raise
@@ -57,7 +63,7 @@ def open_depot(
 
     kv = EmbeddedKV(log)
     names, ingest = Names(kv, clock), Ingest(store, kv)
-    bytes_media = (LogMedium(log), FileMedium(path / "files", disk, clock))
+    bytes_media = (LogMedium(log), FileMedium(path / FILES, disk, clock))
     media = (*bytes_media, CatalogMedium(kv, bytes_media))
     stamps = Stamps(path, disk)
     return Depot(
@@ -76,3 +82,37 @@ def open_depot(
             close,
         )
     )
+
+
+@contextmanager
+def hold_depot(path: Path) -> Iterator[Mapping[str, int]]:
+    """Open or create the depot in `path`, then let processes forked from this one attach to it.
+
+    Yields what the log found. This process keeps nothing open but the lock, which every fork has
+    too. A block that ends without an error ends behind all of them, and the depot is closed in
+    order.
+
+    Raises:
+        UnavailableError: another process has it open, or the disk refuses.
+        CorruptError, UnsupportedError: what is there cannot be read.
+    """
+    disk, clock, entropy = Disk(), SystemClock(), SystemEntropy()
+    log = Log(path, disk, clock, entropy)
+    try:
+        FileStore(path / FILES, disk, entropy, clock).close()
+        facts = log.facts()
+        log.hand_over()
+        yield facts
+    finally:
+        log.close()
+    with suppress(UnavailableError):  # the next server has it already, and will close it
+        Log(path, disk, clock, entropy).close()
+
+
+def sweep_uploads(path: Path, process: int) -> None:
+    """Remove what a process that was attached and died has left of its uploads.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    sweep(path / FILES, process, Disk())

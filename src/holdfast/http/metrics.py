@@ -29,6 +29,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
 LOG_COUNTERS = ("batches", "jobs", "appended_bytes")
 """Facts of the log that every process counts for itself."""
+LOG_OPENING = ("recovered_records", "truncated_bytes", "damaged_places")
+"""Facts of the log that only who opened it knows."""
 
 
 class SiteCollector(Collector):
@@ -67,7 +69,8 @@ class SiteCollector(Collector):
             "holdfast_entry_bytes", "Bytes behind all names, shared ones again.", stats.entry_bytes
         )
         yield GaugeMetricFamily("holdfast_revision", "Newest commit.", stats.revision)
-        facts = {**self._depot.engine.facts(), **self._team.opening, **sums.facts}
+        opening = {name: self._team.opening[name] for name in LOG_OPENING if self._team.opening}
+        facts = {**self._depot.engine.facts(), **opening, **sums.facts}
         facts["healthy"] &= sums.numbers[UNHEALTHY] == 0
         for name, value in facts.items():
             yield GaugeMetricFamily(f"holdfast_log_{name}", f"Of the log: {name}.", value)

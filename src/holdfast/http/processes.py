@@ -28,11 +28,16 @@ class Team(NamedTuple):
 
     tally: Tally
     number: int = 0
-    """Its own; worker 0 also does the work in the background."""
+    """Its own."""
     supervisor: int = 0
     """The process that started the workers; 0: there is none."""
     opening: Mapping[str, int] = MappingProxyType({})
-    """What was found when the store was opened, in place of the worker's own facts."""
+    """What the log found when the supervisor opened it."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the worker that does the work in the background."""
+        return self.number == 0
 
 
 class Processes(Collector):

@@ -6,14 +6,16 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.core import events
+from holdfast.core.events import event
+from holdfast.core.seams import SystemClock
 from holdfast.depot.engine import Limits
-from holdfast.depot.local import open_depot
+from holdfast.depot.local import hold_depot, open_depot
 from holdfast.http import journal
 from holdfast.http.background import caretaker
-from holdfast.http.listen import listen
+from holdfast.http.listen import listen, listen_together
 from holdfast.http.server import announce, prepare, serve_site
 from holdfast.http.site import Site
+from holdfast.http.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
@@ -29,11 +31,24 @@ def serve(settings: Settings) -> None:
         CorruptError, UnsupportedError: the folder cannot be read.
     """
     journal.start(settings.log_level, settings.log_format)
+    (_serve_alone if settings.workers == 1 else _supervise)(settings)
+    event(logging.INFO, "store.closed", data=str(settings.data))
+
+
+def _serve_alone(settings: Settings) -> None:
     bounds = Limits(settings.max_body_bytes, settings.content_max_body_bytes)
     with open_depot(settings.data, bounds, settings.small_blob_bytes_max) as depot:
-        events.event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
+        event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
         listener = listen(settings.host, settings.port)
         prepare(settings)
         with caretaker(depot, settings):
             serve_site(Site(depot), settings, listener, partial(announce, settings, listener))
-    events.event(logging.INFO, "store.closed", data=str(settings.data))
+
+
+def _supervise(settings: Settings) -> None:
+    with hold_depot(settings.data) as opening:
+        event(logging.INFO, "store.open", data=str(settings.data), **opening)
+        listeners = listen_together(settings.host, settings.port, settings.workers)
+        prepare(settings)
+        supervisor = Supervisor(settings, listeners, opening, SystemClock())
+        supervisor.run(partial(announce, settings, listeners[0]))

@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+import uvicorn.lifespan.off
+import uvicorn.loops.uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.core import limits
