@@ -116,11 +116,14 @@ class Disk:
     def pread_cached(self, descriptor: int, size_bytes: int, offset: int) -> bytearray | None:
         """Read only what the page cache holds; None when a disk would be waited for."""
         data = bytearray(size_bytes)
+        return data if self.read_cached(descriptor, memoryview(data), offset) else None
+
+    def read_cached(self, descriptor: int, room: memoryview, offset: int) -> bool:
+        """Fill `room` with what the page cache holds; False when a disk would be waited for."""
         try:
-            got = os.preadv(descriptor, (data,), offset, os.RWF_NOWAIT)
-        except (BlockingIOError, OSError):
-            return None
-        return data if got == size_bytes else None
+            return os.preadv(descriptor, (room,), offset, os.RWF_NOWAIT) == len(room)
+        except OSError:
+            return False
 
     def is_cached(self, descriptor: int, offset: int) -> bool:
         """Whether the page cache holds the byte at `offset`; True where the kernel cannot say."""

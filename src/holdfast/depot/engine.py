@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdfast.core.store import Source, Span, Store
     from holdfast.depot.stamps import Stamps
     from holdfast.log.compaction import Freed
+    from holdfast.log.spot import Spot
 
 Result = TypeVar("Result")
 
@@ -53,6 +54,8 @@ class Engine(NamedTuple):
     compact: Callable[..., Iterator[Freed]]
     """Frees the disk of what is dead in the log (log/compaction.py), in bounded steps."""
     disk: Disk
+    spot: Callable[[Digest], Spot | None]
+    """Where the log has a small blob, for reading it again and again."""
     close: Callable[[], None]
 
 

@@ -19,6 +19,7 @@ from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.compaction import compact
 from holdfast.log.inspection import LogMedium
 from holdfast.log.log import Log
+from holdfast.log.spot import find
 from holdfast.stores.files import FileStore
 from holdfast.stores.inspection import FileMedium
 from holdfast.stores.layout import sweep
@@ -79,6 +80,7 @@ def open_depot(
             log.make_hints,
             partial(compact, log),
             disk,
+            partial(find, log),
             close,
         )
     )

@@ -19,8 +19,9 @@ class HeadReader:
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
-        self._partial = b""
         self._is_whole = False
+        self.partial = b""
+        """What came of a head that is not whole."""
         self.raw = b""
         """The head as it came."""
         self.verb = b""
@@ -34,7 +35,7 @@ class HeadReader:
     @property
     def is_between(self) -> bool:
         """Whether nothing of the next head came yet."""
-        return not self._partial
+        return not self.partial
 
     def read(self, data: bytes) -> tuple[bool, bytes]:
         """Take the next bytes; say whether a head is whole now, and what lies behind it.
@@ -43,18 +44,18 @@ class HeadReader:
             InvalidError: not HTTP.
             HeadTooLargeError: over `limits.HEAD_BYTES_MAX`.
         """
-        overlap = self._partial[-3:]
+        overlap = self.partial[-3:]
         end = (overlap + data).find(HEAD_END)
         at = len(data) if end < 0 else end + len(HEAD_END) - len(overlap)
         piece, rest = data[:at], data[at:]
-        self._partial += piece
-        if len(self._partial) > limits.HEAD_BYTES_MAX:
+        self.partial += piece
+        if len(self.partial) > limits.HEAD_BYTES_MAX:
             raise HeadTooLargeError("head of the request", limits.HEAD_BYTES_MAX)
         self._parse(piece)
         if not self._is_whole:
             return False, rest
         self._is_whole = False
-        self.raw, self._partial = self._partial, b""
+        self.raw, self.partial = self.partial, b""
         return True, rest
 
     def skip_body(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from holdfast.core import events
 from holdfast.core.errors import BlobError
 from holdfast.core.preconditions import format_date
-from holdfast.http.message import Answer, defect_answer, error_answer
+from holdfast.http.message import STATUS_LINES, Answer, defect_answer, error_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class Shared:
         self.connections: set[Connection] = set()
         self._clock = clock
         self._on_second = on_second
-        self.common_head = b""
+        self.common_head = self.ok_head = b""
         self._watch()
 
     def close(self) -> None:
@@ -115,6 +115,7 @@ class Shared:
         now_us = self._clock.now_us()
         date = format_date(now_us // SECOND_US).encode()
         self.common_head = b"server: holdfast\r\ndate: %b\r\n" % date
+        self.ok_head = STATUS_LINES[200] + self.common_head
         now_s = self.loop.time()
         for connection in list(self.connections):
             self._call(connection.check_time, now_s)

@@ -25,8 +25,6 @@ from holdfast.http.body import Receiver
 from holdfast.http.drain import Drain
 from holdfast.http.head import HeadReader
 from holdfast.http.message import (
-    HEAD_END,
-    STATUS_LINES,
     Answer,
     Request,
     defect_answer,
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from holdfast.http.loop import Shared
+    from holdfast.http.recent import Known
     from holdfast.http.route import Target
     from holdfast.http.site import Site
 
@@ -59,6 +58,8 @@ class HotProtocol(asyncio.Protocol):
         self, site: Site, shared: Shared, cold: Callable[[], HttpToolsProtocol], state: ServerState
     ) -> None:
         self._site = site
+        self._recent = site.recent
+        self._heads = site.recent.heads
         self.shared = shared
         self._cold = cold
         self._state = state
@@ -119,7 +120,9 @@ class HotProtocol(asyncio.Protocol):
         """Take bytes from the client, whatever the phase."""
         self._since_s = self.shared.loop.time()
         if self._phase == HEAD and not self._ahead:
-            self._read(data)
+            known = self._heads.get(data)
+            if known is None or self._reader.partial or not self._answer_known(known):
+                self._read(data)
         elif self._phase == BODY:
             assert self._receiver is not None
             self._hold(self._receiver.receive(data))
@@ -214,8 +217,10 @@ class HotProtocol(asyncio.Protocol):
     def _begin(self, rest: bytes) -> bytes:
         """Start the request whose head was read; return the bytes behind it."""
         reader = self._reader
-        if triage.is_plain(reader) and self._answer_known(reader):
-            return rest
+        if triage.is_plain(reader) and triage.is_ordinary(reader):
+            known = self._recent.find(reader.url, reader.raw)
+            if known is not None and self._answer_known(known):
+                return rest
         self._method = reader.verb.decode()
         self._version = reader.version
         self._keep = reader.stays and not self._stopping
@@ -244,16 +249,14 @@ class HotProtocol(asyncio.Protocol):
             self._send(defect_answer(error, "hot path"))
             return b""
 
-    def _answer_known(self, reader: HeadReader) -> bool:
+    def _answer_known(self, known: Known) -> bool:
         """Answer a plain GET of a path that was served before and did not change."""
-        known = self._site.recent.find(reader.url)
-        if known is None or self._stopping or not triage.is_ordinary(reader):
+        if self._stopping or self._choked:
             return False
-        body = self._site.recent.body(known)
+        body = self._recent.body(known)
         if body is None:
             return False
-        head = (STATUS_LINES[200], self.shared.common_head, known.head, HEAD_END)
-        self.transport.write(b"".join((*head, body)))
+        self.transport.write(b"".join((self.shared.ok_head, known.head, body)))
         self._site.counts.add(known.route, "GET", 200, len(body))
         return True
 
@@ -356,25 +359,22 @@ class HotProtocol(asyncio.Protocol):
         if len(rest) >= size_bytes:
             self._send(answer)
             return rest[size_bytes:]
-        self._keep = False
-        self._count(answer)
-        self.transport.write(self._spell(answer) + answer.body)
-        self._begin_drain(size_bytes - len(rest))
+        self._part(answer, size_bytes - len(rest))
         return b""
 
     def _refuse(self, error: BlobError) -> None:
         """Answer what is not HTTP, or not in time, and close."""
-        self._keep = False
         self._method = self._method or "GET"
         self._version = "1.1"
-        answer = error_answer(error)
-        self._count(answer)
-        self.transport.write(self._spell(answer) + answer.body)
+        self._part(error_answer(error), DRAIN_BYTES_MAX)
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._begin_drain(DRAIN_BYTES_MAX)
 
-    def _begin_drain(self, size_bytes: int) -> None:
+    def _part(self, answer: Answer, size_bytes: int) -> None:
+        """Answer for the last time, and drop what the client may still send."""
+        self._keep = False
+        self._count(answer)
+        self.transport.write(self._spell(answer) + answer.body)
         self._phase = DRAIN
         self._ahead = b""
         self._since_s = self.shared.loop.time()

@@ -2,33 +2,41 @@
 
 Only heads are kept, never bytes of blobs: those are read and verified for every request. What is
 kept holds while the KV has no newer commit, or, for an entry, when a look shows that the newer
-ones left it alone. Used on the loop's thread only.
+ones left it alone. The same is found by the bytes of a whole request: a head that was parsed once
+says the same when it comes again, so the parser need not see it. Used on the loop's thread only.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from holdfast.core import limits
 from holdfast.core.errors import BlobError
 from holdfast.depot import catalog
 from holdfast.http import route
+from holdfast.http.message import HEAD_END
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from holdfast.core.digest import Digest
     from holdfast.core.kv import KV
-    from holdfast.core.seams import Buffer
-    from holdfast.core.store import Store
     from holdfast.http.message import Answer
     from holdfast.http.route import Target
+    from holdfast.log.spot import Spot
 
-PATHS_MAX = 8192
+ROOM_BYTES = limits.SMALL_BLOB_BYTES_MAX + limits.KIB
+PATH_BYTES = 700  # of memory, about, for one path beside its name and head
+HEAD_BYTES = 200  # for one head beside its bytes
 NO_KEY = b""
+NEVER = -1
 
 
 class Known:
     """One path; `revision` is the newest at which it was seen to be current."""
 
-    __slots__ = ("digest", "entry_revision", "head", "key", "revision", "route")
+    __slots__ = ("digest", "entry_revision", "head", "key", "revision", "route", "spot")
 
     def __init__(self, target: Target, digest: Digest, head: bytes, revision: int) -> None:
         is_entry = target.route == route.BLOB
@@ -37,41 +45,58 @@ class Known:
         self.key = catalog.entry_key(target.bucket, name) if is_entry else NO_KEY
         self.digest = digest
         self.head = head
+        """From behind the lines that all answers share to the empty line."""
         self.revision = revision
         self.entry_revision = 0
+        self.spot: Spot | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes, about."""
+        return PATH_BYTES + len(self.head) + len(self.key)
+
+    def forget(self) -> None:
+        """Be of no use any more to whoever still has it."""
+        self.head = self.key = NO_KEY
+        self.revision = self.entry_revision = NEVER
+        self.spot = None
 
 
 class Recent:
-    """Heads of at most `PATHS_MAX` paths; when it is full it begins anew."""
+    """What is known of paths, and of heads of requests; the oldest go first when it is too much."""
 
-    def __init__(self, store: Store, kv: KV) -> None:
-        self._store = store
+    def __init__(self, kv: KV, spot: Callable[[Digest], Spot | None]) -> None:
         self._kv = kv
-        self._known: dict[bytes, Known] = {}
+        self._spot = spot
+        self._paths: OrderedDict[bytes, Known] = OrderedDict()
+        self._paths_bytes = 0
+        self._heads_bytes = 0
+        self._room = memoryview(bytearray(ROOM_BYTES))
+        self.heads: OrderedDict[bytes, Known] = OrderedDict()
+        """What whole requests ask for that ask for nothing else; it may be out of date."""
 
-    def find(self, path: bytes) -> Known | None:
-        """What is known of a path, if it is current."""
-        known = self._known.get(path)
-        if known is None or known.revision == self._kv.horizon():
-            return known
-        revision = self._kv.revision()
-        stored = self._kv.get(known.key) if known.key else None
-        if stored is None or stored.revision != known.entry_revision:
-            del self._known[path]
-            return None
-        known.revision = revision
+    def find(self, path: bytes, head: bytes) -> Known | None:
+        """What is known of a path; from now on by its head too."""
+        known = self._paths.get(path)
+        if known is not None and self.heads.get(head) is not known:
+            self._keep_head(head, known)
         return known
 
-    def body(self, known: Known) -> Buffer | None:
-        """Read and verify the bytes; None when that failed or would wait for a disk.
+    def body(self, known: Known) -> memoryview | None:
+        """Read and verify the bytes, which are good until the next call.
 
-        The long way meets the same failure again and says what it is.
+        None when something changed, failed, or would wait for a disk. The long way meets the same
+        again and says what it is.
         """
-        try:
-            source = self._store.open(known.digest, wait=False)
-        except BlobError:
+        if known.revision != self._kv.horizon() and not self._is_current(known):
             return None
-        return None if source is None else source.read(source.size_bytes)
+        spot = known.spot or self._look_up(known)
+        if spot is None:
+            return None
+        body = spot.read(self._room)
+        if body is None:
+            known.spot = None
+        return body
 
     def keep(self, path: bytes, target: Target, answer: Answer, revision: int) -> None:
         """Remember a plain answer made at `revision` or later, unless its entry changed since.
@@ -79,15 +104,49 @@ class Recent:
         A commit can be read a moment before `revision` counts it, so only an entry that is no
         newer than `revision` is the one that the answer was made from.
         """
-        digest = answer.digest
-        if digest is None:
+        if answer.digest is None:
             return
-        known = Known(target, digest, answer.head + answer.content_length, revision)
+        head = answer.head + answer.content_length + HEAD_END
+        known = Known(target, answer.digest, head, revision)
         if known.key:
             stored = self._kv.get(known.key)
             if stored is None or stored.revision > revision:
                 return
             known.entry_revision = stored.revision
-        if len(self._known) >= PATHS_MAX:
-            self._known.clear()
-        self._known[path] = known
+        self._drop(path)
+        self._paths[path] = known
+        self._paths_bytes += len(path) + known.size_bytes
+        while self._paths_bytes > limits.RECENT_PATHS_BYTES_MAX:
+            self._drop(next(iter(self._paths)))
+
+    def _keep_head(self, head: bytes, known: Known) -> None:
+        if head not in self.heads:
+            self._heads_bytes += HEAD_BYTES + len(head)
+        self.heads[head] = known
+        while self._heads_bytes > limits.RECENT_HEADS_BYTES_MAX:
+            oldest, _ = self.heads.popitem(last=False)
+            self._heads_bytes -= HEAD_BYTES + len(oldest)
+
+    def _drop(self, path: bytes) -> None:
+        known = self._paths.pop(path, None)
+        if known is not None:
+            self._paths_bytes -= len(path) + known.size_bytes
+            known.forget()
+
+    def _is_current(self, known: Known) -> bool:
+        """Whether newer commits left the entry alone."""
+        revision = self._kv.revision()
+        stored = self._kv.get(known.key) if known.key else None
+        if stored is None or stored.revision != known.entry_revision:
+            return False
+        known.revision = revision
+        return True
+
+    def _look_up(self, known: Known) -> Spot | None:
+        try:
+            spot = self._spot(known.digest)
+        except BlobError:
+            return None
+        if spot is not None and spot.record_bytes <= ROOM_BYTES:
+            known.spot = spot
+        return known.spot

@@ -72,7 +72,7 @@ class Site:
         self.depot = depot
         self.team = team or Team(Tally())
         self.counts = Counts(self.team.tally, self.team.number)
-        self.recent = Recent(depot.engine.store, depot.engine.kv)
+        self.recent = Recent(depot.engine.kv, depot.engine.spot)
 
     def begin(self) -> None:
         """Say that requests are taken."""

@@ -22,6 +22,7 @@ from holdfast.log.folder import Folder, Guard
 from holdfast.log.hint import make_missing_hints
 from holdfast.log.index import Location, Position
 from holdfast.log.manifest import Manifest, pack_manifest, read_manifest
+from holdfast.log.opened import OpenSegments
 from holdfast.log.reading import damaged, file_refs, payload_of, read_many
 from holdfast.log.record import (
     HEADER_BYTES,
@@ -53,7 +54,7 @@ WATCH_S = 0.05  # how often a process looks for the commits of others
 
 
 class Log:
-    """Open log of one folder; safe from any thread. `_lock` guards changes of the open segments."""
+    """Open log of one folder; safe from any thread."""
 
     def __init__(
         self,
@@ -75,9 +76,6 @@ class Log:
         self.disk = disk or Disk()
         self._seams = (self.disk, clock or SystemClock(), entropy or SystemEntropy())
         self._folder = Folder(path, self.disk)
-        self._lock = threading.Lock()
-        self._segments: dict[int, Segment] = {}
-        self._drops = 0
         self._committed = threading.Condition()
         self._is_attached = attached
         self._closed = False
@@ -91,6 +89,7 @@ class Log:
                     self._guard = Guard(path / "lock")
                     undo.callback(self._guard.release)
                     self._open(undo)
+                self.segments = OpenSegments(self._root, self.disk, self.index, self._board)
                 self._writer = Writer(self.index, self._tail, self._board)
                 self._writer.on_commit = self._announce
                 undo.pop_all()
@@ -196,7 +195,7 @@ class Log:
         """
         size_bytes = HEADER_BYTES + place.payload_bytes
         try:
-            segment = self._segment(place.segment_id)
+            segment = self.segments.get(place.segment_id)
             read = self.disk.pread if wait else self.disk.pread_cached
             data = read(segment.descriptor, size_bytes, place.offset)
         except FileNotFoundError:
@@ -212,11 +211,11 @@ class Log:
 
     def read_many(self, places: Mapping[Digest, Location]) -> dict[Digest, memoryview]:
         """Read and verify payloads, neighbours together; those that fail are left out."""
-        return read_many(self.disk, self._segment, places)
+        return read_many(self.disk, self.segments.get, places)
 
     def file_refs(self, places: Mapping[Digest, Location]) -> dict[Digest, FileRef | BlobError]:
         """Say in which files payloads lie, without reading them."""
-        return file_refs(self.disk, self._segment, places)
+        return file_refs(self.disk, self.segments.get, places)
 
     def commits(self, revision: int) -> list[tuple[int, Writes]]:
         """The commits at and behind `revision`, oldest first, some of them; empty at the end.
@@ -245,7 +244,7 @@ class Log:
         """Read every record; yield places that hold none, and between them how much was read."""
         for segment_id, stop in self.stretches().items():
             try:
-                segment = self._segment(segment_id)
+                segment = self.segments.get(segment_id)
             except FileNotFoundError:
                 if segment_id in self.index.accounts.rows():
                     yield Damage(segment_id, 0, stop)
@@ -321,7 +320,7 @@ class Log:
     def _let_go_of_all(self) -> None:
         self.index.close()
         self._board.close()
-        self._segments.clear()
+        self.segments.close()
         self._tail.let_go()
 
     def _end_in_order(self) -> None:
@@ -348,7 +347,7 @@ class Log:
         return end
 
     def _commits_at(self, position: Position) -> list[Writes]:
-        segment = self._segment(position.segment_id)
+        segment = self.segments.get(position.segment_id)
         data = self.disk.pread(segment.descriptor, HEADER_BYTES, position.offset)
         header = unpack(data, segment.header.salt, position.offset)
         if header is not None and header.kind == Kind.COMMIT:
@@ -357,26 +356,6 @@ class Log:
             if checksum(payload) == header.payload_sum:
                 return decode_commits(payload)
         raise CorruptError("a commit record is damaged", revision=position.revision)
-
-    def _segment(self, segment_id: int) -> Segment:
-        if self._drops != self._board.drops:
-            self._let_go()
-        segment = self._segments.get(segment_id)
-        if segment is None:
-            segment = Segment.open(self.disk, self._root, segment_id)
-            with self._lock:
-                self._segments[segment_id] = segment
-                if len(self._segments) > limits.OPEN_FILES_MAX:
-                    del self._segments[next(iter(self._segments))]
-        return segment
-
-    def _let_go(self) -> None:
-        """Close segments that were dropped, so that the disk gets their space."""
-        with self._lock:
-            self._drops = self._board.drops
-            rows = self.index.accounts.rows()
-            for segment_id in [each for each in self._segments if each not in rows]:
-                del self._segments[segment_id]
 
     def _create_first(self) -> None:
         _, clock, entropy = self._seams
