@@ -19,8 +19,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from holdfast.core import limits
-from holdfast.core.digest import DIGEST_BYTES
 from holdfast.core.errors import UnavailableError
 from holdfast.log.accounts import State
 from holdfast.log.batch import Needs
@@ -32,6 +33,7 @@ from holdfast.log.record import (
     Kind,
     decode_carried,
     decode_commits,
+    decode_removed,
     name_revision,
 )
 from holdfast.log.scan import Damage, Scan
@@ -78,7 +80,11 @@ class Load:
         self.size_bytes = 0
 
     def take(self, record: Record) -> None:
-        """Take a record."""
+        """Take a record.
+
+        Raises:
+            msgspec.DecodeError: a defect has written it; nothing of it is in the index.
+        """
         header, payload = record.header, record.payload
         self.size_bytes += HEADER_BYTES + len(payload)
         if header.kind == Kind.BLOB:
@@ -86,14 +92,13 @@ class Load:
             place = Location(self._segment_id, record.offset, *sizes)
             self._blobs.append(Blob(header.name, place, payload))
         elif header.kind == Kind.REMOVE:
-            starts = range(0, len(payload), DIGEST_BYTES)
-            self._removed += [bytes(payload[at : at + DIGEST_BYTES]) for at in starts]
+            self._removed += decode_removed(payload)
         elif header.kind == Kind.CARRY:
             self._writes += decode_carried(payload)
         elif header.kind == Kind.COMMIT:
-            first = name_revision(header.name)
+            first, commits = name_revision(header.name), decode_commits(payload)
             self._revisions.append(first)
-            for revision, writes in enumerate(decode_commits(payload), first):
+            for revision, writes in enumerate(commits, first):
                 self._writes += [(revision, key, value) for key, value in writes]
                 self._newest = revision
 
@@ -182,7 +187,8 @@ def _empty(log: Log, segment_id: int, end: int) -> Iterator[Freed]:
     for found in Scan(log.disk, segment, end).records(FIRST_OFFSET):
         if isinstance(found, Damage):
             continue
-        load.take(found)
+        with suppress(msgspec.DecodeError):
+            load.take(found)
         if load.size_bytes >= limits.COMPACT_STEP_BYTES:
             yield _move(log, load)
             load = Load(segment_id)

@@ -26,6 +26,7 @@ from holdfast.log.changes import TABLES, Changes, columns
 from holdfast.log.index import LOCATION, POSITION, REVISION_BYTES, STAMP_BYTES, Position
 from holdfast.log.live import worth
 from holdfast.log.merge import merge
+from holdfast.log.record import NUMBER_MAX
 from holdfast.log.scan import Damage, Scan
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment, segment_path
@@ -47,7 +48,6 @@ NAME = re.compile(r"([0-9]{20})\.hint(\.new|\.run)?")
 RUN_BYTES = 2 * limits.MIB  # of places and commits, sorted at once; more runs are merged
 PAUSE_BYTES = 64 * limits.KIB  # of places and commits between two pauses of the maker
 WINDOW_BYTES = 256 * limits.KIB
-NUMBER_MAX = 1 << 62
 
 assert HEADER_BYTES == 88
 

@@ -12,6 +12,8 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
@@ -354,7 +356,8 @@ class Log:
             offset = position.offset + HEADER_BYTES
             payload = self.disk.pread(segment.descriptor, header.payload_bytes, offset)
             if checksum(payload) == header.payload_sum:
-                return decode_commits(payload)
+                with suppress(msgspec.DecodeError):
+                    return decode_commits(payload)
         raise CorruptError("a commit record is damaged", revision=position.revision)
 
     def _create_first(self) -> None:

@@ -16,6 +16,7 @@ from holdfast.log.record import (
     NO_NAME,
     Header,
     Kind,
+    Number,
     checksum,
     pack,
     unpack,
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 class Manifest(msgspec.Struct, array_like=True, frozen=True):
     """The payload, as a MessagePack array."""
 
-    revision: int
+    revision: Number
     """The newest when the segment was made."""
-    segments: list[tuple[int, int]]
+    segments: list[tuple[Number, Number]]
     """The ids of all older segments, and where each ends."""
 
 
@@ -57,7 +58,11 @@ def pack_manifest(manifest: Manifest, segment: SegmentHeader) -> tuple[bytes, by
 
 
 def decode_manifest(payload: Buffer) -> Manifest:
-    """Decode a payload whose checksum was verified before."""
+    """Decode a payload whose checksum was verified before.
+
+    Raises:
+        msgspec.DecodeError: it is none of a manifest.
+    """
     return _decode(payload)
 
 
@@ -75,4 +80,8 @@ def read_manifest(disk: Disk, segment: Segment) -> Found | None:
     payload = disk.pread(segment.descriptor, header.payload_bytes, offset)
     if checksum(payload) != header.payload_sum:
         return None
-    return Found(_decode(payload), packed, offset + len(payload))
+    try:
+        manifest = _decode(payload)
+    except msgspec.DecodeError:
+        return None
+    return Found(manifest, packed, offset + len(payload))

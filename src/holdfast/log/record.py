@@ -8,11 +8,13 @@ durable when it was written: damage below that line is rot, damage above it is a
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 from xxhash import xxh3_64_intdigest
 
+from holdfast.core.digest import DIGEST_BYTES
 from holdfast.core.seams import Buffer
 
 MAGIC = b"\x89HFR"
@@ -94,10 +96,16 @@ def checksum(payload: Buffer) -> int:
     return xxh3_64_intdigest(payload)
 
 
+NUMBER_MAX = 1 << 62
+Number = Annotated[int, Meta(ge=0, lt=NUMBER_MAX)]
+"""A revision, an id or an offset: what the index has room for."""
+Key = Annotated[bytes, Meta(min_length=1)]
+Commits = Annotated[list[list[tuple[Key, bytes | None]]], Meta(min_length=1)]
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[list[tuple[bytes, bytes | None]]])
-_carried_decoder = msgspec.msgpack.Decoder(list[tuple[int, bytes, bytes | None]])
-_drop_decoder = msgspec.msgpack.Decoder(list[int])
+_decoder = msgspec.msgpack.Decoder(Commits)
+_carried_decoder = msgspec.msgpack.Decoder(list[tuple[Number, Key, bytes | None]])
+_drop_decoder = msgspec.msgpack.Decoder(list[Number])
 
 
 def encode_commits(commits: list[Writes]) -> bytes:
@@ -106,7 +114,11 @@ def encode_commits(commits: list[Writes]) -> bytes:
 
 
 def decode_commits(payload: Buffer) -> list[Writes]:
-    """Decode what `encode_commits` made; the payload's checksum was verified before."""
+    """Decode what `encode_commits` made; the payload's checksum was verified before.
+
+    Raises:
+        msgspec.DecodeError: it is nothing of the kind.
+    """
     return _decoder.decode(payload)
 
 
@@ -116,7 +128,11 @@ def encode_carried(writes: Carried) -> bytes:
 
 
 def decode_carried(payload: Buffer) -> Carried:
-    """Decode what `encode_carried` made; the payload's checksum was verified before."""
+    """Decode what `encode_carried` made; the payload's checksum was verified before.
+
+    Raises:
+        msgspec.DecodeError: it is nothing of the kind.
+    """
     return _carried_decoder.decode(payload)
 
 
@@ -126,8 +142,24 @@ def encode_drop(segment_ids: list[int]) -> bytes:
 
 
 def decode_drop(payload: Buffer) -> list[int]:
-    """Decode what `encode_drop` made; the payload's checksum was verified before."""
+    """Decode what `encode_drop` made; the payload's checksum was verified before.
+
+    Raises:
+        msgspec.DecodeError: it is nothing of the kind.
+    """
     return _drop_decoder.decode(payload)
+
+
+def decode_removed(payload: Buffer) -> list[bytes]:
+    """Take the digests of a removal apart.
+
+    Raises:
+        msgspec.DecodeError: they are none.
+    """
+    if len(payload) % DIGEST_BYTES:
+        raise msgspec.DecodeError("a digest is cut")
+    starts = range(0, len(payload), DIGEST_BYTES)
+    return [bytes(payload[at : at + DIGEST_BYTES]) for at in starts]
 
 
 def revision_name(revision: int) -> bytes:
@@ -136,8 +168,15 @@ def revision_name(revision: int) -> bytes:
 
 
 def name_revision(name: bytes) -> int:
-    """Read `revision_name` back."""
-    return int.from_bytes(name[:8], "little")
+    """Read `revision_name` back.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    revision = int.from_bytes(name[:8], "little")
+    if not 0 < revision < NUMBER_MAX:
+        raise msgspec.DecodeError("no commit has such a revision")
+    return revision
 
 
 def _seed(salt: int, offset: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from holdfast.core.digest import DIGEST_BYTES
+import msgspec
+
 from holdfast.log.accounts import Account, State, write_bytes
 from holdfast.log.changes import Changes, columns
 from holdfast.log.index import LOCATION, POSITION, REVISION, STAMP, Position
@@ -16,6 +17,7 @@ from holdfast.log.record import (
     decode_carried,
     decode_commits,
     decode_drop,
+    decode_removed,
     name_revision,
 )
 from holdfast.log.scan import Damage
@@ -103,6 +105,13 @@ class Step:
         self.last = found.offset
         self.records += 1
         self.size_bytes += PLACE_BYTES + len(found.payload)
+        try:
+            self._read(found)
+        except msgspec.DecodeError:  # of a record that is whole: a defect has written it
+            self.damages.append(Damage(self._segment_id, found.offset, found.end - found.offset))
+
+    def _read(self, found: Record) -> None:
+        """Take what a record says; one that cannot be decoded changes nothing."""
         match found.header.kind:
             case Kind.BLOB:
                 self._blob(found)
@@ -123,17 +132,18 @@ class Step:
         self.changes.blobs[header.name] = place
 
     def _remove(self, found: Record) -> None:
+        digests = decode_removed(found.payload)
         self.deletion_bytes += found.end - found.offset
-        for at in range(0, len(found.payload), DIGEST_BYTES):
-            self.changes.blobs[bytes(found.payload[at : at + DIGEST_BYTES])] = None
+        for digest in digests:
+            self.changes.blobs[digest] = None
 
     def _commit(self, found: Record) -> None:
         first = name_revision(found.header.name)
+        commits, segment_id = decode_commits(found.payload), self._segment_id
         if self.first == 0:
             self.first = first
         elif first > self._revision + 1:
             self.gap = first
-        commits, segment_id = decode_commits(found.payload), self._segment_id
         keys, pack = self.changes.keys, STAMP.pack
         for revision, writes in enumerate(commits, first):
             stamp = pack(revision, segment_id)
@@ -160,12 +170,12 @@ class Step:
 
     def _compose(self, found: Record) -> None:
         """What the log consists of; of a seal, which format 1 has, nothing comes."""
-        self.others.append(found.offset)
         if found.header.kind == Kind.MANIFEST:
             self._manifest = decode_manifest(found.payload)
             self._revision = max(self._revision, self._manifest.revision)
         elif found.header.kind == Kind.DROP:
             self._dropped += decode_drop(found.payload)
+        self.others.append(found.offset)
 
     # Into the index
 
