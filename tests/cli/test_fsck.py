@@ -62,3 +62,39 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
         done = _fsck(tmp_path)
     assert done.returncode == 7
     assert "in use" in done.stderr
+
+
+def test_repair_prints_what_it_did_and_what_is_left(tmp_path: Path) -> None:
+    with holdfast.open(tmp_path) as bucket:
+        lost, whole = bucket.put("photo.jpg", PHOTO), bucket.put("copy.jpg", PHOTO)
+        bucket.put("large", b"large" * 100_000)
+    assert lost.digest == whole.digest
+    (photo,) = (tmp_path / "files").rglob(f"{lost.digest.hex()}.blob")
+    photo.write_bytes(photo.read_bytes().replace(b"\xff\xd8", b"\x00\xd8", 1))
+    (large,) = set((tmp_path / "files").rglob("*.blob")) - {photo}
+    large.write_bytes(large.read_bytes()[:-9])
+    done = _fsck(tmp_path, "--repair")
+    assert done.returncode == 5
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["restored", f"sha256:{large.stem}"]
+    assert lines[1].split() == ["given", "up", str(lost.digest)]
+    assert {line.split()[1] for line in lines[2:-1]} == {"default/photo.jpg", "default/copy.jpg"}
+    assert lines[-1].endswith("read: 2 damaged, 2 mended")
+    done = _fsck(tmp_path, "--repair", "--forget-missing", "--json")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["found"], said["findings"]) == (0, 0, [])
+    assert {action["where"] for action in said["actions"]} == {
+        "default/photo.jpg",
+        "default/copy.jpg",
+    }
+    with holdfast.open(tmp_path) as bucket:
+        assert [entry.key for entry in bucket.entries()] == ["large"]
+        assert bucket.get("large") == b"large" * 100_000
+
+
+def test_names_are_forgotten_in_a_repair_only(tmp_path: Path) -> None:
+    with holdfast.open(tmp_path) as bucket:
+        bucket.put("note.txt", b"a note")
+    done = _fsck(tmp_path, "--forget-missing")
+    assert done.returncode == 2
+    assert "--repair" in done.stderr

@@ -91,7 +91,7 @@ def judge(original: Original, folder: Path) -> str:
             return "found when listed"
         errors = wrong_reads(depot, original, found, here)
         check = Check(depot.engine)
-        while check.step():
+        for _ in check.read():
             pass
     if told:
         return "found when opened"

@@ -46,7 +46,7 @@ class Finding:
     digest: str = ""
     """Of the blob, where it is about one."""
     place: Place | None = None
-    """Where the damaged blob lay: once it lies elsewhere, this is over."""
+    """Where the damaged blob or record lay; once a blob lies elsewhere, this is over."""
 
 
 class Seen(NamedTuple):

@@ -135,10 +135,19 @@ def referenced_digest(reference: bytes) -> Digest:
 
 def holder_name(reference: bytes) -> str:
     """Who holds a blob, for people: bucket/key, or the digest where it is held by that."""
+    entry = holding_entry(reference)
+    return str(referenced_digest(reference)) if entry is None else entry_name(entry)
+
+
+def holding_entry(reference: bytes) -> bytes | None:
+    """The KV key of the entry that a reference is of; None for that of the content face."""
     holder = reference[1 + DIGEST_BYTES :]
-    if holder == BY_CONTENT:
-        return str(referenced_digest(reference))
-    return holder[len(BY_ENTRY) :].replace(b"\x00", b"/", 1).decode(errors="replace")
+    return None if holder == BY_CONTENT else ENTRY + holder[len(BY_ENTRY) :]
+
+
+def entry_name(key: bytes) -> str:
+    """The bucket and key of an entry's KV key, for people."""
+    return key[len(ENTRY) :].replace(b"\x00", b"/", 1).decode(errors="replace")
 
 
 def usage_key(bucket: str) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from holdfast.core.kv import KV
     from holdfast.core.seams import Disk
     from holdfast.core.store import Source, Span, Store
+    from holdfast.depot.audit import Audit
     from holdfast.depot.stamps import Stamps
     from holdfast.log.compaction import Freed
     from holdfast.log.spot import Spot
@@ -47,6 +48,8 @@ class Engine(NamedTuple):
     """What the log says of itself; `healthy` is 1 while it takes writes."""
     media: Sequence[Medium]
     """Where the bytes of blobs lie, then the catalog that holds them; for what looks after it."""
+    audit: Audit
+    """What can be asked of it when nobody changes it."""
     stamps: Stamps
     """When what was last verified."""
     make_hints: Callable[[], Iterator[int]]

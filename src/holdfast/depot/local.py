@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from holdfast.core import limits
 from holdfast.core.errors import UnavailableError
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
+from holdfast.depot.audit import Audit
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Engine, Limits
 from holdfast.depot.ingest import Ingest
@@ -65,8 +66,6 @@ def open_depot(
     kv = EmbeddedKV(log)
     names, ingest = Names(kv, clock), Ingest(store, kv)
     bytes_media = (LogMedium(log), FileMedium(path / FILES, disk, clock))
-    media = (*bytes_media, CatalogMedium(kv, bytes_media))
-    stamps = Stamps(path, disk)
     return Depot(
         Engine(
             store,
@@ -75,8 +74,9 @@ def open_depot(
             ingest,
             bounds,
             log.facts,
-            media,
-            stamps,
+            (*bytes_media, CatalogMedium(kv, bytes_media)),
+            Audit(log, kv, bytes_media),
+            Stamps(path, disk),
             log.make_hints,
             partial(compact, log),
             disk,

@@ -11,7 +11,8 @@ So compaction never races with anybody: each step is a batch like any other, as 
 whole. When nothing live is left by the accounts, a record says that the segment is dropped; when
 that is durable, its file goes. A crash at any point leaves records twice, which is harmless, or a
 dropped file, which the next opening removes. A damaged segment is moved as far as it can be read
-and kept while anything in it is live.
+and kept while anything in it is live, or deletions in it cannot be read: `holdfast fsck --repair`
+can still save what the index knows of them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.errors import UnavailableError
-from holdfast.log.accounts import State
+from holdfast.log.accounts import State, write_bytes
 from holdfast.log.batch import Needs
 from holdfast.log.hint import hint_path
 from holdfast.log.index import Location
@@ -41,7 +42,7 @@ from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment, segment_path
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Generator, Iterator, Mapping
 
     from holdfast.core.seams import Buffer
     from holdfast.log.accounts import Account
@@ -78,6 +79,8 @@ class Load:
         self._revisions: list[int] = []
         self._newest = 0
         self.size_bytes = 0
+        self.deletion_bytes = 0
+        """As the accounts count them."""
 
     def take(self, record: Record) -> None:
         """Take a record.
@@ -93,14 +96,21 @@ class Load:
             self._blobs.append(Blob(header.name, place, payload))
         elif header.kind == Kind.REMOVE:
             self._removed += decode_removed(payload)
+            self.deletion_bytes += HEADER_BYTES + len(payload)
         elif header.kind == Kind.CARRY:
-            self._writes += decode_carried(payload)
+            self._add(decode_carried(payload))
         elif header.kind == Kind.COMMIT:
             first, commits = name_revision(header.name), decode_commits(payload)
             self._revisions.append(first)
             for revision, writes in enumerate(commits, first):
-                self._writes += [(revision, key, value) for key, value in writes]
+                self._add([(revision, key, value) for key, value in writes])
                 self._newest = revision
+
+    def _add(self, writes: Carried) -> None:
+        self._writes += writes
+        self.deletion_bytes += sum(
+            write_bytes(key, b"") for _, key, value in writes if value is None
+        )
 
     @property
     def needs(self) -> Needs:
@@ -157,7 +167,7 @@ def compact(
             return
         tried.add(segment_id)
         try:
-            for freed in _empty(log, segment_id, rows[segment_id].size_bytes):
+            for freed in _empty(log, segment_id, rows[segment_id]):
                 log.writer.stats.compacted_bytes += freed.moved_bytes
                 log.writer.stats.freed_bytes += freed.freed_bytes
                 yield freed
@@ -180,10 +190,30 @@ def remove_segment(log: Log, segment_id: int) -> None:
         log.board.drops += 1
 
 
-def _empty(log: Log, segment_id: int, end: int) -> Iterator[Freed]:
+def _empty(log: Log, segment_id: int, row: Account) -> Iterator[Freed]:
     """Move what is live out of one finished segment, and remove it if all is."""
+    deletion_bytes = yield from move_live(log, segment_id, row.size_bytes)
+    if deletion_bytes >= row.deletion_bytes and drop(log, segment_id):
+        remove_segment(log, segment_id)
+        yield Freed(0, row.size_bytes)
+
+
+def drop(log: Log, segment_id: int) -> bool:
+    """Say that nothing needs a finished segment any more; False when something in it is live."""
+    return log.submit(lambda batch: batch.drop(segment_id), 0, frees=True).result()
+
+
+def move_live(log: Log, segment_id: int, end: int) -> Generator[Freed, None, int]:
+    """Append again what is live of a finished segment and can be read, in bounded steps.
+
+    Ends with the bytes of the deletions that it read, live or not: damage may have taken some.
+
+    Raises:
+        CorruptError: its header is damaged.
+        OSError, FullError, UnavailableError: the disk refuses.
+    """
     segment = Segment.open(log.disk, log.root, segment_id)
-    load = Load(segment_id)
+    load, deletion_bytes = Load(segment_id), 0
     for found in Scan(log.disk, segment, end).records(FIRST_OFFSET):
         if isinstance(found, Damage):
             continue
@@ -191,11 +221,10 @@ def _empty(log: Log, segment_id: int, end: int) -> Iterator[Freed]:
             load.take(found)
         if load.size_bytes >= limits.COMPACT_STEP_BYTES:
             yield _move(log, load)
+            deletion_bytes += load.deletion_bytes
             load = Load(segment_id)
     yield _move(log, load)
-    if log.submit(lambda batch: batch.drop(segment_id), 0, frees=True).result():
-        remove_segment(log, segment_id)
-        yield Freed(0, end)
+    return deletion_bytes + load.deletion_bytes
 
 
 def _move(log: Log, load: Load) -> Freed:

@@ -195,6 +195,22 @@ def unpack_header(data: bytes, segment: SegmentHeader, end: int, size_bytes: int
     return starts
 
 
+def hinted_salt(disk: Disk, root: Path, segment_id: int) -> int | None:
+    """The salt of a segment as its hint has it, for when its own header is damaged."""
+    try:
+        descriptor = disk.open(hint_path(root, segment_id), os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            data = disk.pread(descriptor, HEADER_BYTES, 0)
+        finally:
+            disk.close(descriptor)
+    except OSError:
+        return None
+    if len(data) != HEADER_BYTES or data[-8:] != xxh3_64_intdigest(data[:-8]).to_bytes(8, "little"):
+        return None
+    magic, version, _, hinted_id, salt, *_ = HEADER.unpack(data)
+    return salt if (magic, version, hinted_id) == (MAGIC, VERSION, segment_id) else None
+
+
 def make_hint(
     disk: Disk, root: Path, segment: Segment, end: int, run_bytes: int = RUN_BYTES
 ) -> Iterator[int]:

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
-from holdfast.core.errors import CorruptError, FullError, NotFoundError, UnavailableError
+from holdfast.core.errors import CorruptError, NotFoundError, UnavailableError
 from holdfast.core.fresh import WHOLE_FILE, FreshDisk
 from holdfast.core.inspection import Finding, Place, Region, Seen
 from holdfast.log.reading import payload_of
 from holdfast.log.record import HEADER_BYTES, RAW, Kind, unpack, unpack_trusted
 from holdfast.log.scan import Damage, Scan, header_damage
-from holdfast.log.segment import FULL, NAME, Segment, segment_path
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
+from holdfast.log.segment import NAME, Segment, segment_path
+from holdfast.log.writer import map_disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from holdfast.core.seams import Buffer, Disk
+    from holdfast.core.seams import Buffer
     from holdfast.log.index import Location
     from holdfast.log.log import Log
     from holdfast.log.scan import Record
@@ -68,8 +69,13 @@ class LogMedium:
         found = self._log.index.locate(digest)
         if found is None:
             return False
-        data = self._read(FreshDisk(self._log.disk), found, 0)
-        payload = None if data is None else payload_of(memoryview(data), digest, found)
+        disk = FreshDisk(self._log.disk)
+        try:
+            segment = Segment.open(disk, self._log.root, found.segment_id)
+            data = disk.pread(segment.descriptor, found.record_bytes, found.offset)
+        except (CorruptError, OSError):
+            return False
+        payload = payload_of(memoryview(data), digest, found)
         return payload is not None and Digest.of(payload) == digest
 
     def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
@@ -79,7 +85,7 @@ class LogMedium:
         """
         del size_bytes
         found = self._log.index.locate(digest)
-        payload = None if found is None else self._read(self._log.disk, found, HEADER_BYTES)
+        payload = None if found is None else self._payload(found)
         if payload is not None:
             yield iter((payload,))
         for path in sorted(self._log.root.glob("*.torn")):
@@ -105,19 +111,18 @@ class LogMedium:
         found = self._log.index.locate(digest)
         if found is None:
             return
-        payload = self._read(self._log.disk, found, HEADER_BYTES)
+        payload = self._payload(found)
         if payload:
             self._keep(quarantine, f"{digest.hex()}.bytes", payload)
         self._log.submit(lambda batch: batch.remove_blobs([digest]), len(digest)).result()
 
-    def _read(self, disk: Disk, place: Location, skip_bytes: int) -> bytes | None:
-        """Read a record, or what is behind its header; None when the segment cannot be read."""
-        path = segment_path(self._log.root, place.segment_id)
-        size_bytes = HEADER_BYTES + place.payload_bytes - skip_bytes
+    def _payload(self, place: Location) -> bytes | None:
+        """Read what is behind the header of a record, whatever that of its segment says."""
+        disk = self._log.disk
         try:
-            descriptor = disk.open(path, READ_FLAGS)
+            descriptor = disk.open(segment_path(self._log.root, place.segment_id), READ_FLAGS)
             try:
-                return disk.pread(descriptor, size_bytes, place.offset + skip_bytes)
+                return disk.pread(descriptor, place.payload_bytes, place.offset + HEADER_BYTES)
             finally:
                 disk.close(descriptor)
         except OSError:
@@ -135,8 +140,7 @@ class LogMedium:
                 disk.close(descriptor)
             disk.sync_directory(folder)
         except OSError as error:
-            what = f"cannot keep damaged bytes: {error.strerror}"
-            raise (FullError if error.errno in FULL else UnavailableError)(what) from error
+            raise map_disk_error(error) from error
 
 
 class _Reading:
@@ -210,8 +214,9 @@ class _Reading:
     def _note(self, damage: Damage, why: str) -> None:
         """Remember damage; the position stays before it, should this reading break off."""
         self._damages.append(damage)
-        where = f"{_name(self._number)} offset {damage.offset}"
-        self._findings.append(Finding("record", where, why))
+        place = Place(_name(self._number), damage.offset, 0)
+        where = f"{place.region} offset {place.position}"
+        self._findings.append(Finding("record", where, why, place=place))
 
     def _describe(self, segment: Segment, damage: Damage) -> str:
         data = self._disk.pread(segment.descriptor, HEADER_BYTES, damage.offset)

@@ -65,6 +65,13 @@ class Repair:
         candidates = chain(given, *(each.copies(digest, size_bytes) for each in places))
         return any(self._store_again(digest, chunks) for chunks in candidates)
 
+    def is_over(self, finding: Finding) -> bool:
+        """Whether what was damaged is whole where it was, since something else was mended."""
+        digest = Digest.parse(finding.digest)
+        return any(
+            each.place(digest) == finding.place and each.is_sound(digest) for each in self._media
+        )
+
     def give_up(self, finding: Finding) -> None:
         """Let go of a damaged blob that nobody has whole, so that it is missing and can come back.
 
@@ -72,6 +79,7 @@ class Repair:
             FullError, UnavailableError: the disk refuses.
         """
         digest = Digest.parse(finding.digest)
+        assert not self._is_elsewhere(digest, ())
         for medium in self._media:
             medium.discard(digest, self._quarantine)
         self._store.remove([digest])
