@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "mv": "change",
         "compact": "compact",
         "fsck": "fsck",
+        "sweep": "sweep",
         "hash": "hash",
         "config": "config",
         "completion": "completion",

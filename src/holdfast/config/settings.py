@@ -113,6 +113,16 @@ class Settings:
         Size(1 << 50, "no limit"),
         "Bytes a second that are read for it at most.",
     )
+    sweep_every_s: float = setting(
+        limits.SWEEP_EVERY_S,
+        Seconds(0, 30 * DAY_S),
+        "Seconds from one removal of blobs without a name to the next; 0: never.",
+    )
+    sweep_grace_s: float = setting(
+        limits.SWEEP_GRACE_S,
+        Seconds(60, 3650 * DAY_S),
+        "Seconds for which a blob without a name is kept all the same.",
+    )
     log_level: str = setting(
         "info", Choice(("debug", "info", "warning", "error")), "Least important events to log."
     )

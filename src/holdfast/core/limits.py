@@ -56,6 +56,11 @@ TASK_RETRY_S_MAX = 600
 SCRUB_DAYS = 30  # in which a pass reads everything, a setting; 0 means never
 SCRUB_BYTES_S_MIN = MIB  # a small store is read faster than it must be
 SCRUB_BYTES_S_MAX = 32 * MIB  # a setting
+SWEEP_EVERY_S = 600  # a setting; 0 means never
+SWEEP_GRACE_S = 600  # a blob without a name is kept so long, a setting
+SWEEP_REFS_MAX = 250_000  # removed by one sweep; the rest waits for the next
+PROTECTION_S = 300  # for which a prepared blob is kept, if nobody says what became of its name
+PROTECTED_REFS_MAX = 1_000_000
 FINDINGS_MAX = 1000  # kept of one region, and printed by one check; all are counted
 
 # HTTP

@@ -162,6 +162,10 @@ class Disk:
         """Replace `target` by `source` at once; sync the directory to keep it."""
         source.replace(target)
 
+    def touch(self, path: Path) -> None:
+        """Let a file be changed now, which its status says until a power cut at least."""
+        os.utime(path, follow_symlinks=False)
+
     def unlink(self, path: Path) -> None:
         """Remove a name."""
         path.unlink()

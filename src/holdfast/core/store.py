@@ -6,8 +6,9 @@ or it is not there. What differs between stores is said as data in `Traits`, nev
 and the suite in holdfast.testing.store_suite asserts both sides of every trait.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
@@ -30,6 +31,8 @@ class Traits:
     log_id: str = ""
     """Names the log that holds the bytes; a KV with the same `log_id` takes what `Sink.stage` gives
     along with the commit that names it, so that both are durable at once, or neither is."""
+    staged_bytes_max: int = -1
+    """Blobs up to this size `Sink.stage` leaves to the commit; others it stores at once."""
 
 
 class Span(NamedTuple):
@@ -61,6 +64,50 @@ class Staged(Protocol):
     @property
     def ref(self) -> BlobRef:
         """The blob."""
+
+
+class Usage(NamedTuple):
+    """What a store takes on its medium."""
+
+    files: int = 0
+    """Blobs in files of their own."""
+    file_bytes: int = 0
+    segments: int = 0
+    segment_bytes: int = 0
+    """As the file system has them, with what is reserved behind the end of the newest."""
+    live_bytes: int = 0
+    """Of the segments: blobs, and the newest writes of metadata."""
+    dead_bytes: int = 0
+    """Of the segments: what compaction gives back."""
+    temporary_files: int = 0
+    """On their way in, or left by a crash until the store is opened again."""
+    temporary_bytes: int = 0
+    torn_files: int = 0
+    """Cut off by recovery, for people to look at."""
+    torn_bytes: int = 0
+
+
+class Verdict(Enum):
+    """What became of a blob that nothing seemed to need."""
+
+    REMOVED = "removed"
+    YOUNG = "young"
+    """It was stored too lately, or is on its way."""
+    KEPT = "kept"
+    """Somebody wanted it, after all."""
+
+
+class Moment(Protocol):
+    """The KV with the log of the store, as it is at the very moment of a removal."""
+
+    def is_empty(self, start: bytes, end: bytes) -> bool:
+        """Whether no key k with start <= k < end exists."""
+
+
+Keep = Callable[[Digest, Moment | None], bool]
+"""Whether a blob is wanted. It is asked in whatever thread removes, while no commit and no upload
+can come between the answer and the removal; it must be quick and change nothing. Without a Moment
+there is no such KV to look at: then a blob that an upload finds there is made young again."""
 
 
 class Source(Protocol):
@@ -207,6 +254,26 @@ class Store(Protocol):
 
         Raises:
             UnavailableError: the medium refused; some may be gone.
+        """
+
+    def expire(
+        self, digests: Collection[Digest], before_us: int, keep: Keep
+    ) -> Mapping[Digest, Verdict]:
+        """Forget blobs that were stored before a time, unless `keep` says that they are wanted.
+
+        Says what became of each that was there. In doubt about its age a blob is young. At most
+        `limits.BATCH_REFS_MAX` at once; what is gone is gone as after `remove`.
+
+        Raises:
+            UnavailableError: the medium refused; some may be gone.
+            BlobError: from `keep`; some may be gone, but not those that it was asked about.
+        """
+
+    def usage(self) -> Usage:
+        """Count what is on the medium; it takes a look at each file.
+
+        Raises:
+            UnavailableError: the medium refuses.
         """
 
     def close(self) -> None:

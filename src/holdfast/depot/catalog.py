@@ -4,6 +4,7 @@
     r <digest> e <bucket> 0 <key>      -> Held: an entry holds the blob
     r <digest> c                       -> Held: the content face holds the blob
     u <bucket>                         -> counters: entries, bytes
+    s                                  -> counters: blobs, bytes that sweeps removed
 
 A blob is held while any key begins with `r <digest>`. Every change of an entry changes its
 reference and the counters in the same commit, so none of them can drift.
@@ -22,6 +23,7 @@ from holdfast.core.kv import Add, Delete, Put, Write
 ENTRY = b"e"
 REFERENCE = b"r"
 USAGE = b"u"
+SWEPT = b"s"
 BY_CONTENT = b"c"
 BY_ENTRY = b"e"
 

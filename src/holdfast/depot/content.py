@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.entry import HashPage, moment
-from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.errors import BlobError, NotFoundError, UnsupportedError
 from holdfast.core.kv import Delete, Plan, Put, Transaction, Versioned, prefix_end
 from holdfast.core.many import drain, outcome, paged
 from holdfast.core.store import no_such_blob
 from holdfast.depot import catalog, media
 from holdfast.depot.convoy import Convoy
-from holdfast.depot.engine import as_file, chunks, feed, missing, open_blob
+from holdfast.depot.engine import as_file, chunks, feed, open_named
 from holdfast.depot.ingest import Arrival, Upload, check_size
 from holdfast.depot.listing import check_limit
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from holdfast.core.digest import BlobRef
     from holdfast.core.kv import Item as KVItem
     from holdfast.core.pending import Pending
-    from holdfast.core.store import Source, Span, Staged
+    from holdfast.core.store import Keep, Moment, Source, Span, Staged
     from holdfast.depot.catalog import Held
     from holdfast.depot.convoy import Convoy
 from holdfast.depot.engine import Engine
@@ -101,12 +101,20 @@ class ContentDepot:
         return self._engine.kv.scan(start, prefix_end(start), limit=1)
 
     def source(self, digest: Digest, span: Span | None = None) -> Source:
-        """Open a blob that anything holds."""
-        self.held(digest)
-        try:
-            return open_blob(self._engine.store, digest, span)
-        except NotFoundError as error:
-            raise missing(digest) from error
+        """Open a blob that anything holds.
+
+        Raises:
+            NotFoundError: nothing holds it.
+            CorruptError: the stored bytes are damaged or missing.
+        """
+
+        def look() -> tuple[KVItem, Digest]:
+            found = self._holders(digest)
+            if not found:
+                raise no_such_blob(digest)
+            return found[0], digest
+
+        return open_named(self._engine.store, look, span)[1]
 
     def list(
         self, *, cursor: str | None = None, limit: int = limits.LIST_LIMIT_DEFAULT
@@ -129,6 +137,36 @@ class ContentDepot:
             start = prefix_end(catalog.holds(found[-1]))
         more = len(found) > limit
         return HashPage(found[:limit], found[limit - 1].hex() if more else None)
+
+    def digests(self) -> Iterator[Digest]:
+        """Yield the digests of all blobs that anything holds, in order, page by page."""
+        cursor = None
+        while True:
+            page = self.list(cursor=cursor, limit=limits.LIST_LIMIT_MAX)
+            yield from page.digests
+            if page.next is None:
+                return
+            cursor = page.next
+
+    def keeper(self) -> Keep:
+        """What `Store.expire` asks: whether anything holds a blob at that very moment.
+
+        Raises:
+            UnsupportedError: the store's log is not that of the KV, which no moment unites.
+        """
+        log_id = self._engine.store.traits.log_id
+        if log_id != self._engine.kv.log_id and log_id:
+            raise UnsupportedError("names and blobs are in different logs")
+
+        def keep(digest: Digest, moment: Moment | None) -> bool:
+            if self._engine.ingest.protections.wants(digest):
+                return True
+            if moment is None:
+                return bool(self._holders(digest))
+            start = catalog.holds(digest)
+            return not moment.is_empty(start, prefix_end(start))
+
+        return keep
 
     def delete(self, digest: Digest) -> None:
         """Let go, and wait until that is durable."""
@@ -162,8 +200,8 @@ class ContentDepot:
             opened = self._engine.store.open_many([one for one in page if one not in refused])
             for digest in page:
                 found = refused[digest] if digest in refused else next(opened)
-                is_lost = isinstance(found, NotFoundError) and digest not in refused
-                yield missing(digest) if is_lost else found
+                is_gone = isinstance(found, NotFoundError) and digest not in refused
+                yield outcome(self.source, digest) if is_gone else found
 
     def stat_many(self, digests: Iterable[Digest]) -> Iterator[int | BlobError]:
         """Sizes in bytes."""

@@ -16,7 +16,7 @@ from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.depot import catalog, media
 from holdfast.depot.content import ContentDepot
 from holdfast.depot.convoy import Convoy
-from holdfast.depot.engine import Engine, as_file, chunks, feed, missing, open_blob
+from holdfast.depot.engine import Engine, as_file, chunks, feed, open_named
 from holdfast.depot.ingest import Arrival, Upload, check_size
 from holdfast.depot.listing import Query
 from holdfast.depot.names import Place, Placed, Wish, check
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from holdfast.core.bucket import Data
+    from holdfast.core.digest import Digest
     from holdfast.core.entry import Entry, Page, Stats
     from holdfast.core.kv import Transaction
     from holdfast.core.pending import Pending
-    from holdfast.core.store import Source, Span
+    from holdfast.core.store import Source, Span, Usage
+    from holdfast.log.recovery import Recovery
 
 DEFAULT_BUCKET = "default"
 
@@ -132,21 +134,18 @@ class Depot:
         return self.engine.names.get(Place(self._name, key))
 
     def source(self, key: str, span: Span | None = None) -> tuple[Entry, Source]:
-        """Open what a name points to, once more if it is replaced at that very moment.
+        """Open what a name points to, again if it is replaced at that very moment.
 
         Raises:
             NotFoundError: no such name.
             CorruptError: the stored bytes are damaged or missing.
         """
-        entry = self.head(key)
-        try:
-            return entry, open_blob(self.engine.store, entry.digest, span)
-        except NotFoundError:
-            again = self.head(key)
-        try:
-            return again, open_blob(self.engine.store, again.digest, span)
-        except NotFoundError as error:
-            raise missing(again.digest) from error
+
+        def look() -> tuple[Entry, Digest]:
+            entry = self.head(key)
+            return entry, entry.digest
+
+        return open_named(self.engine.store, look, span)
 
     def list(
         self,
@@ -255,6 +254,15 @@ class Depot:
     def stats(self) -> Stats:
         """How much is stored, over all buckets."""
         return self.engine.names.stats()
+
+    def usage(self) -> Usage:
+        """What the store takes on its disk, after a look at each file; the index not counted."""
+        return self.engine.store.usage()
+
+    @property
+    def recovery(self) -> Recovery:
+        """What opening the store found and did."""
+        return self.engine.recovery
 
     def close(self) -> None:
         """Finish what was committed and close the store under all views of it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar, cast
 
 from holdfast.core import limits
-from holdfast.core.errors import CorruptError, InvalidError
+from holdfast.core.errors import CorruptError, InvalidError, NotFoundError, UnavailableError
 from holdfast.depot.ingest import Ingest, Upload
 from holdfast.depot.names import Names
 from holdfast.depot.reader import Reader
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from holdfast.depot.audit import Audit
     from holdfast.depot.stamps import Stamps
     from holdfast.log.compaction import Freed
+    from holdfast.log.recovery import Recovery
     from holdfast.log.spot import Spot
 
+LOOKS_MAX = 100
+
 Result = TypeVar("Result")
+Named = TypeVar("Named")
 
 
 class Limits(NamedTuple):
@@ -46,6 +50,8 @@ class Engine(NamedTuple):
     limits: Limits
     facts: Callable[[], Mapping[str, int]]
     """What the log says of itself; `healthy` is 1 while it takes writes."""
+    recovery: Recovery
+    """What opening the log found and did."""
     media: Sequence[Medium]
     """Where the bytes of blobs lie, then the catalog that holds them; for what looks after it."""
     audit: Audit
@@ -98,6 +104,27 @@ def open_blob(store: Store, digest: Digest, span: Span | None) -> Source:
     source = store.open(digest, span)
     assert source is not None
     return source
+
+
+def open_named(
+    store: Store, look: Callable[[], tuple[Named, Digest]], span: Span | None
+) -> tuple[Named, Source]:
+    """Open what `look` names, again while that changes: bytes may go once their name is gone.
+
+    Raises:
+        NotFoundError: from `look`.
+        CorruptError: the stored bytes are damaged, or the name stayed and they are missing.
+        UnavailableError: the name changes too fast.
+    """
+    named, digest = look()
+    for _ in range(LOOKS_MAX):
+        try:
+            return named, open_blob(store, digest, span)
+        except NotFoundError as error:
+            before, (named, digest) = named, look()
+            if named == before:
+                raise missing(digest) from error
+    raise UnavailableError("the name changes too fast to be read")
 
 
 def chunks(source: Source) -> Iterator[bytes | bytearray | memoryview]:

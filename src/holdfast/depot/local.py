@@ -74,6 +74,7 @@ def open_depot(
             ingest,
             bounds,
             log.facts,
+            log.recovery,
             (*bytes_media, CatalogMedium(kv, bytes_media)),
             Audit(log, kv, bytes_media),
             Stamps(path, disk),

@@ -158,6 +158,12 @@ class Names:
             start = page[-1].key + b"\x00"
         return Stats(entries, size_bytes, self._kv.revision())
 
+    def swept(self) -> tuple[int, int]:
+        """How many blobs sweeps have removed, and how many bytes."""
+        stored = self._kv.get(catalog.SWEPT)
+        blobs, size_bytes = counters(stored.value) if stored is not None else (0, 0)
+        return blobs, size_bytes
+
     def _entry(self, place: Place, wish: Wish, old: Entry | None) -> Entry:
         now_us = self.clock.now_us()
         return Entry(

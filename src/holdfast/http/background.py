@@ -8,6 +8,7 @@ from holdfast.services.caretaker import Caretaker
 from holdfast.services.compaction import Compaction
 from holdfast.services.hints import Hints
 from holdfast.services.scrub import Scrub
+from holdfast.services.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
@@ -20,4 +21,6 @@ def caretaker(depot: Depot, settings: Settings) -> Caretaker:
     tasks: list[Task] = [Hints(depot.engine), Compaction(depot.engine)]
     if settings.scrub_days:
         tasks.append(Scrub(depot.engine, settings.scrub_days, settings.scrub_bytes_s_max))
+    if settings.sweep_every_s:
+        tasks.append(Sweeper(depot, settings.sweep_every_s, settings.sweep_grace_s))
     return Caretaker(tasks)

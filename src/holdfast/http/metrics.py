@@ -69,6 +69,9 @@ class SiteCollector(Collector):
             "holdfast_entry_bytes", "Bytes behind all names, shared ones again.", stats.entry_bytes
         )
         yield GaugeMetricFamily("holdfast_revision", "Newest commit.", stats.revision)
+        blobs, size_bytes = self._depot.engine.names.swept()
+        yield CounterMetricFamily("holdfast_swept_blobs", "Blobs removed, for no name.", blobs)
+        yield CounterMetricFamily("holdfast_swept_bytes", "Their bytes.", size_bytes)
         opening = {name: self._team.opening[name] for name in LOG_OPENING if self._team.opening}
         facts = {**self._depot.engine.facts(), **opening, **sums.facts}
         facts["healthy"] &= sums.numbers[UNHEALTHY] == 0

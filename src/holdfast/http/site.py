@@ -12,7 +12,7 @@ from holdfast import wire
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
-from holdfast.depot.engine import missing, open_blob
+from holdfast.depot.engine import LOOKS_MAX, open_blob
 from holdfast.depot.names import Place
 from holdfast.http import many, metrics, openapi, route, transfer
 from holdfast.http.counts import Counts, Tally
@@ -52,6 +52,10 @@ GET                     /blobs                all hashes
 POST                    /b/{bucket}, /blobs   many at once; also /blobs/missing
 GET                     /openapi.json /metrics /healthz /readyz /stats
 """
+
+
+class _VanishedError(Exception):
+    """The bytes went between the look at the name and the opening."""
 
 
 class Intake(NamedTuple):
@@ -99,6 +103,18 @@ class Site:
             if asked not in {"attachment", "inline"}:
                 raise InvalidError("disposition", asked[:100], "attachment or inline")
             inline = asked == "inline"
+        for _ in range(LOOKS_MAX):
+            try:
+                return self._download(request, target, inline=inline, wait=wait)
+            except _VanishedError:
+                if not wait:
+                    return None
+                self._open(target).close()  # which knows whether the name is gone, too
+        raise UnavailableError("the name changes too fast to be read")
+
+    def _download(
+        self, request: Request, target: Target, *, inline: bool, wait: bool
+    ) -> Answer | None:
         download = self._named(target) if target.route == route.BLOB else self._hashed(target)
         if request.method == "HEAD" and target.route == route.HASH:
             return self._verified(request, download, inline=inline) if wait else None
@@ -107,10 +123,21 @@ class Site:
         def opener(span: Span | None) -> Source | None:
             try:
                 return store.open(download.digest, span, wait=wait)
-            except NotFoundError as error:
-                raise missing(download.digest) from error
+            except NotFoundError:
+                raise _VanishedError from None
 
         return transfer.answer(request, download, opener, inline=inline, wait=wait)
+
+    def _open(self, target: Target) -> Source:
+        """Open what a path names.
+
+        Raises:
+            NotFoundError: it names nothing any more.
+            CorruptError: its bytes are missing.
+        """
+        if target.route == route.BLOB:
+            return self._bucket(target.bucket).source(target.name)[1]
+        return self.depot.content.source(Digest.parse(target.name))
 
     def _verified(self, request: Request, download: transfer.Download, *, inline: bool) -> Answer:
         """Answer HEAD of a hash, also with the time at which the blob was last verified."""

@@ -25,7 +25,7 @@ from holdfast.log.hint import make_missing_hints
 from holdfast.log.index import Location, Position
 from holdfast.log.manifest import Manifest, pack_manifest, read_manifest
 from holdfast.log.opened import OpenSegments
-from holdfast.log.reading import damaged, file_refs, payload_of, read_many
+from holdfast.log.reading import damaged, payload_of
 from holdfast.log.record import (
     HEADER_BYTES,
     Kind,
@@ -44,9 +44,7 @@ from holdfast.log.writer import Writer, map_disk_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from holdfast.core.digest import Digest
     from holdfast.core.pending import Promise
-    from holdfast.core.store import FileRef
     from holdfast.log.batch import Batch, Result
     from holdfast.log.board import Board
 
@@ -211,14 +209,6 @@ class Log:
             return payload
         raise damaged(digest, place)
 
-    def read_many(self, places: Mapping[Digest, Location]) -> dict[Digest, memoryview]:
-        """Read and verify payloads, neighbours together; those that fail are left out."""
-        return read_many(self.disk, self.segments.get, places)
-
-    def file_refs(self, places: Mapping[Digest, Location]) -> dict[Digest, FileRef | BlobError]:
-        """Say in which files payloads lie, without reading them."""
-        return file_refs(self.disk, self.segments.get, places)
-
     def commits(self, revision: int) -> list[tuple[int, Writes]]:
         """The commits at and behind `revision`, oldest first, some of them; empty at the end.
 
@@ -273,7 +263,7 @@ class Log:
         Raises:
             UnavailableError: the disk refuses; those that were made are good.
         """
-        newest = self._end().segment_id
+        newest = self._end().segment_id  # first: another one may follow at any time
         finished = {each: end for each, end in self.stretches().items() if each < newest}
         return make_missing_hints(self.disk, self._root, finished)
 

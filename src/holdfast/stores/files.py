@@ -25,10 +25,17 @@ from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, NotFoundError, bare
 from holdfast.core.many import open_each, put_each
 from holdfast.core.seams import Buffer, Clock, Disk, Entropy
-from holdfast.core.store import FileRef, Source, Span, Traits, no_such_blob
+from holdfast.core.store import FileRef, Keep, Source, Span, Traits, Usage, Verdict, no_such_blob
 from holdfast.stores.handles import FileSource, Handles, world
 from holdfast.stores.incoming import FileSink
-from holdfast.stores.layout import FOLDER, FOLDERS, TEMPORARY, blob_path, digests_in
+from holdfast.stores.layout import (
+    FOLDERS,
+    TEMPORARY,
+    blob_path,
+    digests_in,
+    folders_in,
+    sizes_in,
+)
 from holdfast.stores.locks import FolderLocks
 
 TRAITS = Traits(durable=True, native_file=True, files=True)
@@ -134,6 +141,34 @@ class FileStore:
             with world("removing blobs"), self._locks.hold(number):
                 self._remove(f"{number:02x}", list(group))
 
+    def expire(
+        self, digests: Collection[Digest], before_us: int, keep: Keep
+    ) -> Mapping[Digest, Verdict]:
+        """Look at each file's last change, which publishing, and finding it there, makes anew."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        verdicts: dict[Digest, Verdict] = {}
+        for number, group in groupby(sorted(set(digests)), key=lambda digest: digest[0]):
+            with world("removing blobs"), self._locks.hold(number):
+                some = {digest: self._verdict(digest, before_us, keep) for digest in group}
+                gone = [digest for digest, verdict in some.items() if verdict is Verdict.REMOVED]
+                self._remove(f"{number:02x}", gone)
+            verdicts |= {digest: verdict for digest, verdict in some.items() if verdict is not None}
+        return verdicts
+
+    def usage(self) -> Usage:
+        """Look at the size of every file."""
+        with world("counting files"):
+            temporary = sizes_in(self._root / TEMPORARY)
+            blobs = [
+                size for name in folders_in(self._root) for size in sizes_in(self._root / name)
+            ]
+        return Usage(
+            files=len(blobs),
+            file_bytes=sum(blobs),
+            temporary_files=len(temporary),
+            temporary_bytes=sum(temporary),
+        )
+
     def close(self) -> None:
         """Let go of the open files; readers keep theirs."""
         self._pool.shutdown()
@@ -184,13 +219,24 @@ class FileStore:
             folder = self._path(ref.digest).parent
             self._disk.sync_directory(folder)
             self._disk.sync_directory(folder.parent)
+        self._disk.touch(self._path(ref.digest))  # an upload may be about to name it: see `expire`
         return True
+
+    def _verdict(self, digest: Digest, before_us: int, keep: Keep) -> Verdict | None:
+        """What shall become of a blob, with the folder's lock held; None when there is none."""
+        try:
+            status = self._path(digest).lstat()
+        except FileNotFoundError:
+            return None
+        if digest in self._unsynced or status.st_ctime_ns >= before_us * 1000:
+            return Verdict.YOUNG
+        return Verdict.KEPT if keep(digest, None) else Verdict.REMOVED
 
     def _prepare(self) -> None:
         self._disk.make_directory(self._root / TEMPORARY)
         for name in os.listdir(self._root / TEMPORARY):  # noqa: PTH208 - names are all we need
             self._disk.unlink(self._root / TEMPORARY / name)
-        folders = [name for name in os.listdir(self._root) if FOLDER.fullmatch(name)]  # noqa: PTH208
+        folders = folders_in(self._root)
         for name in folders:
             self._disk.sync_directory(self._root / name)
         self._disk.sync_directory(self._root)

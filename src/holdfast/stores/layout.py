@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from holdfast.core.digest import Digest
@@ -45,3 +46,22 @@ def digests_in(folder: Path) -> list[Digest]:
         raise blob_error("listing blobs", error) from error
     found = sorted(name for name in names if NAME.fullmatch(name) and name[:2] == folder.name)
     return [Digest(bytes.fromhex(name[:64])) for name in found]
+
+
+def folders_in(root: Path) -> list[str]:
+    """The names of the folders of blobs that are there."""
+    return sorted(name for name in os.listdir(root) if FOLDER.fullmatch(name))  # noqa: PTH208
+
+
+def sizes_in(folder: Path) -> list[int]:
+    """The sizes of the files in one folder; those that go meanwhile may be left out.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    sizes = []
+    with os.scandir(folder) as files:
+        for file in files:
+            with suppress(FileNotFoundError):
+                sizes.append(file.stat(follow_symlinks=False).st_size)
+    return sizes

@@ -10,8 +10,19 @@ from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, UnsupportedError
 from holdfast.core.many import open_each, put_each
 from holdfast.core.pending import Pending, settled
-from holdfast.core.seams import Buffer
-from holdfast.core.store import FileRef, NativeFile, Source, Span, Traits, clamp, no_such_blob
+from holdfast.core.seams import Buffer, Clock, SystemClock
+from holdfast.core.store import (
+    FileRef,
+    Keep,
+    NativeFile,
+    Source,
+    Span,
+    Traits,
+    Usage,
+    Verdict,
+    clamp,
+    no_such_blob,
+)
 
 TRAITS = Traits(durable=False, native_file=False)
 
@@ -22,9 +33,11 @@ class MemoryStore:
     One lock guards the dict and the sorted list of its keys.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._blobs: dict[Digest, bytes] = {}
+        self._stored_us: dict[Digest, int] = {}
         self._digests: list[Digest] = []
 
     @property
@@ -81,8 +94,28 @@ class MemoryStore:
         assert len(digests) <= limits.BATCH_REFS_MAX
         with self._lock:
             for digest in digests:
-                if self._blobs.pop(digest, None) is not None:
-                    del self._digests[bisect.bisect_left(self._digests, digest)]
+                self._forget(digest)
+
+    def expire(
+        self, digests: Collection[Digest], before_us: int, keep: Keep
+    ) -> Mapping[Digest, Verdict]:
+        """Look at when each was put last."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        verdicts: dict[Digest, Verdict] = {}
+        with self._lock:
+            for digest in set(digests) & self._blobs.keys():
+                if self._stored_us[digest] >= before_us:
+                    verdicts[digest] = Verdict.YOUNG
+                else:
+                    verdicts[digest] = Verdict.KEPT if keep(digest, None) else Verdict.REMOVED
+            for digest, verdict in verdicts.items():
+                if verdict is Verdict.REMOVED:
+                    self._forget(digest)
+        return verdicts
+
+    def usage(self) -> Usage:
+        """Nothing, on any medium."""
+        return Usage()
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -94,8 +127,14 @@ class MemoryStore:
                 return None
             return BlobRef(self._digests[at], len(self._blobs[self._digests[at]]))
 
+    def _forget(self, digest: Digest) -> None:
+        if self._blobs.pop(digest, None) is not None:
+            del self._digests[bisect.bisect_left(self._digests, digest)]
+            del self._stored_us[digest]
+
     def _put(self, digest: Digest, data: bytes) -> None:
         with self._lock:
+            self._stored_us[digest] = self._clock.now_us()
             if digest not in self._blobs:
                 self._blobs[digest] = data
                 bisect.insort(self._digests, digest)

@@ -14,16 +14,18 @@ from holdfast.core import limits
 from holdfast.core.digest import DIGEST_BYTES, BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, TooLargeError, bare
 from holdfast.core.many import name_all, open_one
-from holdfast.core.store import NativeFile, Span, Traits, clamp, no_such_blob
+from holdfast.core.store import NativeFile, Span, Traits, Verdict, clamp, no_such_blob
 from holdfast.log.batch import Batch, Needs
+from holdfast.log.reading import file_refs, read_many, stored_us
 from holdfast.log.staged import StagedBlob
+from holdfast.log.usage import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
-    from holdfast.core.store import FileRef, Source
+    from holdfast.core.store import FileRef, Keep, Source, Usage
     from holdfast.log.index import Location
     from holdfast.log.log import Log
 
@@ -37,7 +39,13 @@ class SegmentStore:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._index = log.index
-        self.traits = Traits(durable=True, native_file=False, files=True, log_id=log.id)
+        self.traits = Traits(
+            durable=True,
+            native_file=False,
+            files=True,
+            log_id=log.id,
+            staged_bytes_max=limits.BATCH_BYTES_MAX,
+        )
 
     def sink(self) -> SegmentSink:
         """Open a way in for one small blob."""
@@ -81,7 +89,12 @@ class SegmentStore:
     def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
         """Name the segments, after a look at the header of each record."""
         assert len(digests) <= limits.BATCH_REFS_MAX
-        found = self._log.file_refs(self._index.locate_all(digests))
+        found: dict[Digest, FileRef | BlobError] = {}
+        left = self._index.locate_all(digests)
+        for _ in range(MOVES_MAX):
+            found |= file_refs(self._log, left)
+            left = self._index.locate_all([digest for digest in left if digest not in found])
+        found |= dict.fromkeys(left, CorruptError("the segment of a blob is missing"))
         return [found.get(digest) or no_such_blob(digest) for digest in digests]
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
@@ -106,6 +119,25 @@ class SegmentStore:
             stage = partial(Batch.remove_blobs, digests=gone)
             self._log.submit(stage, DIGEST_BYTES * len(gone), frees=True).result()
 
+    def expire(
+        self, digests: Collection[Digest], before_us: int, keep: Keep
+    ) -> Mapping[Digest, Verdict]:
+        """Ask `keep` in the batch that removes; a blob that was stored anew meanwhile is young."""
+        assert len(digests) <= limits.BATCH_REFS_MAX
+        places = self._index.locate_all(list(digests))
+        times = stored_us(self._log, places)
+        old = {digest: at for digest, at in places.items() if times[digest] < before_us}
+        verdicts = dict.fromkeys(places.keys() - old.keys(), Verdict.YOUNG)
+        if old:
+            needs = Needs(digests=list(old))
+            stage = partial(_expire, old, keep)
+            verdicts |= self._log.submit(stage, DIGEST_BYTES * len(old), needs, frees=True).result()
+        return verdicts
+
+    def usage(self) -> Usage:
+        """Look at the segments and at the accounts of the index."""
+        return usage_of(self._log)
+
     def close(self) -> None:
         """Do nothing: the log belongs to who opened it."""
 
@@ -114,7 +146,7 @@ class SegmentStore:
     ) -> Iterator[Source | BlobError]:
         for window in _windows(digests, places):
             wanted = {digest: places[digest] for digest in window if digest in places}
-            sound = self._log.read_many(wanted)
+            sound = read_many(self._log, wanted)
             for digest in window:
                 if digest in sound:
                     yield MemorySource(sound[digest])
@@ -222,6 +254,20 @@ def begin(log: Log, blobs: Sequence[StagedBlob]) -> Pending[None]:
 
     needs = Needs(digests=[blob.ref.digest for blob in blobs])
     return log.submit(stage, sum(blob.ref.size_bytes for blob in blobs), needs)
+
+
+def _expire(old: Mapping[Digest, Location], keep: Keep, batch: Batch) -> dict[Digest, Verdict]:
+    verdicts: dict[Digest, Verdict] = {}
+    for digest, place in old.items():
+        found = batch.locate(digest)
+        if found == place:
+            verdicts[digest] = Verdict.KEPT if keep(digest, batch) else Verdict.REMOVED
+        elif found is not None:
+            verdicts[digest] = Verdict.YOUNG
+    gone = [digest for digest, verdict in verdicts.items() if verdict is Verdict.REMOVED]
+    if gone:
+        batch.remove_blobs(gone)
+    return verdicts
 
 
 def _groups(blobs: Iterable[tuple[BlobRef, bytes]]) -> Iterator[dict[BlobRef, bytes]]:

@@ -16,7 +16,18 @@ from holdfast.core.errors import BlobError, CorruptError, NotFoundError
 from holdfast.core.many import open_one
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
-from holdfast.core.store import FileRef, Sink, Source, Span, Staged, Store, Traits
+from holdfast.core.store import (
+    FileRef,
+    Keep,
+    Sink,
+    Source,
+    Span,
+    Staged,
+    Store,
+    Traits,
+    Usage,
+    Verdict,
+)
 
 LOST = (NotFoundError, CorruptError)  # what another copy may make good
 
@@ -38,6 +49,7 @@ class TieredStore:
             native_file=small.traits.native_file or large.traits.native_file,
             files=small.traits.files and large.traits.files,
             log_id=small.traits.log_id if large.traits.durable else "",
+            staged_bytes_max=min(small_bytes_max, small.traits.staged_bytes_max),
         )
 
     @property
@@ -115,6 +127,21 @@ class TieredStore:
         assert len(digests) <= limits.BATCH_REFS_MAX
         self._large.remove(digests)
         self._small.remove(digests)
+
+    def expire(
+        self, digests: Collection[Digest], before_us: int, keep: Keep
+    ) -> Mapping[Digest, Verdict]:
+        """Forget blobs in both; one that is left in either is not gone."""
+        large = self._large.expire(digests, before_us, keep)
+        small = self._small.expire(digests, before_us, keep)
+        left = {
+            digest: verdict for digest, verdict in large.items() if verdict is not Verdict.REMOVED
+        }
+        return {**large, **small, **left}
+
+    def usage(self) -> Usage:
+        """Add both up."""
+        return Usage(*map(sum, zip(self._small.usage(), self._large.usage(), strict=True)))
 
     def close(self) -> None:
         """Close both."""

@@ -25,11 +25,12 @@ from holdfast.core.errors import BlobError
 from holdfast.core.kv import KV, Add, Committed, Delete, Put, add_counters
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import Disk
-from holdfast.core.store import Store
+from holdfast.core.store import Store, Verdict
 from holdfast.testing.blobs import assert_absent, make, put, read
 from holdfast.testing.kv_steps import commit, everything
 from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 from holdfast.testing.sealed import Sealed
+from holdfast.testing.store_expiry import nobody, soon_us
 
 WORLDS = [
     World(Fate.KEPT, Fate.KEPT),
@@ -173,6 +174,12 @@ def _put_and_remove(store: Store, there: dict[Digest, bytes], gone: set[Digest])
         outcomes = zip(blobs, store.put_many(blobs), strict=True)
         there.update({Digest.of(data): data for data, ref in outcomes if isinstance(ref, BlobRef)})
 
+    def expire(data: bytes) -> None:
+        there.pop(Digest.of(data), None)
+        verdicts = store.expire([Digest.of(data)], soon_us(), nobody)
+        removed = [each for each, verdict in verdicts.items() if verdict is Verdict.REMOVED]
+        gone.update(removed)
+
     steps: list[tuple[Callable[[bytes], None], bytes]] = [
         *((store_it, data) for data in (SMALL, LARGE, b"", MIDDLE, SMALL)),
         *((remove, data) for data in (LARGE, SMALL, MIDDLE)),
@@ -181,6 +188,8 @@ def _put_and_remove(store: Store, there: dict[Digest, bytes], gone: set[Digest])
     for step, data in steps:
         step(data)
     store_many([SMALL, MANY, MIDDLE, SMALL])
+    for data in (MIDDLE, SMALL):
+        expire(data)
 
 
 def _writes(number: int) -> list[Put | Delete | Add]:

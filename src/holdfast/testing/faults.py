@@ -113,6 +113,10 @@ class FaultyDisk(Disk):
         """Rename, or fail."""
         self._call("rename", partial(super().rename, source, target))
 
+    def touch(self, path: Path) -> None:
+        """Touch, or fail."""
+        self._call("touch", partial(super().touch, path))
+
     def unlink(self, path: Path) -> None:
         """Unlink, or fail."""
         self._call("unlink", partial(super().unlink, path))

@@ -116,6 +116,7 @@ class SinkSuite(Sealed):
         with store.sink() as sink:
             sink.write(data)
             staged = sink.stage(ref)
+        assert (staged is not None) == (size_bytes <= store.traits.staged_bytes_max)
         if staged is None:
             with whole(store, ref.digest) as source:
                 assert read_all(source) == data

@@ -24,6 +24,7 @@ from holdfast.core.limits import MIB
 from holdfast.core.store import Store
 from holdfast.testing.blobs import SIZES, assert_absent, make, put, read, read_all, whole
 from holdfast.testing.store_batches import BatchSuite
+from holdfast.testing.store_expiry import ExpirySuite
 from holdfast.testing.store_machine import check_against_a_dict
 from holdfast.testing.store_sinks import SinkSuite
 from holdfast.testing.store_sources import SourceSuite
@@ -31,7 +32,7 @@ from holdfast.testing.store_sources import SourceSuite
 THREADS = 8
 
 
-class StoreSuite(SinkSuite, SourceSuite, BatchSuite):
+class StoreSuite(SinkSuite, SourceSuite, BatchSuite, ExpirySuite):
     """What every store must pass; `open_store` is all that a subclass writes."""
 
     def open_store(self, folder: Path) -> Store:

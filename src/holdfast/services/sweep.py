@@ -1,0 +1,157 @@
+"""Sweep: remove blobs that nothing names, once they are old enough.
+
+A pass first walks the store and the digests that are live side by side, both in order, and notes
+what is in the one and not in the other; nothing is removed before both ended, so that an error
+among the live ones removes nothing. Then it removes, some at a time: only what was stored before
+the pass began, less the grace, and what `keep` does not want at that very moment.
+
+Removed blobs leave dead bytes in segments, which compaction gives back; a file is gone at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from holdfast.core import limits
+from holdfast.core.errors import InvalidError
+from holdfast.core.seams import SystemClock
+from holdfast.core.store import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from holdfast.core.digest import BlobRef, Digest
+    from holdfast.core.seams import Clock
+    from holdfast.core.store import Keep, Moment, Store
+
+STEP_REFS = 250  # looked at in one step, a millisecond or two
+REMOVE_REFS = 250  # asked about in one batch of the log, which others wait for
+SECOND_US = 1_000_000
+
+
+@dataclass(slots=True)
+class Report:
+    """What a pass did, or would have done."""
+
+    live: int = 0
+    removed: int = 0
+    removed_bytes: int = 0
+    young: int = 0
+    """Not live, but stored too lately."""
+    protected: int = 0
+    """Not live, but wanted when it was to be removed."""
+    left: int = 0
+    """Not live, and too many for one pass; the next one takes them."""
+
+
+class Manner:
+    """How a pass is done."""
+
+    __slots__ = ("clock", "dry_run", "grace_s")
+
+    def __init__(
+        self,
+        *,
+        grace_s: float = limits.SWEEP_GRACE_S,
+        dry_run: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        """Keep what is younger than `grace_s`; a dry run removes nothing and reports the same."""
+        assert grace_s >= 0
+        self.grace_s = grace_s
+        self.dry_run = dry_run
+        self.clock = clock or SystemClock()
+
+
+class Sweep:
+    """One pass over a store; one thread at a time."""
+
+    def __init__(
+        self, store: Store, live: Iterable[Digest], keep: Keep, manner: Manner | None = None
+    ) -> None:
+        """Begin a pass; whatever is stored from now on stays.
+
+        `live` is read once, in the order of digests, and lazily.
+        """
+        self._store = store
+        self._keep = keep
+        manner = manner or Manner()
+        self._dry_run = manner.dry_run
+        self._before_us = manner.clock.now_us() - int(manner.grace_s * SECOND_US)
+        self._idle: list[BlobRef] = []
+        self.report = Report()
+        self._work = self._pass(_in_order(live))
+
+    def step(self) -> bool:
+        """Look at a few hundred blobs; False when the pass has ended.
+
+        Raises:
+            InvalidError: `live` is not in order; nothing was removed.
+            BlobError: from `live`, and nothing was removed; or from the store or `keep`.
+        """
+        return next(self._work, None) is not None
+
+    def _pass(self, live: Iterator[Digest]) -> Iterator[int]:
+        yield from self._compare(live)
+        for at in range(0, len(self._idle), REMOVE_REFS):
+            some = self._idle[at : at + REMOVE_REFS]
+            self._remove({ref.digest: ref.size_bytes for ref in some})
+            yield len(some)
+
+    def _compare(self, live: Iterator[Digest]) -> Iterator[int]:
+        """Find what is stored and not live; also what is live behind the last blob is read."""
+        current = next(live, None)
+        for number, ref in enumerate(self._store.scan(), 1):
+            while current is not None and current < ref.digest:
+                current = next(live, None)
+            if ref.digest == current:
+                self.report.live += 1
+            elif len(self._idle) < limits.SWEEP_REFS_MAX:
+                self._idle.append(ref)
+            else:
+                self.report.left += 1
+            if number % STEP_REFS == 0:
+                yield STEP_REFS
+        for number, _ in enumerate(live, 1):
+            if number % STEP_REFS == 0:
+                yield STEP_REFS
+
+    def _remove(self, sizes: dict[Digest, int]) -> None:
+        wanted: set[Digest] = set()
+
+        def keep(digest: Digest, moment: Moment | None) -> bool:
+            if self._keep(digest, moment):
+                wanted.add(digest)
+            return self._dry_run or digest in wanted
+
+        verdicts = self._store.expire(sizes.keys(), self._before_us, keep)
+        for digest, verdict in verdicts.items():
+            if verdict is Verdict.YOUNG:
+                self.report.young += 1
+            elif digest in wanted:
+                self.report.protected += 1
+            else:
+                self.report.removed += 1
+                self.report.removed_bytes += sizes[digest]
+
+
+def sweep(store: Store, live: Iterable[Digest], keep: Keep, manner: Manner | None = None) -> Report:
+    """Do a whole pass over a store of which the caller knows what is live.
+
+    Raises:
+        InvalidError, BlobError: as `Sweep.step` does.
+    """
+    work = Sweep(store, live, keep, manner)
+    while work.step():
+        pass
+    return work.report
+
+
+def _in_order(live: Iterable[Digest]) -> Iterator[Digest]:
+    before: Digest | None = None
+    for digest in live:
+        if before is not None and digest < before:
+            raise InvalidError("live digests", str(digest), "the order of digests")
+        before = digest
+        yield digest
