@@ -17,7 +17,7 @@ from holdfast.depot import catalog, media
 from holdfast.depot.content import ContentDepot
 from holdfast.depot.convoy import Convoy
 from holdfast.depot.engine import Engine, as_file, chunks, feed, open_named
-from holdfast.depot.ingest import Arrival, Upload, check_size
+from holdfast.depot.ingest import Arrival, Placing, Upload, check_size
 from holdfast.depot.listing import Query
 from holdfast.depot.names import Place, Placed, Wish, check
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from holdfast.core.bucket import Data
-    from holdfast.core.digest import Digest
+    from holdfast.core.digest import BlobRef, Digest
     from holdfast.core.entry import Entry, Page, Stats
     from holdfast.core.kv import Transaction
     from holdfast.core.pending import Pending
-    from holdfast.core.store import Source, Span, Usage
+    from holdfast.core.store import Source, Span, Staged, Usage
     from holdfast.log.recovery import Recovery
 
 DEFAULT_BUCKET = "default"
@@ -89,21 +89,26 @@ class Depot:
         Raises:
             InvalidError, TooLargeError, PreconditionError: as `put` does.
         """
-        catalog.check_key(key)
-        place = Place(self._name, key)
-        metadata = catalog.check_metadata(dict(about.metadata or {}))
-        content_type = media.check(about.content_type) if about.content_type else None
-        bounds = self.engine.limits
-        check_size(size_bytes, bounds.max_bytes)
+        arrival, placing = self._admit(key, about, when)
+        check_size(size_bytes, arrival.max_bytes)
         if when is not NO_CONDITIONS:
-            check(when, self.engine.names.find(place))
-        arrival = Arrival(key, content_type, about.digest, bounds.max_bytes)
-        names = self.engine.names
-        return Upload(
-            self.engine.ingest,
-            arrival,
-            lambda ref, kind, blob: names.assigning(place, Wish(ref, kind, metadata), when, blob),
-        )
+            check(when, self.engine.names.find(Place(self._name, key)))
+        return Upload(self.engine.ingest, arrival, placing)
+
+    def begin(
+        self,
+        key: str,
+        data: Data,
+        about: Description = NO_DESCRIPTION,
+        when: Conditions = NO_CONDITIONS,
+    ) -> Pending[Placed]:
+        """Begin to store `data`; what is large is on the disk when this returns.
+
+        Raises:
+            InvalidError, TooLargeError, DigestMismatchError, FullError, UnavailableError: at once.
+        """
+        reads, planner, blob, _ = self._storing(key, data, about, when)
+        return self.engine.kv.transact(reads, planner, blob=blob)
 
     def put(
         self,
@@ -114,9 +119,7 @@ class Depot:
         when: Conditions = NO_CONDITIONS,
     ) -> Entry:
         """Store `data` under `key`; see core.bucket.Bucket.put."""
-        with self.upload(key, about, when) as upload:
-            feed(upload, data)
-            return upload.finish().result().entry
+        return self.begin(key, data, about, when).result().entry
 
     def get(self, key: str, span: Span | None = None) -> bytes:
         """Read a blob, or a part, into memory."""
@@ -206,9 +209,7 @@ class Depot:
         for item in items:
             key, data, about, when = Item(*item)
             try:
-                with self.upload(key, about, when) as upload:
-                    feed(upload, data)
-                    convoy.add_upload(upload.ready())
+                convoy.add_upload(self._storing(key, data, about, when))
             except BlobError as error:
                 convoy.refuse(error)
         return [each if isinstance(each, BlobError) else each.entry for each in convoy.arrive()]
@@ -268,6 +269,31 @@ class Depot:
         """Finish what was committed and close the store under all views of it."""
         self.engine.ingest.close()
         self.engine.close()
+
+    def _admit(
+        self, key: str, about: Description, when: Conditions
+    ) -> tuple[Arrival, Placing[Placed]]:
+        """Check what is known before the bytes, and say what will be done with them."""
+        catalog.check_key(key)
+        metadata = catalog.check_metadata(dict(about.metadata)) if about.metadata else {}
+        content_type = media.check(about.content_type) if about.content_type else None
+        arrival = Arrival(key, content_type, about.digest, self.engine.limits.max_bytes)
+        names, place = self.engine.names, Place(self._name, key)
+
+        def placing(ref: BlobRef, kind: str, blob: Staged | None) -> Transaction[Placed]:
+            return names.assigning(place, Wish(ref, kind, metadata), when, blob)
+
+        return arrival, placing
+
+    def _storing(
+        self, key: str, data: Data, about: Description, when: Conditions
+    ) -> Transaction[Placed]:
+        """Take bytes in; the transaction names them."""
+        if isinstance(data, bytes) and len(data) <= limits.SMALL_BLOB_BYTES_MAX:
+            return self.engine.ingest.ready(*self._admit(key, about, when), data)
+        with self.upload(key, about, when) as upload:
+            feed(upload, data)
+            return upload.ready()
 
     def _removing(self, key: str, when: Conditions = NO_CONDITIONS) -> Transaction[bool]:
         catalog.check_key(key)

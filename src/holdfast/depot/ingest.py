@@ -6,19 +6,17 @@ written. Nothing is visible before `finish`; closing an unfinished Upload leaves
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from holdfast.core import limits
-from holdfast.core.digest import BlobRef, Hasher
+from holdfast.core.digest import BlobRef, Digest, Hasher
 from holdfast.core.errors import DigestMismatchError, TooLargeError, UnavailableError
 from holdfast.core.protection import Protections
 from holdfast.depot import media
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from holdfast.core.digest import Digest
     from holdfast.core.kv import KV, Transaction
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
@@ -28,6 +26,8 @@ PARALLEL_BYTES = 128 * limits.KIB  # smaller chunks are hashed faster than a thr
 HASHERS = 2
 
 Placed = TypeVar("Placed")
+Placing = Callable[[BlobRef, str, "Staged | None"], "Transaction[Placed]"]
+"""Makes the transaction that names a blob of a content type."""
 
 
 class Ingest:
@@ -50,6 +50,20 @@ class Ingest:
             return self.pool.submit(hasher.update, chunk)
         except RuntimeError:
             raise UnavailableError("the store is closed") from None
+
+    def ready(self, arrival: Arrival, placing: Placing[Placed], data: bytes) -> Transaction[Placed]:
+        """Do what an Upload does, at once, for few bytes that are all here.
+
+        Raises:
+            TooLargeError: over the limit.
+            DigestMismatchError, FullError, UnavailableError: as `Upload.ready` does.
+        """
+        check_size(len(data), arrival.max_bytes)
+        ref = BlobRef(Digest.of(data), len(data))
+        content_type = arrival.accept(ref, data)
+        with self.store.sink() as sink:
+            sink.write(data)
+            return placing(ref, content_type, self.stage(sink, ref))
 
     def stage(self, sink: Sink, ref: BlobRef) -> Staged | None:
         """Leave a blob to the commit that names it; with logs apart, store it and wait.
@@ -84,6 +98,16 @@ class Arrival:
         self.digest = digest
         self.max_bytes = max_bytes
 
+    def accept(self, ref: BlobRef, head: Buffer) -> str:
+        """Choose the content type of the bytes that came, which begin with `head`.
+
+        Raises:
+            DigestMismatchError: they are not those that were promised.
+        """
+        if self.digest is not None and self.digest != ref.digest:
+            raise DigestMismatchError(str(self.digest), str(ref.digest))
+        return media.choose(self.content_type, head, self.key)
+
 
 class Upload(Generic[Placed]):
     """One blob on its way in, and what will be done with its name."""
@@ -92,7 +116,7 @@ class Upload(Generic[Placed]):
         self,
         ingest: Ingest,
         arrival: Arrival,
-        placing: Callable[[BlobRef, str, Staged | None], Transaction[Placed]],
+        placing: Placing[Placed],
     ) -> None:
         self._ingest = ingest
         self._arrival = arrival
@@ -142,9 +166,7 @@ class Upload(Generic[Placed]):
             FullError, UnavailableError: nothing changed.
         """
         ref = self._hasher.ref()
-        if self._arrival.digest is not None and self._arrival.digest != ref.digest:
-            raise DigestMismatchError(str(self._arrival.digest), str(ref.digest))
-        content_type = media.choose(self._arrival.content_type, self._head, self._arrival.key)
+        content_type = self._arrival.accept(ref, self._head)
         return self._placing(ref, content_type, self._ingest.stage(self._sink, ref))
 
     def finish(self) -> Pending[Placed]:

@@ -27,8 +27,7 @@ class Receiver:
         self._shared = protocol.shared
         self._intake = intake
         self._missing_bytes = size_bytes
-        small = min(limits.SMALL_BLOB_BYTES_MAX, protocol.shared.settings.small_blob_bytes_max)
-        self._is_small = size_bytes <= small
+        self._is_small = size_bytes <= protocol.shared.small_bytes_max
         self._chunks: list[bytes] = []
         self._chunk_bytes = 0
         self._writing = False

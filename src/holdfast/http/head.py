@@ -8,6 +8,7 @@ from holdfast.core import limits
 from holdfast.core.errors import HeadTooLargeError, InvalidError
 
 HEAD_END = b"\r\n\r\n"
+BLANKS = b" \t"
 
 
 class HeadReader:
@@ -32,11 +33,6 @@ class HeadReader:
         self.stays = True
         """Whether the client wants to keep the connection."""
 
-    @property
-    def is_between(self) -> bool:
-        """Whether nothing of the next head came yet."""
-        return not self.partial
-
     def read(self, data: bytes) -> tuple[bool, bytes]:
         """Take the next bytes; say whether a head is whole now, and what lies behind it.
 
@@ -57,6 +53,13 @@ class HeadReader:
         self._is_whole = False
         self.raw, self.partial = self.partial, b""
         return True, rest
+
+    def pass_body(self, body: bytes) -> None:
+        """Show the parser a whole body, which is quicker than to begin anew."""
+        if b"upgrade" in self.headers:
+            self.skip_body()  # it has ended behind the head, whatever followed
+        else:
+            self._parser.feed_data(body)
 
     def skip_body(self) -> None:
         """Begin anew behind a body that the parser does not see."""
@@ -82,8 +85,8 @@ class HeadReader:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Gather a header."""
-        name = name.lower()
+        """Gather a header; the parser leaves blanks behind a value."""
+        name, value = name.lower(), value.rstrip(BLANKS)
         before = self.headers.get(name)
         self.headers[name] = value if before is None else before + b", " + value
 

@@ -9,7 +9,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from holdfast.core import events
+from holdfast.core import events, limits
 from holdfast.core.errors import BlobError
 from holdfast.core.preconditions import format_date
 from holdfast.http.message import STATUS_LINES, Answer, defect_answer, error_answer
@@ -80,6 +80,8 @@ class Shared:
         """Begin to watch; `on_second` is called every second."""
         self.loop = loop
         self.settings = settings
+        self.small_bytes_max = min(limits.SMALL_BLOB_BYTES_MAX, settings.small_blob_bytes_max)
+        """Bodies up to here are gathered in memory and stored in one step."""
         self.mailbox = Mailbox(loop)
         self.disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="holdfast-disk")
         self.connections: set[Connection] = set()

@@ -14,13 +14,14 @@ is read and dropped for a while, because closing at once would tear the answer a
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, InvalidError, SlowError, UnavailableError
-from holdfast.http import route, triage
+from holdfast.core.errors import BlobError, InvalidError, UnavailableError
+from holdfast.http import patience, route, triage
 from holdfast.http.body import Receiver
 from holdfast.http.drain import Drain
 from holdfast.http.head import HeadReader
@@ -31,6 +32,7 @@ from holdfast.http.message import (
     error_answer,
     head_error,
 )
+from holdfast.http.patience import BODY, BUSY, DRAIN, HEAD
 from holdfast.http.sender import Sender
 from holdfast.http.site import is_transfer
 from holdfast.http.unread import Unread
@@ -40,15 +42,15 @@ if TYPE_CHECKING:
 
     from uvicorn.server import ServerState
 
+    from holdfast.core.pending import Pending
+    from holdfast.depot.names import Placed
     from holdfast.http.loop import Shared
     from holdfast.http.recent import Known
     from holdfast.http.route import Target
     from holdfast.http.site import Site
 
-BLANKS = b" \t"  # the parser leaves those behind a value
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 DRAIN_BYTES_MAX = limits.MIB  # behind what is not HTTP
-HEAD, BODY, BUSY, DRAIN = range(4)  # the phases; plain integers, for they are compared often
 
 
 class HotProtocol(asyncio.Protocol):
@@ -63,71 +65,71 @@ class HotProtocol(asyncio.Protocol):
         self.shared = shared
         self._cold = cold
         self._state = state
-        self._reader = HeadReader()
-        self._phase = HEAD
+        self.reader = HeadReader()
+        self.phase = HEAD
         self._ahead = b""  # pipelined behind the request that is being answered
-        self._since_s = 0.0  # when the phase last moved on
+        self.since_s = 0.0  # when the phase last moved on
         self._head_began_s = 0.0
         self._version = "1.1"
         self._keep = True
         self._stopping = False
-        self._choked = False  # the client does not take what was written
+        self.is_choked = False  # the client does not take what was written
         self._at_end = False  # the client stopped sending
         self._method = ""
         self._target: Target | None = None
-        self._receiver: Receiver | None = None
-        self._sender: Sender | None = None
-        self._drain = Drain(0, 0.0)
+        self.receiver: Receiver | None = None
+        self.sender: Sender | None = None
+        self.drain = Drain(0, 0.0)
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # a socket's, as uvicorn has it
         """Begin to wait for a request."""
         self.transport = transport
-        self._unread = Unread(transport)
+        self.unread = Unread(transport)
         self._state.connections.add(self)  # type: ignore[arg-type] # uvicorn calls shutdown() only
         self.shared.connections.add(self)
         others = self._site.counts.connect()
-        self._since_s = self.shared.loop.time()
+        self.since_s = self.shared.loop.time()
         if len(self._state.connections) + others > self.shared.settings.max_connections:
-            self._refuse(UnavailableError("too many connections are open"))
+            self.refuse(UnavailableError("too many connections are open"))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection; an unfinished upload leaves nothing behind."""
         del error
         self._forget()
-        if self._receiver is not None:
-            self._receiver.abandon()
-        if self._sender is not None:
-            self._sender.lost()
+        if self.receiver is not None:
+            self.receiver.abandon()
+        if self.sender is not None:
+            self.sender.lost()
 
     def pause_writing(self) -> None:
         """Let the sender wait, and the requests ahead: the client is slower than we are."""
-        if self._sender is not None:
-            self._sender.pause()
+        if self.sender is not None:
+            self.sender.pause()
         else:
-            self._choked = True
+            self.is_choked = True
 
     def resume_writing(self) -> None:
         """Let the sender go on."""
-        if self._sender is not None:
-            self._sender.resume()
-        if self._choked:
-            self._choked = False
+        if self.sender is not None:
+            self.sender.resume()
+        if self.is_choked:
+            self.is_choked = False
             self._read_ahead()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client, whatever the phase."""
-        self._since_s = self.shared.loop.time()
-        if self._phase == HEAD and not self._ahead:
+        self.since_s = self.shared.loop.time()
+        if self.phase == HEAD and not self._ahead:
             known = self._heads.get(data)
-            if known is None or self._reader.partial or not self._answer_known(known):
+            if known is None or self.reader.partial or not self._answer_known(known):
                 self._read(data)
-        elif self._phase == BODY:
-            assert self._receiver is not None
-            self._hold(self._receiver.receive(data))
-        elif self._phase == DRAIN:
-            if self._drain.take(len(data)):
+        elif self.phase == BODY:
+            assert self.receiver is not None
+            self._hold(self.receiver.receive(data))
+        elif self.phase == DRAIN:
+            if self.drain.take(len(data)):
                 self.transport.close()
         else:
             self._hold(data)
@@ -136,58 +138,34 @@ class HotProtocol(asyncio.Protocol):
         """Close, unless answers are on their way to a client that only stopped sending."""
         self._at_end = True
         is_tls = self.transport.get_extra_info("sslcontext") is not None
-        return not is_tls and (self._phase == BUSY or bool(self._ahead) or self._choked)
+        return not is_tls and (self.phase == BUSY or bool(self._ahead) or self.is_choked)
 
     # uvicorn
 
     def shutdown(self) -> None:
         """Finish the request, if there is one, then close."""
         self._stopping = True
-        if self._phase in {HEAD, DRAIN}:
+        if self.phase in {HEAD, DRAIN}:
             self.transport.close()
 
     def check_time(self, now_s: float) -> None:
         """End what has waited too long (called once a second)."""
-        body_wait_s = self.shared.settings.body_wait_s
-        waited_s = now_s - self._since_s
-        if self._unread.wait_s(now_s, self._sender) > body_wait_s:
-            self.transport.abort()
-        elif self._choked or self.transport.is_closing():
-            return
-        elif self._phase == HEAD:
-            self._check_head(waited_s)
-        elif self._phase == BODY:
-            self._check_body(waited_s)
-        elif self._phase == DRAIN and self._drain.is_over(now_s, waited_s, body_wait_s):
-            self.transport.close()
-
-    def _check_body(self, waited_s: float) -> None:
-        assert self._receiver is not None
-        if waited_s > self.shared.settings.body_wait_s and not self._receiver.is_full:
-            self._receiver.abandon()
-            self._refuse(SlowError("the body of the request did not arrive in time"))
-
-    def _check_head(self, waited_s: float) -> None:
-        settings = self.shared.settings
-        if not self._reader.is_between and waited_s > settings.head_wait_s:
-            self._refuse(SlowError("the head of the request did not arrive in time"))
-        elif self._reader.is_between and waited_s > settings.idle_wait_s:
-            self.transport.close()
+        patience.check_time(self, now_s)
 
     # Reading heads
 
     def _read(self, data: bytes) -> None:
         """Read as many requests as `data` holds; stop at the first that takes time."""
-        while data and self._phase == HEAD and not self._choked:
+        while data and self.phase == HEAD and not self.is_choked:
             if self.transport.is_closing():
                 return
-            if self._reader.is_between:
-                self._head_began_s = self._since_s
-            self._since_s = self._head_began_s
+            if not self.reader.partial:
+                self._head_began_s = self.since_s
+            self.since_s = self._head_began_s
             try:
-                is_whole, data = self._reader.read(data)
+                is_whole, data = self.reader.read(data)
             except BlobError as error:
-                self._refuse(error)
+                self.refuse(error)
                 return
             if is_whole:
                 data = self._begin(data)
@@ -196,7 +174,7 @@ class HotProtocol(asyncio.Protocol):
     def _hold(self, data: bytes) -> None:
         """Keep what came behind a request until its turn."""
         if data and not self.transport.is_closing():
-            if not self._ahead and self._phase == HEAD and not self._choked:
+            if not self._ahead and self.phase == HEAD and not self.is_choked:
                 self.shared.loop.call_soon(self._read_ahead)
             self._ahead += data
             if len(self._ahead) > limits.HEAD_BYTES_MAX:
@@ -204,19 +182,19 @@ class HotProtocol(asyncio.Protocol):
 
     def _read_ahead(self) -> None:
         """Go on with what was held; behind the last request of a client that stopped, close."""
-        if self._phase != HEAD or self._choked or self.transport.is_closing():
+        if self.phase != HEAD or self.is_choked or self.transport.is_closing():
             return
         ahead, self._ahead = self._ahead, b""
         if ahead:
-            self._since_s = self.shared.loop.time()
+            self.since_s = self.shared.loop.time()
             self.transport.resume_reading()
             self._read(ahead)
-        if self._at_end and self._phase == HEAD and not self._choked:
+        if self._at_end and self.phase == HEAD and not self.is_choked:
             self.transport.close()
 
     def _begin(self, rest: bytes) -> bytes:
         """Start the request whose head was read; return the bytes behind it."""
-        reader = self._reader
+        reader = self.reader
         if triage.is_plain(reader) and triage.is_ordinary(reader):
             known = self._recent.find(reader.url, reader.raw)
             if known is not None and self._answer_known(known):
@@ -224,18 +202,19 @@ class HotProtocol(asyncio.Protocol):
         self._method = reader.verb.decode()
         self._version = reader.version
         self._keep = reader.stays and not self._stopping
-        headers = {name: value.rstrip(BLANKS) for name, value in reader.headers.items()}
-        if (refused := head_error(reader.version, headers.get(b"host"))) is not None:
-            self._refuse(refused)
+        if (refused := head_error(reader.version, reader.headers.get(b"host"))) is not None:
+            self.refuse(refused)
             return b""
         path, _, query = reader.url.partition(b"?")
-        request = Request(self._method, path, query, headers)
-        size_bytes = int(headers.get(b"content-length", b"0"))
+        request = Request(self._method, path, query, reader.headers)
+        size_bytes = int(reader.headers.get(b"content-length", b"0"))
         if triage.is_cold(request, size_bytes):
             self._hand_over(reader.raw + rest)
             return b""
-        if size_bytes:
+        if size_bytes > len(rest):
             reader.skip_body()
+        elif size_bytes:
+            reader.pass_body(rest[:size_bytes])
         return self._try(request, size_bytes, rest)
 
     def _try(self, request: Request, size_bytes: int, rest: bytes) -> bytes:
@@ -251,7 +230,7 @@ class HotProtocol(asyncio.Protocol):
 
     def _answer_known(self, known: Known) -> bool:
         """Answer a plain GET of a path that was served before and did not change."""
-        if self._stopping or self._choked:
+        if self._stopping or self.is_choked:
             return False
         body = self._recent.body(known)
         if body is None:
@@ -269,9 +248,9 @@ class HotProtocol(asyncio.Protocol):
         target = self._target = route.resolve(request.method, request.path)
         if request.method in {"PUT", "POST"} and not is_transfer(request):
             return self._receive(request, target, size_bytes, rest)
-        self._phase = BUSY
+        self.phase = BUSY
         if request.method in {"GET", "HEAD"}:
-            keep = triage.is_plain(self._reader)
+            keep = triage.is_plain(self.reader)
             if target.route not in {route.BLOB, route.HASH}:
                 self.shared.answer_in_thread(lambda: self._site.look(request, target), self.post)
             elif (answer := self._site.read_now(request, target, keep=keep)) is not None:
@@ -287,26 +266,40 @@ class HotProtocol(asyncio.Protocol):
         return rest
 
     def _receive(self, request: Request, target: Target, size_bytes: int, rest: bytes) -> bytes:
+        is_whole = len(rest) >= size_bytes
+        if is_whole and size_bytes <= self.shared.small_bytes_max and target.route == route.BLOB:
+            self._store(request, target, rest[:size_bytes])
+            return rest[size_bytes:]
         intake = self._site.admit(request, target, size_bytes)
         if isinstance(intake, Answer):
             return self._answer_early(intake, size_bytes, rest)
         self._site.counts.receive(size_bytes)
         if request.headers.get(b"expect", b"").lower() == b"100-continue" and not rest:
             self.transport.write(CONTINUE)
-        self._phase = BODY
-        self._receiver = Receiver(self, intake, size_bytes)
-        return self._receiver.receive(rest)
+        self.phase = BODY
+        self.receiver = Receiver(self, intake, size_bytes)
+        return self.receiver.receive(rest)
+
+    def _store(self, request: Request, target: Target, body: bytes) -> None:
+        """Store a small body that came with its head, in one step."""
+        self.phase = BUSY
+        stored = self._site.store(request, target, body)
+        self._site.counts.receive(len(body))
+        stored.add_done_callback(partial(self.shared.mailbox.post, self._answer_stored))
+
+    def _answer_stored(self, stored: Pending[Placed]) -> None:
+        self._send(self._site.stored_answer(stored, self.reader.url))
 
     # Answering
 
     def receiver_done(self) -> None:
         """The body is whole; its answer will be posted."""
-        self._phase = BUSY
+        self.phase = BUSY
 
     def fail(self, error: BlobError, missing_bytes: int) -> None:
         """Answer an upload that went wrong while its body still came."""
-        self._receiver = None
-        self._phase = BUSY
+        self.receiver = None
+        self.phase = BUSY
         self._answer_early(error_answer(error), missing_bytes, b"")
 
     def post(self, answer: Answer) -> None:
@@ -315,8 +308,8 @@ class HotProtocol(asyncio.Protocol):
 
     def _send(self, answer: Answer) -> None:
         """Send an answer, then go on with what came meanwhile."""
-        self._phase = BUSY
-        self._receiver = None
+        self.phase = BUSY
+        self.receiver = None
         if self.transport.is_closing():
             answer.close()
             return
@@ -327,12 +320,12 @@ class HotProtocol(asyncio.Protocol):
             self.transport.write(head if self._method == "HEAD" else head + answer.body)
             self._done()
             return
-        self._sender = Sender(self, answer.stream)
-        self._sender.start(head)
+        self.sender = Sender(self, answer.stream)
+        self.sender.start(head)
 
     def sender_done(self, error: BaseException | None) -> None:
         """A stream was sent; one that broke off must not look like a whole one."""
-        self._sender = None
+        self.sender = None
         if error is not None:
             self.transport.abort()
         elif not self.transport.is_closing():
@@ -347,8 +340,8 @@ class HotProtocol(asyncio.Protocol):
         if not self._keep or self._stopping:
             self.transport.close()
             return
-        self._phase = HEAD
-        self._since_s = self.shared.loop.time()
+        self.phase = HEAD
+        self.since_s = self.shared.loop.time()
         if self._ahead or self._at_end:
             self.shared.loop.call_soon(self._read_ahead)
 
@@ -362,7 +355,7 @@ class HotProtocol(asyncio.Protocol):
         self._part(answer, size_bytes - len(rest))
         return b""
 
-    def _refuse(self, error: BlobError) -> None:
+    def refuse(self, error: BlobError) -> None:
         """Answer what is not HTTP, or not in time, and close."""
         self._method = self._method or "GET"
         self._version = "1.1"
@@ -375,10 +368,10 @@ class HotProtocol(asyncio.Protocol):
         self._keep = False
         self._count(answer)
         self.transport.write(self._spell(answer) + answer.body)
-        self._phase = DRAIN
+        self.phase = DRAIN
         self._ahead = b""
-        self._since_s = self.shared.loop.time()
-        self._drain = Drain(size_bytes, self._since_s)
+        self.since_s = self.shared.loop.time()
+        self.drain = Drain(size_bytes, self.since_s)
 
     def _count(self, answer: Answer) -> None:
         name = self._target.route if self._target is not None else "none"

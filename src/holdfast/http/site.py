@@ -251,6 +251,20 @@ class Site:
         content = self.depot.content
         return Intake(content.upload(digest, about.content_type, size_bytes), _kept)
 
+    def store(self, request: Request, target: Target, body: bytes) -> Pending[Placed]:
+        """Begin to store a small body under a key, all at once.
+
+        Raises:
+            BlobError: refused.
+        """
+        route.parameters(target, request.query)
+        depot = self._bucket(target.bucket)
+        return depot.begin(target.name, body, description(request), conditions(request))
+
+    def stored_answer(self, stored: Pending[Placed], url: bytes) -> Answer:
+        """Answer what `store` came to."""
+        return _ended_answer(stored, lambda placed: _placed(placed, url.partition(b"?")[0]))
+
     def _is_readable(self, digest: Digest) -> bool:
         """Whether a held blob can still be opened; a damaged one is welcome again."""
         try:
@@ -314,16 +328,14 @@ def complete(
         done(defect_answer(error, "site"))
         return
 
-    def end(ended: Pending[Any]) -> None:
-        error = ended.exception()
-        if error is None:
-            done(make(ended.result()))
-        elif isinstance(error, BlobError):
-            done(error_answer(error))
-        else:
-            done(defect_answer(error, "commit"))
+    future.add_done_callback(lambda ended: done(_ended_answer(ended, make)))
 
-    future.add_done_callback(end)
+
+def _ended_answer(ended: Pending[Any], make: Callable[[Any], Answer]) -> Answer:
+    error = ended.exception()
+    if error is None:
+        return make(ended.result())
+    return error_answer(error) if isinstance(error, BlobError) else defect_answer(error, "commit")
 
 
 def is_transfer(request: Request) -> bool:
