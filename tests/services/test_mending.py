@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,107 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from steps import KEYS, LARGE, age, blob_file, fill, flip, segment, small
+from mending_steps import Names, contents, edit_index, files, fsck, kinds, lose_index, of_record
+from steps import KEYS, LARGE, blob_file, flip, segment, small
 
-from holdfast.core import limits
 from holdfast.core.digest import Digest
-from holdfast.core.errors import CorruptError, NotFoundError
+from holdfast.core.errors import NotFoundError
 from holdfast.core.inspection import QUARANTINE
 from holdfast.core.kv import Delete, Put, Versioned, Write, add_counters
-from holdfast.core.limits import KIB, MIB
-from holdfast.core.seams import Disk
+from holdfast.core.limits import MIB
 from holdfast.depot import catalog
-from holdfast.depot.depot import Depot
 from holdfast.depot.local import open_depot
 from holdfast.log.index import Index
-from holdfast.log.state import clean_state
-from holdfast.services.check import Report
-from holdfast.services.fsck import Action, Fsck, Options
+from holdfast.services.fsck import Action
 from holdfast.testing.recount import check_catalog
-
-Files = dict[Path, bytes]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of several segments, with every kind of thing in it."""
-    monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 8 * MIB + 9 * KIB)
-    folder = fill(tmp_path / "store")
-    with open_depot(folder) as depot:
-        depot.content.put(b"held by its hash")
-        depot.put("long" * 200, b"a long key")
-        depot.delete("small/19")
-        for number in range(30):
-            depot.bucket("more").put(f"{number}", b"%d" % number * 100)
-        for _ in depot.engine.make_hints():
-            pass
-    assert len(list((folder / "log").glob("*.seg"))) > 2
-    age(segment(folder), blob_file(folder))
-    return folder
-
-
-def fsck(
-    folder: Path, *, repair: bool = False, forget: bool = False
-) -> tuple[Report, list[Action]]:
-    check = Fsck(folder, lambda: open_depot(folder), Options(repair, forget))
-    actions = [action for action in check.run() if action is not None]
-    return check.report, actions
-
-
-def kinds(report: Report) -> list[str]:
-    return sorted(finding.kind for finding in report.findings)
-
-
-def files(folder: Path) -> Files:
-    """What the store is made of."""
-    parts = [*(folder / "log").glob("*.seg"), *(folder / "files").rglob("*.blob")]
-    return {path: path.read_bytes() for path in parts}
-
-
-def contents(depot: Depot) -> dict[str, bytes | None]:
-    """Every name with its bytes; None where these are lost."""
-    found: dict[str, bytes | None] = {}
-    for bucket in ("default", "other", "more"):
-        for entry in depot.bucket(bucket).entries():
-            try:
-                found[f"{bucket}/{entry.key}"] = depot.bucket(bucket).get(entry.key)
-            except CorruptError:
-                found[f"{bucket}/{entry.key}"] = None
-    return found
-
-
-@pytest.fixture
-def original(folder: Path) -> dict[str, bytes | None]:
-    with open_depot(folder) as depot:
-        return contents(depot)
-
-
-def edit_index(folder: Path, change: Callable[[Index, Any], None]) -> None:
-    """Change the index as no program of ours would, and let it be believed."""
-    index = Index(folder / "index")
-    with index.writing() as txn:
-        change(index, txn)
-    index.sync()
-    index.close()
-    (folder / "index" / "state").write_text(clean_state(Disk(), folder / "index"))
-
-
-def lose_index(folder: Path) -> None:
-    """From now on, only the log knows; and not its hints."""
-    shutil.rmtree(folder / "index")
-    for path in (folder / "log").glob("*.hint"):
-        path.unlink()
-
-
-def of_record(folder: Path, data: bytes, *, last: bool = False) -> tuple[Path, int]:
-    """The segment and offset of some bytes: the first ones, or the last."""
-    found = [
-        (path, path.read_bytes().rindex(data) if last else path.read_bytes().index(data))
-        for path in sorted((folder / "log").glob("*.seg"))
-        if data in path.read_bytes()
-    ]
-    return found[-1] if last else found[0]
-
 
 # What is told
 
@@ -168,7 +79,7 @@ def test_a_blob_without_a_copy_is_given_up_and_welcome_again(folder: Path) -> No
 
 @pytest.mark.parametrize("where", ["checksums", "footer", "cut", "header", "older record"])
 def test_a_blob_of_which_a_copy_is_left_is_restored(
-    folder: Path, original: dict[str, bytes | None], where: str
+    folder: Path, original: Names, where: str
 ) -> None:
     large = blob_file(folder)
     if where == "cut":
@@ -196,9 +107,7 @@ def test_a_blob_of_which_a_copy_is_left_is_restored(
 # The log and its index
 
 
-def test_names_that_only_the_index_knows_are_told_to_the_log(
-    folder: Path, original: dict[str, bytes | None]
-) -> None:
+def test_names_that_only_the_index_knows_are_told_to_the_log(folder: Path, original: Names) -> None:
     path, at = of_record(folder, b"edefault\x00small/3")
     flip(path, at)
     report, actions = fsck(folder)
@@ -213,7 +122,7 @@ def test_names_that_only_the_index_knows_are_told_to_the_log(
 
 
 def test_a_deletion_that_only_the_index_knows_is_told_to_the_log(
-    folder: Path, original: dict[str, bytes | None]
+    folder: Path, original: Names
 ) -> None:
     path, at = of_record(folder, b"edefault\x00small/19", last=True)
     flip(path, at)
@@ -225,9 +134,7 @@ def test_a_deletion_that_only_the_index_knows_is_told_to_the_log(
         check_catalog(depot.engine.kv)
 
 
-def test_compaction_leaves_a_damaged_segment_to_fsck(
-    folder: Path, original: dict[str, bytes | None]
-) -> None:
+def test_compaction_leaves_a_damaged_segment_to_fsck(folder: Path, original: Names) -> None:
     """It cannot know which deletions were in the damaged place."""
     with open_depot(folder) as depot:
         depot.put("gone", b"gone")
@@ -283,7 +190,7 @@ def invent_a_name(index: Index, txn: Any) -> None:
     "change", [forget_a_blob, move_a_blob, forget_a_name, change_a_name, invent_a_name]
 )
 def test_an_index_that_is_wrong_is_made_again(
-    folder: Path, original: dict[str, bytes | None], change: Callable[[Index, Any], None]
+    folder: Path, original: Names, change: Callable[[Index, Any], None]
 ) -> None:
     edit_index(folder, change)
     report, _ = fsck(folder)
@@ -298,7 +205,7 @@ def test_an_index_that_is_wrong_is_made_again(
 
 @pytest.mark.parametrize("offset", [0, 9, 20, 24, 33, 41, 49, 60])
 def test_the_header_of_a_segment_is_written_anew(
-    folder: Path, original: dict[str, bytes | None], offset: int
+    folder: Path, original: Names, offset: int
 ) -> None:
     before = segment(folder).read_bytes()[:64]
     flip(segment(folder), offset)
@@ -311,9 +218,7 @@ def test_the_header_of_a_segment_is_written_anew(
         assert contents(depot) == original
 
 
-def test_a_hint_knows_the_salt_of_a_segment_without_a_header(
-    folder: Path, original: dict[str, bytes | None]
-) -> None:
+def test_a_hint_knows_the_salt_of_a_segment_without_a_header(folder: Path, original: Names) -> None:
     with segment(folder).open("r+b") as file:
         file.write(bytes(64))
     assert set(kinds(fsck(folder)[0])) == {"record", "blob", "index"}
@@ -325,9 +230,7 @@ def test_a_hint_knows_the_salt_of_a_segment_without_a_header(
         assert contents(depot) == original
 
 
-def test_a_segment_without_a_header_lives_on_in_the_index(
-    folder: Path, original: dict[str, bytes | None]
-) -> None:
+def test_a_segment_without_a_header_lives_on_in_the_index(folder: Path, original: Names) -> None:
     """Without a hint nothing in it can be checked; but the index knows where the blobs are."""
     segment(folder).with_suffix(".hint").unlink()
     with segment(folder).open("r+b") as file:
@@ -353,7 +256,7 @@ def reference(key: bytes, data: bytes = b"") -> bytes:
 
 
 def test_references_and_counters_are_made_what_the_entries_say(
-    folder: Path, original: dict[str, bytes | None]
+    folder: Path, original: Names
 ) -> None:
     disturb(
         folder,
@@ -375,9 +278,7 @@ def test_references_and_counters_are_made_what_the_entries_say(
         assert contents(depot) == original
 
 
-def test_names_are_forgotten_only_when_that_is_asked_for(
-    folder: Path, original: dict[str, bytes | None]
-) -> None:
+def test_names_are_forgotten_only_when_that_is_asked_for(folder: Path, original: Names) -> None:
     blob_file(folder).unlink()
     held = catalog.encode_held(catalog.Held(4, "", 0))
     disturb(
@@ -426,7 +327,7 @@ def test_a_damaged_hint_is_removed_and_a_torn_tail_is_told(folder: Path) -> None
 
 
 def test_a_repair_that_is_killed_again_and_again_comes_to_its_end(
-    folder: Path, original: dict[str, bytes | None]
+    folder: Path, original: Names
 ) -> None:
     """Damage of all kinds; whenever the process dies, the next one goes on."""
     for data in (small(2), small(7)):

@@ -7,6 +7,7 @@ what puts it right, where that is known.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.inspection import QUARANTINE, Finding
@@ -15,7 +16,7 @@ from holdfast.depot import catalog
 from holdfast.depot.recount import decode, pages, recount
 from holdfast.log.leftovers import leftovers
 from holdfast.log.mending import mend_header, restate, retire
-from holdfast.log.rebuilt import Rebuilt
+from holdfast.log.rebuilt import Rebuilt, is_readable
 from holdfast.log.segment import NAME
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from holdfast.log.rebuilt import Difference
 
 SCRATCH = "fsck"
-RESTATED_MAX = 100_000  # in one round; what is more comes with the next
+RESTATED_MAX = 1000  # held at a time
 EXAMPLES = 3
 
 
@@ -67,15 +68,21 @@ class Audit:
                 elif not each.is_explained:
                     count += 1
                     wrong = [*wrong, each][: EXAMPLES + 1]
-                elif (each.is_key or each.value is None) and len(lost) < RESTATED_MAX:
+                elif each.is_key or each.value is None:
                     lost.append(each)
+                if len(lost) == RESTATED_MAX:
+                    yield self._untold(lost)
+                    lost = []
         if lost:
-            why = f"the log is damaged where it had {len(lost)} things that only the index knows"
-            finding = Finding("index", "log", f"{why}: {_examples(lost)}")
-            yield Wrong(finding, lambda: restate(self._log, lost))
+            yield self._untold(lost)
         if wrong:
             why = f"it disagrees with the log about {count} things: {_examples(wrong)}"
             yield Wrong(Finding("index", "index", why), None)
+
+    def _untold(self, lost: list[Difference]) -> Wrong:
+        why = f"the log is damaged where it had {len(lost)} things that only the index knows"
+        finding = Finding("index", "log", f"{why}: {_examples(lost)}")
+        return Wrong(finding, partial(restate, self._log, lost))
 
     def record(self, finding: Finding) -> Wrong:
         """See whether a damaged place in the log can be mended: the header of a segment can."""
@@ -84,6 +91,10 @@ class Audit:
             return Wrong(finding, None)
         number = _number(place.region)
         return Wrong(finding, lambda: mend_header(self._log.disk, self._log.root, number))
+
+    def can_read(self, region: str) -> bool:
+        """Whether the header of a segment is good enough to read what is in it."""
+        return is_readable(self._log, _number(region))
 
     def retire(self, region: str) -> bool:
         """Set a damaged segment aside, once nothing in it is of use that is not elsewhere, too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from holdfast.core import limits
 from holdfast.core.errors import UnavailableError
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
-from holdfast.depot.audit import Audit
+from holdfast.depot.audit import SCRATCH, Audit
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Engine, Limits
 from holdfast.depot.ingest import Ingest
@@ -57,6 +58,8 @@ def open_depot(
     except BaseException:
         log.close()
         raise
+    if not attached:
+        shutil.rmtree(path / SCRATCH, ignore_errors=True)
     store = TieredStore(SegmentStore(log), files, small_blob_bytes_max)
 
     def close() -> None:

@@ -40,7 +40,7 @@ CREATED_AT = 5  # among the fields of a segment's header
 def mend_header(disk: Disk, root: Path, segment_id: int) -> bool:
     """Write the header of a segment anew; False when nobody knows its salt any more.
 
-    The time at which it was made is lost if it was damaged.
+    The time at which it was made is lost if it was damaged. There may be no such file.
 
     Raises:
         FullError, UnavailableError: the disk refuses.
@@ -57,6 +57,8 @@ def mend_header(disk: Disk, root: Path, segment_id: int) -> bool:
             disk.sync_data(descriptor)
         finally:
             disk.close(descriptor)
+    except FileNotFoundError:
+        return False
     except OSError as error:
         raise map_disk_error(error) from error
     return True
@@ -70,19 +72,21 @@ def retire(log: Log, segment_id: int, quarantine: Path) -> bool:
     Raises:
         FullError, UnavailableError: the disk refuses; nothing is lost.
     """
+    path = segment_path(log.root, segment_id)
+    kept = quarantine / path.name
     try:
         if segment_id == max(log.stretches()):
             log.roll()
-        with suppress(CorruptError):  # without its header, nothing can be read
+        with suppress(CorruptError, FileNotFoundError):  # then nothing can be read
             for _ in move_live(log, segment_id, log.stretches()[segment_id]):
                 pass
-        if not drop(log, segment_id):
-            return False
         log.disk.make_directory(quarantine)
-        path = segment_path(log.root, segment_id)
-        with suppress(FileNotFoundError):
-            log.disk.rename(path, quarantine / path.name)
+        with suppress(FileExistsError, FileNotFoundError):
+            kept.hardlink_to(path)
         log.disk.sync_directory(quarantine)
+        if not drop(log, segment_id):
+            kept.unlink(missing_ok=True)
+            return False
         remove_segment(log, segment_id)
     except OSError as error:
         raise map_disk_error(error) from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError
+from holdfast.log.accounts import Account
 from holdfast.log.index import segment_of, split
 from holdfast.log.log import Log
 from holdfast.log.segment import Segment, segment_path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 KEYS_END = b"\xff" * (limits.KV_KEY_BYTES_MAX + 1)
 PROGRESS_NAMES = 1000
+NOTHING = Account()
 
 Value = TypeVar("Value")
 Pair = tuple[bytes, Value]
@@ -70,6 +72,7 @@ class Rebuilt:
         if recovery.truncated_bytes:  # damage that an opening without index takes for a torn tail
             self._damaged.add(max(log.stretches()))
         self._damaged |= log.stretches().keys() - self._made.stretches().keys()
+        self._hiding = self._that_hide_deletions()
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +88,7 @@ class Rebuilt:
         for key, mine, other in _aligned(_keys(here), _keys(there)):
             count += 1
             if _content(mine) != _content(other):
-                is_lost = self._is_lost(_segment(mine), _segment(other))
+                is_lost = _is_newer(mine, other) and self._is_lost(_segment(mine), _segment(other))
                 value = None if mine is None else split(mine).value
                 yield Difference(key, value, is_key=True, is_explained=is_lost)
             if count % PROGRESS_NAMES == 0:
@@ -104,10 +107,19 @@ class Rebuilt:
         if mine is not None:
             return mine in self._damaged
         assert other is not None
-        return any(number >= other for number in self._damaged)
+        return any(number >= other for number in self._hiding)
+
+    def _that_hide_deletions(self) -> set[int]:
+        """The damaged segments in which fewer deletions can be read than the index has counted."""
+        counted, read = self._log.index.accounts.rows(), self._made.index.accounts.rows()
+        return {
+            number
+            for number in self._damaged & counted.keys()
+            if counted[number].deletion_bytes > read.get(number, NOTHING).deletion_bytes
+        }
 
     def _link_segments(self) -> None:
-        numbers = [number for number in self._log.stretches() if self._is_readable(number)]
+        numbers = [number for number in self._log.stretches() if is_readable(self._log, number)]
         for number in numbers:
             source = segment_path(self._log.root, number)
             target = segment_path(self._scratch / "log", number)
@@ -116,12 +128,13 @@ class Rebuilt:
             else:
                 target.hardlink_to(source)
 
-    def _is_readable(self, number: int) -> bool:
-        """Whether the header of a segment can be read; without its salt, nothing of it can."""
-        with suppress(CorruptError, FileNotFoundError):
-            Segment.open(self._log.disk, self._log.root, number)
-            return True
-        return False
+
+def is_readable(log: Log, number: int) -> bool:
+    """Whether the header of a segment can be read; without its salt, nothing of it can."""
+    with suppress(CorruptError, FileNotFoundError):
+        Segment.open(log.disk, log.root, number)
+        return True
+    return False
 
 
 def _content(stored: bytes | None) -> Versioned | None:
@@ -130,6 +143,11 @@ def _content(stored: bytes | None) -> Versioned | None:
 
 def _segment(stored: bytes | None) -> int | None:
     return None if stored is None else segment_of(stored)
+
+
+def _is_newer(mine: bytes | None, other: bytes | None) -> bool:
+    """Whether the index may know more than the log: a value that is older it should not have."""
+    return mine is None or other is None or split(mine).revision > split(other).revision
 
 
 def _keys(index: Index) -> Iterator[Pair[bytes]]:

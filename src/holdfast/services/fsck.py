@@ -126,11 +126,19 @@ class Fsck:
                 yield Action("forgotten", each.finding.where)
 
     def _retire(self, engine: Engine) -> Iterator[Action | None]:
-        """Set damaged segments aside; all that they had was told again by now."""
+        """Set damaged segments aside; all that they had was told again by now.
+
+        An index that is wrong does not know what to move. It is made again first; unless a segment
+        is left that cannot be opened, for then the log could not be, without an index.
+        """
         segments, self._segments = sorted(self._segments), set()
         for region in segments:
+            if engine.audit.can_read(region) and self._wants_index:
+                continue
             if engine.audit.retire(region):
                 yield Action("set aside", region)
+            elif not engine.audit.can_read(region):
+                self._wants_index = False
 
     def _search(
         self, engine: Engine, repair: Repair, damaged: dict[Digest, Finding]
