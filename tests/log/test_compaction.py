@@ -27,7 +27,7 @@ from log_steps import (
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
-from holdfast.core.errors import BlobError, CompactedError
+from holdfast.core.errors import BlobError, CompactedError, CorruptError, UnavailableError
 from holdfast.core.kv import Delete, Put, Write
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.accounts import Account, State
@@ -321,6 +321,35 @@ def contents_but(log: Log, damaged: Digest) -> list[bytes]:
     return [ref.digest for ref in store.scan() if ref.digest != damaged and read(store, ref.digest)]
 
 
+def test_a_segment_that_cannot_be_read_does_not_keep_others_from_it(folder: Path) -> None:
+    with Log(folder) as log:
+        live_through(log)
+        for offset in (20, 33, 41):
+            flip(segment_path(folder / "log", 1), offset)
+        before = used_bytes(folder)
+        with pytest.raises(CorruptError, match="header is damaged"):
+            run(log)
+        assert used_bytes(folder) < before * 3 / 4
+
+
+def test_a_file_that_could_not_be_removed_is_removed_by_the_next_run(folder: Path) -> None:
+    """Also one that a worker left which was killed before it could do it."""
+    disk = FaultyDisk()
+    with Log(folder, disk) as log:
+        live_through(log)
+        expected = contents(log)
+        disk.arm(Fault(1, lasting=True, only=frozenset({"unlink"})))
+        with pytest.raises(UnavailableError):
+            run(log)
+        disk.arm(None)
+        left = [id_ for id_, row in log.index.accounts.rows().items() if row.state == State.DROPPED]
+        assert left
+        run(log, 1.0, with_newest=False)
+        assert not [id_ for id_ in left if segment_path(folder / "log", id_).exists()]
+        assert not {*left} & log.index.accounts.rows().keys()
+        assert contents(log) == expected
+
+
 def test_a_segment_whose_sync_failed_is_emptied_first(folder: Path) -> None:
     disk = FaultyDisk()
     with Log(folder, disk) as log:
@@ -359,9 +388,12 @@ def test_the_worst_is_chosen_first() -> None:
     assert worst_segment(rows, 7, 0.5, {4, 6}) is None
     assert worst_segment(rows, 7, 0.4, {4, 6}) == 3
     assert worst_segment(rows | {5: row._replace(state=State.SUSPECT)}, 7, 0.5) == 5
-    assert worst_segment(rows | {6: worst._replace(state=State.DROPPED)}, 7, 0.5) == 4
+    dropped = rows | {6: worst._replace(state=State.DROPPED)}
+    assert worst_segment(dropped, 7, 0.5) == 6, "its file is still there"
+    assert worst_segment(dropped, 7, 0.5, {6}) == 4
     deletions = {number: row._replace(deletion_bytes=40_000_000) for number in rows}
     assert worst_segment(deletions, 7, 0.5) == 3, "only where it is the oldest, they may go"
+    assert worst_segment(deletions, 7, 0.5, {3}) is None, "while it is there, no others may"
 
 
 STEPS = st.lists(

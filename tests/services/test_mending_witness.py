@@ -73,8 +73,8 @@ def test_no_segment_is_set_aside_by_an_index_that_is_wrong(folder: Path, origina
     key = catalog.entry_key("default", b"small/3")
     edit_index(folder, lambda index, txn: forget(index, txn, key))
     report, actions = fsck(folder, repair=True)
-    whats = [action.what for action in actions]
-    assert whats.index("made again") < whats.index("set aside")
+    order = [action.what for action in actions]
+    assert order.index("made again") < order.index("set aside")
     assert report.found == 0
     assert not damaged.exists()
     lose_index(folder)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.errors import UnavailableError
+from holdfast.core.errors import BlobError, UnavailableError
 from holdfast.log.accounts import State, write_bytes
 from holdfast.log.batch import Needs
 from holdfast.log.hint import hint_path
@@ -151,35 +151,47 @@ def compact(
 
     Ends when none of the segments that were finished when it began has a share of at least
     `dead_share` of them; `with_newest`, the newest segment is finished first. A step that is not
-    taken leaves a log as good as before.
+    taken leaves a log as good as before. A segment that fails keeps no other from being emptied;
+    the first failure is raised at the end.
 
     Raises:
+        CorruptError: the header of a segment is damaged.
         FullError, UnavailableError: the disk refuses; nothing is lost.
     """
     if with_newest:
         log.roll()
+    failure: BlobError | None = None
+    for segment_id, row in _worth_it(log, max(log.stretches()), dead_share):
+        try:
+            for freed in _empty(log, segment_id, row):
+                log.writer.stats.compacted_bytes += freed.moved_bytes
+                log.writer.stats.freed_bytes += freed.freed_bytes
+                yield freed
+        except OSError as error:
+            failure = failure or UnavailableError(f"cannot compact: {error.strerror}")
+        except BlobError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def _worth_it(log: Log, newest: int, dead_share: float) -> Iterator[tuple[int, Account]]:
+    """Each segment that is to be removed or emptied, once: worst first, as it is then."""
     tried: set[int] = set()
-    newest = max(log.stretches())
     while True:
         rows = log.index.accounts.rows()
         segment_id = worst_segment(rows, newest, dead_share, tried)
         if segment_id is None:
             return
         tried.add(segment_id)
-        try:
-            for freed in _empty(log, segment_id, rows[segment_id]):
-                log.writer.stats.compacted_bytes += freed.moved_bytes
-                log.writer.stats.freed_bytes += freed.freed_bytes
-                yield freed
-        except OSError as error:
-            raise UnavailableError(f"cannot compact: {error.strerror}") from error
+        yield segment_id, rows[segment_id]
 
 
 def remove_segment(log: Log, segment_id: int) -> None:
     """Remove the file of a segment that was dropped; readers that have it open read on.
 
     Raises:
-        OSError: the disk refuses; the next opening does it.
+        OSError: the disk refuses; the next compaction or opening does it.
     """
     for path in (segment_path(log.root, segment_id), hint_path(log.root, segment_id)):
         with suppress(FileNotFoundError):
@@ -192,8 +204,11 @@ def remove_segment(log: Log, segment_id: int) -> None:
 
 def _empty(log: Log, segment_id: int, row: Account) -> Iterator[Freed]:
     """Move what is live out of one finished segment, and remove it if all is."""
-    deletion_bytes = yield from move_live(log, segment_id, row.size_bytes)
-    if deletion_bytes >= row.deletion_bytes and drop(log, segment_id):
+    is_dropped = row.state == State.DROPPED
+    if not is_dropped:
+        deletion_bytes = yield from move_live(log, segment_id, row.size_bytes)
+        is_dropped = deletion_bytes >= row.deletion_bytes and drop(log, segment_id)
+    if is_dropped:
         remove_segment(log, segment_id)
         yield Freed(0, row.size_bytes)
 
@@ -247,17 +262,16 @@ def worst_segment(
 ) -> int | None:
     """The finished segment to compact next: a suspect one, else that with most dead bytes.
 
-    One is chosen when at least `dead_share` of it is dead. The oldest is, too, once a tenth of the
-    log is deletions, which only go when nothing older is left. What was `tried` is left out.
+    Before all, one that was dropped and is still there: whoever did it died, or the disk refused.
+    Else one is chosen when at least `dead_share` of it is dead; the oldest of all also when a tenth
+    of the log is deletions, which only go when nothing older is left. What was `tried` is left out.
     """
-    finished = {
-        id_: row
-        for id_, row in accounts.items()
-        if id_ < newest and row.state != State.DROPPED and id_ not in tried
-    }
-    for segment_id, row in finished.items():
-        if row.state == State.SUSPECT:
-            return segment_id
+    finished = {id_: row for id_, row in accounts.items() if id_ < newest and id_ not in tried}
+    for state in (State.DROPPED, State.SUSPECT):
+        for segment_id, row in finished.items():
+            if row.state == state:
+                return segment_id
+    finished = {id_: row for id_, row in finished.items() if row.state == State.WHOLE}
     dead = {id_: dead_bytes(accounts, id_) for id_ in finished}
     worst = max(dead, key=lambda id_: dead[id_] / max(1, finished[id_].size_bytes), default=None)
     if worst is None:
@@ -266,4 +280,6 @@ def worst_segment(
         return worst
     deletions = sum(row.deletion_bytes for row in finished.values())
     total = sum(row.size_bytes for row in finished.values())
-    return min(finished) if deletions > max(total // 10, limits.COMPACT_STEP_BYTES) else None
+    oldest = min(accounts)
+    is_much = deletions > max(total // 10, limits.COMPACT_STEP_BYTES)
+    return oldest if is_much and oldest in finished else None
