@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from log_steps import contents, newest, put_key, quick_folder, reopened, segments
+from log_steps import contents, cut_power, newest, put_key, quick_folder, reopened, segments
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
@@ -18,6 +18,7 @@ from holdfast.core.errors import UnavailableError
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.log import Log
 from holdfast.testing.kv_steps import everything, history
+from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 
 WRITER = """
 import sys, time
@@ -166,3 +167,36 @@ def test_the_torn_tail_of_a_killed_process_is_cut_by_whoever_writes_next(folder:
         assert len(everything(EmbeddedKV(log))) == 1
     first.close()
     assert reopened(folder)[1] == {b"k": b"2"}
+
+
+class Killed(BaseException):
+    """What kill -9 is to a process."""
+
+
+class DyingDisk(PowerCutDisk):
+    """Kills who syncs a folder, once armed."""
+
+    armed = False
+
+    def sync_directory(self, path: Path) -> None:
+        if self.armed:
+            self.armed = False
+            raise Killed
+        super().sync_directory(path)
+
+
+def test_a_segment_that_a_killed_process_made_is_synced_by_whoever_goes_on_there(
+    folder: Path,
+) -> None:
+    """Its name may not be on the disk yet, and with it would go all that is written there."""
+    disk = DyingDisk(folder.with_name("graves"))
+    with Log(folder, disk) as log:
+        put_key(log, b"before", b"")
+        disk.armed = True
+        with pytest.raises(Killed):
+            log.roll()
+        put_key(log, b"after", b"")
+        assert len(segments(folder)) == 2
+    disk.lose(World(Fate.LOST, Fate.LOST))
+    cut_power(folder)
+    assert reopened(folder)[1] == {b"before": b"", b"after": b""}

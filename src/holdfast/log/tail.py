@@ -201,6 +201,7 @@ class Tail:
         found = read_manifest(self._disk, segment)
         if found is None:
             raise CorruptError("the segment's manifest is damaged", file=segment.path.name)
+        self._disk.sync_directory(self._root)  # whoever made it may not have
         return self._enter(txn, position, segment, found)
 
     def _enter(self, txn: Txn, old: Position, segment: Segment, found: Found) -> Position:
