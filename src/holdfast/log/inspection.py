@@ -21,6 +21,7 @@ from holdfast.log.record import HEADER_BYTES, RAW, Kind, unpack, unpack_trusted
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import NAME, Segment, segment_path
+from holdfast.log.torn import torn_tails
 from holdfast.log.writer import map_disk_error
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class LogMedium:
         payload = None if found is None else self._payload(found)
         if payload is not None:
             yield iter((payload,))
-        for path in sorted(self._log.root.glob("*.torn")):
+        for path in torn_tails(self._log.root):
             payload = _torn_payload(path, digest)
             if payload is not None:
                 yield iter((payload,))

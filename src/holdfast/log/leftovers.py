@@ -9,6 +9,7 @@ from holdfast.log.blocks import DamagedError
 from holdfast.log.changes import TABLES
 from holdfast.log.hint import Hint, hint_path
 from holdfast.log.segment import Segment
+from holdfast.log.torn import torn_tails
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ class Leftover(NamedTuple):
 
 def leftovers(log: Log) -> Iterator[Leftover]:
     """Look for them; the log must be open for this process alone."""
-    for path in sorted(log.root.glob("*.torn")):
+    for path in torn_tails(log.root):
         why = f"{path.stat().st_size} bytes of an append that a crash cut short"
         yield Leftover(path, why, is_rubbish=False)
     for number, end in log.stretches().items():

@@ -9,7 +9,6 @@ from its middle, so valid records behind damage make it rot as well.
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +24,7 @@ from holdfast.log.scan import WINDOW_BYTES, Damage, Record, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment
 from holdfast.log.step import Step, never
+from holdfast.log.torn import set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,7 +232,7 @@ class Replay:
         if self._torn is not None:
             size_bytes = segment.size_bytes - end
             tail = self._disk.pread(segment.descriptor, size_bytes, end).rstrip(b"\x00")
-            self._set_aside(segment, end, tail)
+            set_aside(self._disk, segment.path, end, tail)
             self._truncated_bytes = len(tail)
             self._disk.truncate(segment.descriptor, end)
         if self._same_boot:
@@ -241,15 +241,6 @@ class Replay:
                 self._disk.pwrite_all(segment.descriptor, (data,), offset)
         if self._torn is not None or self._records:
             self._disk.sync(segment.descriptor)  # the records behind will call these durable
-
-    def _set_aside(self, segment: Segment, end: int, tail: bytes) -> None:
-        """Keep the bytes of a torn tail beside the log, for people to look at."""
-        name = segment.path.with_name(f"{segment.path.stem}-{end}.torn")
-        descriptor = self._disk.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            self._disk.pwrite_all(descriptor, (tail,), 0)
-        finally:
-            self._disk.close(descriptor)
 
 
 def _enter(position: Position, segment_id: int) -> Position:
