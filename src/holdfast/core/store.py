@@ -43,7 +43,7 @@ class Span(NamedTuple):
 
 
 class FileRef(NamedTuple):
-    """Where bytes lie, for another program to read; good until the blob is removed or moved."""
+    """Where bytes lie, for another program to read; once they are moved, the path is gone."""
 
     path: Path
     offset: int
@@ -233,7 +233,9 @@ class Store(Protocol):
 
         At most `limits.BATCH_REFS_MAX` at once. Each path is a regular file and no link, the very
         one that this store reads, and has the description of this blob in its place; the content
-        is not looked at. Whoever opens it does so at once and follows no links (O_NOFOLLOW).
+        is not looked at. Whoever opens it does so at once and follows no links (O_NOFOLLOW): then
+        it stays readable. A path that is gone by then says that the blob was moved, or removed:
+        ask again, which names its new place or says NotFoundError.
         UnsupportedError where traits.files is False.
         """
 
