@@ -463,3 +463,16 @@ def test_it_behaves_as_two_dicts(steps: list[tuple[str, int, int]]) -> None:
         model.rebuild()
         assert contents(model.log) == (model.blobs, model.keys)
         model.log.close()
+
+
+def test_a_segment_is_closed_from_the_moment_at_which_it_is_dropped(folder: Path) -> None:
+    """A process that hears of it may look before the row of the segment is gone."""
+    with Log(folder) as log:
+        digest = put_blob(log, b"blob")
+        SegmentStore(log).remove([digest])
+        log.roll()
+        assert log.segments.get(1) is log.segments.find(1)
+        assert log.submit(lambda batch: batch.drop(1), 0).result()
+        log.board.drops += 1
+        assert 1 in log.index.accounts.rows()
+        assert log.segments.find(1) is None

@@ -33,6 +33,7 @@ from holdfast.http.message import (
     head_error,
 )
 from holdfast.http.patience import BODY, BUSY, DRAIN, HEAD
+from holdfast.http.recent import HEAD_BYTES_MAX
 from holdfast.http.sender import Sender
 from holdfast.http.site import is_transfer
 from holdfast.http.unread import Unread
@@ -122,7 +123,7 @@ class HotProtocol(asyncio.Protocol):
         """Take bytes from the client, whatever the phase."""
         self.since_s = self.shared.loop.time()
         if self.phase == HEAD and not self._ahead:
-            known = self._heads.get(data)
+            known = self._heads.get(data) if len(data) <= HEAD_BYTES_MAX else None
             if known is None or self.reader.partial or not self._answer_known(known):
                 self._read(data)
         elif self.phase == BODY:

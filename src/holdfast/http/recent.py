@@ -12,7 +12,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError
 from holdfast.depot import catalog
 from holdfast.http import route
 from holdfast.http.message import HEAD_END
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 ROOM_BYTES = limits.SMALL_BLOB_BYTES_MAX + limits.KIB
 PATH_BYTES = 700  # of memory, about, for one path beside its name and head
 HEAD_BYTES = 200  # for one head beside its bytes
+HEAD_BYTES_MAX = limits.KIB  # of a head that is kept; a longer one is parsed each time
 NO_KEY = b""
 NEVER = -1
 
@@ -78,7 +78,7 @@ class Recent:
     def find(self, path: bytes, head: bytes) -> Known | None:
         """What is known of a path; from now on by its head too."""
         known = self._paths.get(path)
-        if known is not None and self.heads.get(head) is not known:
+        if known is not None and len(head) <= HEAD_BYTES_MAX and self.heads.get(head) is not known:
             self._keep_head(head, known)
         return known
 
@@ -88,12 +88,13 @@ class Recent:
         None when something changed, failed, or would wait for a disk. The long way meets the same
         again and says what it is.
         """
-        if known.revision != self._kv.horizon() and not self._is_current(known):
-            return None
-        spot = known.spot or self._look_up(known)
-        if spot is None:
-            return None
-        body = spot.read(self._room)
+        try:
+            if known.revision != self._kv.horizon() and not self._is_current(known):
+                return None
+            spot = known.spot or self._look_up(known)
+            body = None if spot is None else spot.read(self._room)
+        except Exception:  # noqa: BLE001 - whatever it is, the long way answers
+            body = None
         if body is None:
             known.spot = None
         return body
@@ -143,10 +144,7 @@ class Recent:
         return True
 
     def _look_up(self, known: Known) -> Spot | None:
-        try:
-            spot = self._spot(known.digest)
-        except BlobError:
-            return None
+        spot = self._spot(known.digest)
         if spot is not None and spot.record_bytes <= ROOM_BYTES:
             known.spot = spot
         return known.spot

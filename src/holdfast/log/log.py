@@ -145,11 +145,16 @@ class Log:
         return self._writer
 
     def facts(self) -> Mapping[str, int]:
-        """Counters and gauges of the log, as docs/operations.md explains them."""
+        """Counters and gauges of the log, as docs/operations.md explains them.
+
+        Whoever asks from time to time also lets go of files that another process has removed.
+        """
         stats, recovery = self._writer.stats, self.recovery
         blobs, keys = self.index.counts()
         rows = self.index.accounts.rows()
         end = self._end()
+        self.segments.let_go()
+        self._tail.let_go(before=end.segment_id)
         log_bytes = sum(row.size_bytes for row in rows.values()) + end.offset
         return {
             "healthy": int(self._writer.healthy),

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
+from holdfast.log.accounts import State
 from holdfast.log.segment import Segment
 
 if TYPE_CHECKING:
@@ -50,17 +51,18 @@ class OpenSegments:
     def find(self, segment_id: int) -> Segment | None:
         """Give a segment that is open already."""
         if self._drops != self._board.drops:
-            self._let_go()
+            self.let_go()
         return self._segments.get(segment_id)
 
     def close(self) -> None:
         """Let go of all."""
         self._segments.clear()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Close segments that were dropped, so that the disk gets their space."""
         with self._lock:
             self._drops = self._board.drops
             rows = self._index.accounts.rows()
-            for segment_id in [each for each in self._segments if each not in rows]:
+            kept = {each for each, row in rows.items() if row.state != State.DROPPED}
+            for segment_id in self._segments.keys() - kept:
                 del self._segments[segment_id]

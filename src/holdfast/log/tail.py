@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from holdfast.log.board import Board
     from holdfast.log.index import Index, Txn
 
+ALL = 1 << 64
 SECOND_US = 1_000_000
 KIND_AT = 5  # of a record's header
 
@@ -119,16 +120,19 @@ class Tail:
             self._disk.truncate(segment.descriptor, kept)
         self._disk.sync(segment.descriptor)
 
-    def let_go(self) -> None:
-        """Close the segment."""
-        self._segment = None
+    def let_go(self, before: int = ALL) -> None:
+        """Close a segment older than `before`; safe from any thread."""
+        segment = self._segment
+        if segment is not None and segment.header.id < before:
+            self._segment = None
 
     def _follow(self, segment_id: int) -> Segment:
         """The newest segment, open for writing."""
-        if self._segment is None or self._segment.header.id != segment_id:
-            self._segment = Segment.open(self._disk, self._root, segment_id, writable=True)
-            self._allocated = self._segment.size_bytes
-        return self._segment
+        segment = self._segment
+        if segment is None or segment.header.id != segment_id:
+            segment = Segment.open(self._disk, self._root, segment_id, writable=True)
+            self._segment, self._allocated = segment, segment.size_bytes
+        return segment
 
     def _cut_torn(self, segment: Segment, offset: int) -> None:
         """Erase what a process left behind the end that died while it wrote.
@@ -215,9 +219,10 @@ class Tail:
         accounts.put(txn, new_id, Account())
         position = Position(new_id, found.end, old.revision)
         self._index.set_applied(txn, position, Last(new_id, HEADER_BYTES, found.header))
-        if self._segment is not None and self._segment.header.id == old.segment_id:
+        left = self._segment
+        if left is not None and left.header.id == old.segment_id:
             with suppress(OSError):  # what stands there is not part of the log any more
-                self._disk.truncate(self._segment.descriptor, old.offset)
+                self._disk.truncate(left.descriptor, old.offset)
         self._segment = segment
         self._allocated = segment.size_bytes
         return position
