@@ -10,10 +10,12 @@ import pytest
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError
-from holdfast.core.seams import Disk
+from holdfast.core.seams import Disk, SystemClock
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
+from holdfast.services.sweep import Manner
+from holdfast.services.sweeper import sweep_of
 from holdfast.testing.blobs import make
 from holdfast.testing.crash_suites import SHARED_MEMORY
 from holdfast.testing.recount import check_catalog
@@ -64,6 +66,8 @@ class Script:
         self._try(lambda: depot.delete("a"), lambda it: _without(it, "a"))
         self._put(depot, "d", make(SMALL_MAX))
         self._put(depot, "g", LARGER)
+        self._try(lambda: _sweep(depot), lambda it: it)
+        self._put(depot, "a", LARGE)
 
     def _put(self, depot: Depot, key: str, data: bytes) -> None:
         self._try(lambda: depot.put(key, data), lambda it: it | {key: data})
@@ -78,6 +82,19 @@ class Script:
         else:
             self.acknowledged += 1
             self.names = after
+
+
+class Later(SystemClock):
+    """A clock for which everything is old."""
+
+    def now_us(self) -> int:
+        return super().now_us() + 3_600_000_000
+
+
+def _sweep(depot: Depot) -> None:
+    work = sweep_of(depot, Manner(grace_s=0, clock=Later()))
+    while work.step():
+        pass
 
 
 def _take(names: Names, key: str, source: str) -> Names:

@@ -120,7 +120,7 @@ class Settings:
     )
     sweep_grace_s: float = setting(
         limits.SWEEP_GRACE_S,
-        Seconds(60, 3650 * DAY_S),
+        Seconds(1, 3650 * DAY_S),
         "Seconds for which a blob without a name is kept all the same.",
     )
     log_level: str = setting(

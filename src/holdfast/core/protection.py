@@ -6,15 +6,13 @@ prepares first, then stores, then commits the names, and only then lets go:
     with protections.prepare() as prepared:
         refs = prepared.put_many(store, payloads)
         ...                                        # commit names for them, wherever they are kept
-    with protections.watch() as keep:
-        report = sweep(store, live_digests, keep)
+    report = sweep_unreferenced(store, live_digests, protections)
 
 Leaving the first block by an exception keeps the protection until its deadline, because nobody
 knows then whether the names were committed. A sweep also keeps what anybody let go of since its
 watch began, for those names may be newer than the list of what is live.
 
-A depot looks for names in the very batch that removes, but a large blob is stored before its batch:
-it is protected for as long as its name may take.
+A depot needs none of this: its names are looked up in the very batch that removes.
 """
 
 from __future__ import annotations

@@ -31,8 +31,6 @@ class Traits:
     log_id: str = ""
     """Names the log that holds the bytes; a KV with the same `log_id` takes what `Sink.stage` gives
     along with the commit that names it, so that both are durable at once, or neither is."""
-    staged_bytes_max: int = -1
-    """Blobs up to this size `Sink.stage` leaves to the commit; others it stores at once."""
 
 
 class Span(NamedTuple):
@@ -59,11 +57,15 @@ class NativeFile(NamedTuple):
 
 
 class Staged(Protocol):
-    """A blob that is stored with the commit that takes it along, or not at all."""
+    """A blob that goes along with the commit that names it, which is refused if it cannot."""
 
     @property
     def ref(self) -> BlobRef:
         """The blob."""
+
+    @property
+    def is_stored(self) -> bool:
+        """It is there already, and the commit makes sure that it still is."""
 
 
 class Usage(NamedTuple):
@@ -101,13 +103,13 @@ class Moment(Protocol):
     """The KV with the log of the store, as it is at the very moment of a removal."""
 
     def is_empty(self, start: bytes, end: bytes) -> bool:
-        """Whether no key k with start <= k < end exists."""
+        """Whether no key k with start <= k < end exists, however that moment ends."""
 
 
 Keep = Callable[[Digest, Moment | None], bool]
-"""Whether a blob is wanted. It is asked in whatever thread removes, while no commit and no upload
-can come between the answer and the removal; it must be quick and change nothing. Without a Moment
-there is no such KV to look at: then a blob that an upload finds there is made young again."""
+"""Whether a blob is wanted. It is asked in whatever thread removes, perhaps twice, while nobody can
+commit or put between the answer and the removal; it must be quick and change nothing. Without a
+Moment there is no KV to look at: who names blobs elsewhere must protect them (core/protection)."""
 
 
 class Source(Protocol):
@@ -176,8 +178,9 @@ class Sink(Protocol):
         """Ready the blob for the commit that names it, in the KV with the `log_id` of the traits.
 
         The KV gets what this returns. Whether the blob is there already is looked up in the batch
-        of that commit, so nobody can remove it between the two. None means that the blob is as
-        after `commit` and there is nothing to take along; it is so where the log does not have it.
+        of that commit, so nobody can remove it between the two: a small one is stored with it, and
+        without its bytes a large one is not named. None means that the blob is as after `commit`
+        and that no log of the store's could say more.
 
         Raises:
             FullError, UnavailableError: close the sink.

@@ -154,15 +154,11 @@ class ContentDepot:
         Raises:
             UnsupportedError: the store's log is not that of the KV, which no moment unites.
         """
-        log_id = self._engine.store.traits.log_id
-        if log_id != self._engine.kv.log_id and log_id:
+        if self._engine.store.traits.log_id != self._engine.kv.log_id:
             raise UnsupportedError("names and blobs are in different logs")
 
         def keep(digest: Digest, moment: Moment | None) -> bool:
-            if self._engine.ingest.protections.wants(digest):
-                return True
-            if moment is None:
-                return bool(self._holders(digest))
+            assert moment is not None
             start = catalog.holds(digest)
             return not moment.is_empty(start, prefix_end(start))
 

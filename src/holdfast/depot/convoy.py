@@ -41,12 +41,13 @@ class Convoy(Generic[Result]):
     def add_upload(self, transaction: Transaction[Result]) -> None:
         """Name an upload soon; at once if its blob is stored already, where it waits for a name."""
         self.add(transaction)
-        if transaction.blob is None:
+        if transaction.blob is None or transaction.blob.is_stored:
             self._send()
 
     def add(self, transaction: Transaction[Result]) -> None:
         """Do a transaction soon; its outcome has the next place."""
-        size_bytes = transaction.blob.ref.size_bytes if transaction.blob is not None else 0
+        blob = transaction.blob
+        size_bytes = 0 if blob is None or blob.is_stored else blob.ref.size_bytes
         is_full = len(self._waiting) == limits.BATCH_REFS_MAX
         if is_full or self._size_bytes + size_bytes > limits.BATCH_BYTES_MAX:
             self._send()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest, Hasher
 from holdfast.core.errors import DigestMismatchError, TooLargeError, UnavailableError
-from holdfast.core.protection import Protections
 from holdfast.depot import media
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ class Ingest:
         self.store = store
         self._shares_log = store.traits.log_id == kv.log_id != ""
         self.kv = kv
-        self.protections = Protections()
         self.pool = ThreadPoolExecutor(HASHERS, thread_name_prefix="holdfast-hash")
 
     def hash(self, hasher: Hasher, chunk: Buffer) -> Future[None]:
@@ -68,13 +66,9 @@ class Ingest:
     def stage(self, sink: Sink, ref: BlobRef) -> Staged | None:
         """Leave a blob to the commit that names it; with logs apart, store it and wait.
 
-        What is stored before it has a name is protected for as long as that may take.
-
         Raises:
             FullError, UnavailableError: nothing was stored.
         """
-        if not self._shares_log or ref.size_bytes > self.store.traits.staged_bytes_max:
-            self.protections.prepare(limits.PROTECTION_S).protect([ref.digest])
         if self._shares_log:
             return sink.stage(ref)
         sink.commit(ref).result()

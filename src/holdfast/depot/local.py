@@ -60,6 +60,7 @@ def open_depot(
         raise
     if not attached:
         shutil.rmtree(path / SCRATCH, ignore_errors=True)
+    files.between = log.between
     store = TieredStore(SegmentStore(log), files, small_blob_bytes_max)
 
     def close() -> None:

@@ -27,7 +27,7 @@ from holdfast.core.kv import (
 )
 from holdfast.log.batch import Needs
 from holdfast.log.index import split
-from holdfast.log.staged import StagedBlob
+from holdfast.log.staged import StagedBlob, StoredBlob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 WRITE_BYTES = (
     512  # a guess at a write of a transaction, and at what any write costs beside its value
 )
+
+
+Staging = StagedBlob | StoredBlob
 
 
 class EmbeddedKV:
@@ -76,7 +79,7 @@ class EmbeddedKV:
     ) -> Pending[Committed | Conflict]:
         """Queue a commit for the next batch."""
         check(compares, writes)
-        assert blob is None or isinstance(blob, StagedBlob)
+        blob = _own(blob)
 
         def stage(batch: Batch) -> Committed | Conflict:
             for position, compare in enumerate(compares):
@@ -99,10 +102,9 @@ class EmbeddedKV:
         frees: bool = False,
     ) -> Pending[Result]:
         """Queue a transaction; it is planned by the writer, between others, exactly once."""
-        assert blob is None or isinstance(blob, StagedBlob)
         transaction = Transaction(reads, planner, blob, frees=frees)
-        _check_one(transaction)
-        size_bytes = WRITE_BYTES * len(reads) + (0 if blob is None else blob.ref.size_bytes)
+        blob = _check_one(transaction)
+        size_bytes = WRITE_BYTES * len(reads) + (0 if blob is None else blob.size_bytes)
         stage = partial(_transact, transaction=transaction)
         return self._log.submit(stage, size_bytes, _needs(reads, blob), frees=frees)
 
@@ -111,16 +113,14 @@ class EmbeddedKV:
     ) -> Pending[list[Result | BlobError]]:
         """Queue transactions as one request to the log."""
         assert len(transactions) <= limits.BATCH_REFS_MAX
-        for each in transactions:
-            _check_one(each)
-        blobs = [each.blob.ref for each in transactions if each.blob is not None]
+        blobs = [blob for each in transactions if (blob := _check_one(each)) is not None]
         keys = [key for each in transactions for key in each.reads]
-        size_bytes = WRITE_BYTES * len(keys) + sum(ref.size_bytes for ref in blobs)
+        size_bytes = WRITE_BYTES * len(keys) + sum(blob.size_bytes for blob in blobs)
 
         def stage(batch: Batch) -> list[Result | BlobError]:
             return list(map(partial(_outcome, batch), transactions))
 
-        needs = Needs(keys, [ref.digest for ref in blobs])
+        needs = Needs(keys, [blob.ref.digest for blob in blobs])
         frees = all(each.frees for each in transactions)
         return self._log.submit(stage, size_bytes, needs, frees=frees)
 
@@ -173,10 +173,16 @@ def check(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
     assert len({write[0] for write in writes}) == len(writes)
 
 
-def _check_one(transaction: Transaction[Result]) -> None:
+def _check_one(transaction: Transaction[Result]) -> Staging | None:
     """Assert the bounds of a transaction."""
     assert len(transaction.reads) <= limits.COMPARES_MAX
-    assert transaction.blob is None or isinstance(transaction.blob, StagedBlob)
+    return _own(transaction.blob)
+
+
+def _own(blob: Staged | None) -> Staging | None:
+    """What a batch can stage."""
+    assert blob is None or isinstance(blob, StagedBlob | StoredBlob)
+    return blob
 
 
 def _transact(batch: Batch, transaction: Transaction[Result]) -> Result:
@@ -187,8 +193,9 @@ def _transact(batch: Batch, transaction: Transaction[Result]) -> Result:
     """
     plan = transaction.planner([batch.get(key) for key in transaction.reads])
     check((), plan.writes)
-    if isinstance(transaction.blob, StagedBlob):
-        transaction.blob.stage(batch)
+    blob = _own(transaction.blob)
+    if blob is not None:
+        blob.stage(batch)
     if plan.writes:
         _write(batch, plan.writes)
     return plan.result
@@ -201,13 +208,13 @@ def _outcome(batch: Batch, transaction: Transaction[Result]) -> Result | BlobErr
         return bare(error)
 
 
-def _needs(keys: Sequence[bytes], blob: StagedBlob | None) -> Needs:
+def _needs(keys: Sequence[bytes], blob: Staging | None) -> Needs:
     return Needs(keys) if blob is None else Needs(keys, (blob.ref.digest,))
 
 
-def _weight(writes: Sequence[Write], blob: StagedBlob | None) -> int:
+def _weight(writes: Sequence[Write], blob: Staging | None) -> int:
     values = sum(len(write.value) for write in writes if isinstance(write, Put))
-    blob_bytes = 0 if blob is None else blob.ref.size_bytes
+    blob_bytes = 0 if blob is None else blob.size_bytes
     return blob_bytes + values + WRITE_BYTES * len(writes)
 
 

@@ -93,6 +93,18 @@ class Job(Generic[Result]):
             self.promise.set_exception(error)
 
 
+class Between:
+    """What will be true of the KV whether a batch is written or undone: a Moment."""
+
+    def __init__(self, batch: Batch, index: Index) -> None:
+        self._batch = batch
+        self._index = index
+
+    def is_empty(self, start: bytes, end: bytes) -> bool:
+        """Whether no key k with start <= k < end exists before the batch, nor behind it."""
+        return self._batch.is_empty(start, end) and not self._index.scan(start, end, 1)
+
+
 class End(NamedTuple):
     """The place that a batch is written to."""
 

@@ -18,7 +18,7 @@ from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.accounts import State
-from holdfast.log.batch import Job, Needs
+from holdfast.log.batch import Between, Job, Needs
 from holdfast.log.compaction import remove_segment
 from holdfast.log.folder import Folder, Guard
 from holdfast.log.hint import make_missing_hints
@@ -189,6 +189,17 @@ class Log:
         job = Job(stage, size_bytes, needs, frees=frees)
         self._writer.submit(job)
         return job.promise
+
+    def between(self, act: Callable[[Between], None]) -> None:
+        """Do something in the writer's thread, where no process can commit meanwhile.
+
+        It may be done twice, and its Moment forgets nothing that a failure would bring back.
+
+        Raises:
+            BlobError: from `act`.
+            UnavailableError: as `submit` does, or the batch that it shared could not be written.
+        """
+        self.submit(lambda batch: act(Between(batch, self.index)), 0, frees=True).result()
 
     def read(self, digest: bytes, place: Location, *, wait: bool) -> memoryview | None:
         """Read and verify a blob's payload; None when `wait` is False and a disk is needed.

@@ -1,4 +1,4 @@
-"""A small blob on its way into a batch, alone or with the commit that names it.
+"""A blob on its way into a batch, with the commit that names it.
 
 Whether it is there already is looked up in the batch itself. So an upload that finds its bytes
 stored, and the reference that it makes to them, stand between the same two batches: whoever removes
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import BlobError
+from holdfast.core.errors import BlobError, UnavailableError
 from holdfast.log.record import RAW
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from holdfast.core.digest import BlobRef
     from holdfast.log.batch import Batch
     from holdfast.log.log import Log
@@ -22,11 +24,17 @@ class StagedBlob:
     """Whole bytes for one log; its `stage` runs in the writer's thread."""
 
     __slots__ = ("_log", "_payload", "ref")
+    is_stored = False
 
     def __init__(self, log: Log, ref: BlobRef, payload: bytes) -> None:
         self._log = log
         self._payload = payload
         self.ref = ref
+
+    @property
+    def size_bytes(self) -> int:
+        """What the batch takes along."""
+        return self.ref.size_bytes
 
     def stage(self, batch: Batch) -> None:
         """Append the blob unless a good copy is there; its digest is one of the request's needs."""
@@ -44,3 +52,25 @@ class StagedBlob:
             return self._log.read(self.ref.digest, place, wait=True) is not None
         except (BlobError, FileNotFoundError):
             return False
+
+
+class StoredBlob:
+    """A blob with a durable file of its own, of which only the name is on its way."""
+
+    __slots__ = ("_path", "ref")
+    is_stored = True
+    size_bytes = 0
+
+    def __init__(self, ref: BlobRef, path: Path) -> None:
+        self._path = path
+        self.ref = ref
+
+    def stage(self, batch: Batch) -> None:
+        """Look whether the file is still there.
+
+        Raises:
+            UnavailableError: it was removed since, as nothing named it.
+        """
+        del batch
+        if not self._path.exists():
+            raise UnavailableError("the bytes were removed before they had a name: send them again")

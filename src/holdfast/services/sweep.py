@@ -19,9 +19,10 @@ from holdfast.core.seams import SystemClock
 from holdfast.core.store import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from holdfast.core.digest import BlobRef, Digest
+    from holdfast.core.protection import Protections
     from holdfast.core.seams import Clock
     from holdfast.core.store import Keep, Moment, Store
 
@@ -146,6 +147,23 @@ def sweep(store: Store, live: Iterable[Digest], keep: Keep, manner: Manner | Non
     while work.step():
         pass
     return work.report
+
+
+def sweep_unreferenced(
+    store: Store,
+    live: Callable[[], Iterable[Digest]],
+    protections: Protections,
+    manner: Manner | None = None,
+) -> Report:
+    """Do a pass for a program that keeps names of its own, and prepares blobs for them.
+
+    `live` is called once the protections are watched, so it may miss no name that they did.
+
+    Raises:
+        InvalidError, BlobError: as `Sweep.step` does.
+    """
+    with protections.watch() as keep:
+        return sweep(store, live(), keep, manner)
 
 
 def _in_order(live: Iterable[Digest]) -> Iterator[Digest]:

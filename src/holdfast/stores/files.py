@@ -14,7 +14,7 @@ anything is built on it.
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import groupby
@@ -25,7 +25,18 @@ from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, NotFoundError, bare
 from holdfast.core.many import open_each, put_each
 from holdfast.core.seams import Buffer, Clock, Disk, Entropy
-from holdfast.core.store import FileRef, Keep, Source, Span, Traits, Usage, Verdict, no_such_blob
+from holdfast.core.store import (
+    FileRef,
+    Keep,
+    Moment,
+    Source,
+    Span,
+    Traits,
+    Usage,
+    Verdict,
+    no_such_blob,
+)
+from holdfast.log.staged import StoredBlob
 from holdfast.stores.handles import FileSource, Handles, world
 from holdfast.stores.incoming import FileSink
 from holdfast.stores.layout import (
@@ -40,6 +51,7 @@ from holdfast.stores.locks import FolderLocks
 
 TRAITS = Traits(durable=True, native_file=True, files=True)
 LOCKS = "locks"
+FAR_AHEAD_US = 1 << 62
 WRITE_BACK_THREADS = 4
 
 
@@ -71,6 +83,8 @@ class FileStore:
         """Folders that are there and whose own names are synced."""
         self._unsynced_folders: set[str] = set()
         """Folders of which a removed name could return."""
+        self.between: Callable[[Callable[[Moment | None], None]], None] = _alone
+        """Does something while nobody can commit a name for a blob of this store."""
         with world("opening the store"):
             if not attached:
                 self._prepare()
@@ -88,9 +102,7 @@ class FileStore:
         Raises:
             FullError, UnavailableError: the disk refuses.
         """
-        name = f"{os.getpid()}-{self._entropy.random_bytes(16).hex()}.tmp"
-        path = self._root / TEMPORARY / name
-        return FileSink(self, path, self._disk, self._pool)
+        return FileSink(self, self._temporary(), self._disk, self._pool)
 
     def put_many(self, payloads: Sequence[Buffer]) -> list[BlobRef | BlobError]:
         """Store blobs one by one, each with its own syncs."""
@@ -149,10 +161,11 @@ class FileStore:
         verdicts: dict[Digest, Verdict] = {}
         for number, group in groupby(sorted(set(digests)), key=lambda digest: digest[0]):
             with world("removing blobs"), self._locks.hold(number):
-                some = {digest: self._verdict(digest, before_us, keep) for digest in group}
-                gone = [digest for digest, verdict in some.items() if verdict is Verdict.REMOVED]
-                self._remove(f"{number:02x}", gone)
-            verdicts |= {digest: verdict for digest, verdict in some.items() if verdict is not None}
+                changes_us = {digest: self._changed_us(digest) for digest in group}
+                there = {digest: at for digest, at in changes_us.items() if at is not None}
+                verdicts |= dict.fromkeys(there, Verdict.YOUNG)
+                old = [digest for digest, at in there.items() if at < before_us]
+                verdicts |= self._expire(old, keep) if old else {}
         return verdicts
 
     def usage(self) -> Usage:
@@ -211,6 +224,10 @@ class FileStore:
         except (BlobError, OSError):
             return False
 
+    def stored(self, ref: BlobRef) -> StoredBlob:
+        """What the commit has to look at that names a blob which was stored; for FileSink alone."""
+        return StoredBlob(ref, self._path(ref.digest))
+
     def _is_kept(self, ref: BlobRef) -> bool:
         """Whether `ref` is there for good, with the folder's lock held."""
         if self._size_bytes(ref.digest) != ref.size_bytes:
@@ -222,15 +239,47 @@ class FileStore:
         self._disk.touch(self._path(ref.digest))  # an upload may be about to name it: see `expire`
         return True
 
-    def _verdict(self, digest: Digest, before_us: int, keep: Keep) -> Verdict | None:
-        """What shall become of a blob, with the folder's lock held; None when there is none."""
+    def _changed_us(self, digest: Digest) -> int | None:
+        """When a file was last made or found there; None when there is none."""
         try:
             status = self._path(digest).lstat()
         except FileNotFoundError:
             return None
-        if digest in self._unsynced or status.st_ctime_ns >= before_us * 1000:
-            return Verdict.YOUNG
-        return Verdict.KEPT if keep(digest, None) else Verdict.REMOVED
+        return FAR_AHEAD_US if digest in self._unsynced else status.st_ctime_ns // 1000
+
+    def _expire(self, digests: list[Digest], keep: Keep) -> dict[Digest, Verdict]:
+        """Take files away while nobody can name them, with the lock of their folder held.
+
+        The bytes of a large file take long to go, so they go afterwards.
+        """
+        verdicts: dict[Digest, Verdict] = {}
+        taken: dict[Digest, Path] = {}
+
+        def act(moment: Moment | None) -> None:
+            with world("removing blobs"):
+                for digest in digests:
+                    if digest in taken:
+                        continue
+                    verdicts[digest] = Verdict.KEPT
+                    if not keep(digest, moment):
+                        taken[digest] = self._take(digest)
+                        verdicts[digest] = Verdict.REMOVED
+
+        try:
+            self.between(act)
+        finally:
+            self._handles.drop(taken)
+            self._sync_removed(digests[0].hex()[:2])
+            for path in taken.values():
+                self._disk.unlink(path)
+        return verdicts
+
+    def _take(self, digest: Digest) -> Path:
+        """Move a file to where the next opening would remove it."""
+        path = self._temporary()
+        self._disk.rename(self._path(digest), path)
+        self._unsynced_folders.add(digest.hex()[:2])
+        return path
 
     def _prepare(self) -> None:
         self._disk.make_directory(self._root / TEMPORARY)
@@ -241,6 +290,10 @@ class FileStore:
             self._disk.sync_directory(self._root / name)
         self._disk.sync_directory(self._root)
         self._folders.update(folders)
+
+    def _temporary(self) -> Path:
+        name = f"{os.getpid()}-{self._entropy.random_bytes(16).hex()}.tmp"
+        return self._root / TEMPORARY / name
 
     def _path(self, digest: Digest) -> Path:
         return blob_path(self._root, digest)
@@ -280,6 +333,9 @@ class FileStore:
                 self._unlink(folder, digest)
         finally:
             self._handles.drop(digests)
+        self._sync_removed(folder)
+
+    def _sync_removed(self, folder: str) -> None:
         if folder in self._unsynced_folders:
             self._disk.sync_directory(self._root / folder)
             self._unsynced_folders.discard(folder)
@@ -292,3 +348,8 @@ class FileStore:
         else:
             self._unsynced_folders.add(folder)
         self._unsynced.discard(digest)
+
+
+def _alone(act: Callable[[Moment | None], None]) -> None:
+    """Without a log of names there is nobody else."""
+    act(None)

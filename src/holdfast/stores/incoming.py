@@ -14,6 +14,7 @@ import xxhash
 from holdfast.core.errors import BlobError
 from holdfast.core.limits import CHUNK_BYTES, MIB
 from holdfast.core.pending import Promise
+from holdfast.log.staged import StoredBlob
 from holdfast.stores.footer import CHECKSUM_BYTES, pack
 from holdfast.stores.handles import blob_error, world
 
@@ -76,9 +77,10 @@ class FileSink:
             self.close()
         return done
 
-    def stage(self, ref: BlobRef) -> None:
+    def stage(self, ref: BlobRef) -> StoredBlob:
         """Make the blob appear, for a file cannot wait for a commit."""
         self.commit(ref).result()
+        return self._store.stored(ref)
 
     def close(self) -> None:
         """Discard unless committed; what cannot be removed is swept when the store opens."""

@@ -39,13 +39,7 @@ class SegmentStore:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._index = log.index
-        self.traits = Traits(
-            durable=True,
-            native_file=False,
-            files=True,
-            log_id=log.id,
-            staged_bytes_max=limits.BATCH_BYTES_MAX,
-        )
+        self.traits = Traits(durable=True, native_file=False, files=True, log_id=log.id)
 
     def sink(self) -> SegmentSink:
         """Open a way in for one small blob."""

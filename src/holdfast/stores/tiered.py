@@ -49,7 +49,6 @@ class TieredStore:
             native_file=small.traits.native_file or large.traits.native_file,
             files=small.traits.files and large.traits.files,
             log_id=small.traits.log_id if large.traits.durable else "",
-            staged_bytes_max=min(small_bytes_max, small.traits.staged_bytes_max),
         )
 
     @property
@@ -179,12 +178,10 @@ class TieredSink:
         return done
 
     def stage(self, ref: BlobRef) -> Staged | None:
-        """Leave a small blob to the commit that names it; commit a large one."""
+        """Leave it to the store where the bytes are."""
         if self._sink is None:
             self._sink = self._open(self._small)
-            return self._sink.stage(ref)
-        self._sink.commit(ref).result()
-        return None
+        return self._sink.stage(ref)
 
     def close(self) -> None:
         """Discard unless committed."""
