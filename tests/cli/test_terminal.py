@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,21 @@ def test_long_work_shows_a_bar_on_stderr_and_results_on_stdout(tmp_path: Path) -
     assert (code, out, b"20,000,000 bytes" in seen) == (0, b"", True)
     code, out, seen = on_terminal("cat", "-s", store, "big")
     assert (code, len(out), seen) == (0, 20_000_000, b"")
+
+
+def test_opening_a_folder_whose_index_is_lost_shows_a_bar(tmp_path: Path) -> None:
+    store, tree = tmp_path / "store", tmp_path / "tree"
+    tree.mkdir()
+    for number in range(100):
+        (tree / str(number)).write_bytes(b"%03d" % number * 80_000)
+    assert on_terminal("put", "-s", store, "-r", tree, "k/")[0] == 0
+    commands: list[list[str | Path]] = [["ls", "-s", store], ["compact", store]]
+    for command in commands:
+        shutil.rmtree(store / "index")
+        code, out, seen = on_terminal(*command)
+        assert (code, b"reading the log" in seen) == (0, True)
+        assert out
+        assert b"reading the log" not in on_terminal(*command)[2]
 
 
 def test_a_key_cannot_talk_to_the_terminal(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from holdfast.cli.output import bar, emit, examples, human_size
+from holdfast.cli.output import bar, emit, examples, human_size, opening_bar
 from holdfast.core.errors import NotFoundError
 from holdfast.depot.local import open_depot
 
@@ -28,7 +28,9 @@ def compact(folder: Path, as_json: bool) -> None:  # noqa: FBT001
     if not (folder / "HOLDFAST").exists():
         raise NotFoundError(f"there is no store at {folder}")
     moved_bytes = 0
-    with open_depot(folder) as depot, bar("compacting", None) as move:
+    with opening_bar() as watch:
+        depot = open_depot(folder, watch=watch)
+    with depot, bar("compacting", None) as move:
         before_bytes = depot.engine.facts()["log_bytes"]
         for freed in depot.engine.compact(0.0, with_newest=True):
             moved_bytes += freed.moved_bytes

@@ -45,8 +45,7 @@ def fsck(ctx: click.Context, /, **_: object) -> None:
         raise NotFoundError(f"there is no store at {folder}")
     if options.forget and not options.repair:
         raise click.UsageError("--forget-missing needs --repair")
-    check = Fsck(folder, lambda: open_depot(folder), options)
-    actions = _run(check, quiet=ctx.params["as_json"])
+    check, actions = _run(folder, options, quiet=ctx.params["as_json"])
     if ctx.params["as_json"]:
         emit(msgspec.json.encode(_document(check, actions)))
     else:
@@ -55,16 +54,19 @@ def fsck(ctx: click.Context, /, **_: object) -> None:
         ctx.exit(DAMAGED)
 
 
-def _run(check: Fsck, *, quiet: bool) -> list[Action]:
+def _run(folder: Path, options: Options, *, quiet: bool) -> tuple[Fsck, list[Action]]:
     actions = []
     with bar("checking", None) as move:
+        check = Fsck(
+            folder, lambda: open_depot(folder, watch=lambda at: move(at.done_bytes)), options
+        )
         for action in check.run():
             move(check.report.read_bytes)
             if action is not None:
                 actions.append(action)
                 if not quiet:
                     click.echo(f"{action.what}  {shown(action.where)}")
-    return actions
+    return check, actions
 
 
 def _document(check: Fsck, actions: list[Action]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.core.entry import Entry
+    from holdfast.core.progress import Progress
 
+LONG_BYTES = 16 << 20  # what is shorter is read before a bar is seen
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -82,6 +84,21 @@ def bar(label: str, total: int | None) -> Iterator["Callable[[int], None]"]:
     ) as display:
         task = display.add_task(shown(label), total=total)
         yield lambda done: display.update(task, completed=done)
+
+
+@contextmanager
+def opening_bar() -> Iterator["Callable[[Progress], None]"]:
+    """Show a bar on a terminal while a folder is opened whose index lacks much of its log."""
+    with ExitStack() as stack:
+        moves: list[Callable[[int], None]] = []
+
+        def watch(progress: "Progress") -> None:
+            if not moves and progress.total_bytes >= LONG_BYTES:
+                moves.append(stack.enter_context(bar("reading the log", progress.total_bytes)))
+            for move in moves:
+                move(progress.done_bytes)
+
+        yield watch
 
 
 class Watched:

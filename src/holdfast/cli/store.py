@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 import click
 
+from holdfast.cli.output import opening_bar
 from holdfast.config import open_bucket
 from holdfast.config.target import folder_of
 from holdfast.core.bucket import Bucket
@@ -92,7 +93,9 @@ def opened(target: Target, *, writing: bool = False) -> Iterator[Bucket]:
     """
     if not writing and (folder := _folder(target.store)) is not None and not folder.is_dir():
         raise NotFoundError(f"there is no store at {folder}")
-    with open_bucket(target.store) as store:
+    with opening_bar() as watch:
+        store = open_bucket(target.store, watch=watch)
+    with store:
         yield store.bucket(target.bucket)
 
 

@@ -1,18 +1,21 @@
 """The composition root: from the name of a store to the store."""
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from holdfast.core.bucket import Bucket
 from holdfast.core.errors import InvalidError, UnsupportedError
+from holdfast.core.progress import Progress
 
 TARGETS = "a folder, file:///folder, http://host:port or https://host:port"
 
 
-def open_bucket(target: str | Path) -> Bucket:
+def open_bucket(target: str | Path, *, watch: Callable[[Progress], None] | None = None) -> Bucket:
     """Open the store that `target` names: a folder in this process, or a server behind a URL.
 
     A folder is made when it is missing, and is locked while it is open: one process at a time.
+    After a power cut its index is made again first; who wants to `watch` is told how far that is.
 
     Raises:
         InvalidError: `target` has another scheme.
@@ -20,7 +23,7 @@ def open_bucket(target: str | Path) -> Bucket:
     """
     text = str(target)
     if isinstance(target, Path) or "://" not in text:
-        return _open_folder(Path(target))
+        return _open_folder(Path(target), watch)
     scheme = urlsplit(text).scheme
     if scheme in {"http", "https"}:
         try:
@@ -29,7 +32,7 @@ def open_bucket(target: str | Path) -> Bucket:
             raise UnsupportedError("URLs need pip install 'holdfast[client]'") from error
 
         return Client(text)
-    return _open_folder(folder_of(text))
+    return _open_folder(folder_of(text), watch)
 
 
 def folder_of(url: str) -> Path:
@@ -46,7 +49,7 @@ def folder_of(url: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def _open_folder(folder: Path) -> Bucket:
+def _open_folder(folder: Path, watch: Callable[[Progress], None] | None) -> Bucket:
     from holdfast.depot.local import open_depot  # noqa: PLC0415 - a client needs no engine
 
-    return open_depot(folder)
+    return open_depot(folder, watch=watch)

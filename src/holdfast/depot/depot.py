@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from holdfast.core.kv import Transaction
     from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span, Staged, Usage
-    from holdfast.log.recovery import Recovery
+    from holdfast.log.report import Recovery
 
 DEFAULT_BUCKET = "default"
 

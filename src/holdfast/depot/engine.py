@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from holdfast.depot.audit import Audit
     from holdfast.depot.stamps import Stamps
     from holdfast.log.compaction import Freed
-    from holdfast.log.recovery import Recovery
+    from holdfast.log.report import Recovery
     from holdfast.log.spot import Spot
 
 LOOKS_MAX = 100

@@ -29,8 +29,10 @@ from holdfast.stores.segments import SegmentStore
 from holdfast.stores.tiered import TieredStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from holdfast.core.progress import Progress
 
 FILES = "files"
 
@@ -42,17 +44,19 @@ def open_depot(
     disk: Disk | None = None,
     *,
     attached: bool = False,
+    watch: Callable[[Progress], None] | None = None,
 ) -> Depot:
     """Open or create the depot in the folder `path`, for this process alone.
 
-    An `attached` one shares it with others, in a process forked by one that holds the depot.
+    An `attached` one shares it with others, in a process forked by one that holds the depot. Who
+    wants to `watch` is told how far the index is brought, if it lacks much of the log.
 
     Raises:
         UnavailableError: another process has it open, or the disk refuses.
         CorruptError, UnsupportedError: what is there cannot be read.
     """
     disk, clock, entropy = disk or Disk(), SystemClock(), SystemEntropy()
-    log = Log(path, disk, clock, entropy, attached=attached)
+    log = Log(path, disk, clock, entropy, attached=attached, watch=watch)
     try:
         files = FileStore(path / FILES, disk, entropy, clock, attached=attached)
     except BaseException:

@@ -29,7 +29,13 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
 LOG_COUNTERS = ("batches", "jobs", "appended_bytes")
 """Facts of the log that every process counts for itself."""
-LOG_OPENING = ("recovered_records", "truncated_bytes", "damaged_places")
+LOG_OPENING = (
+    "recovered_records",
+    "truncated_bytes",
+    "torn_bytes",
+    "damaged_places",
+    "damaged_bytes",
+)
 """Facts of the log that only who opened it knows."""
 
 

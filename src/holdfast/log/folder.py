@@ -19,6 +19,8 @@ import msgspec
 from holdfast.core.errors import CorruptError, UnavailableError, UnsupportedError
 from holdfast.log.board import Board
 from holdfast.log.index import Index, open_index, renew_index
+from holdfast.log.record import unpack
+from holdfast.log.recovery import Known
 from holdfast.log.scan import Damage
 from holdfast.log.segment import Segment, segment_ids
 from holdfast.log.state import Trust, clean_state, running_state, trust
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdfast.core.seams import Disk, Entropy
-    from holdfast.log.index import Last, Position
+    from holdfast.log.index import Position
 
 FORMAT = 2
 FORMATS = (1, FORMAT)
@@ -92,22 +94,23 @@ class Folder:
             raise
         return index, board
 
-    def open_index(self) -> tuple[Index, bool, list[Damage]]:
+    def open_index(self) -> tuple[Index, bool, Known]:
         """Open the index, an empty one if it cannot be trusted.
 
-        Says whether the machine did not boot in between, and what the log is known to have lost.
+        Says whether the machine did not boot in between, and what was known of the log.
 
         Raises:
             OSError, FullError, UnavailableError: the disk refuses.
         """
-        known = trust(self._disk, self._index)
-        if known == Trust.NONE:
+        trusted = trust(self._disk, self._index)
+        if trusted == Trust.NONE:
             shutil.rmtree(self._index, ignore_errors=True)
         self._disk.make_directory(self._index)
         index = open_index(self._index)
         try:
-            missing = self._missing(index.applied())
+            known, missing = Known(), self._missing(index.applied())
             if missing or not self._is_of_this_log(index):
+                known = Known(missing, None if missing else self._once_applied(index))
                 index.close()
                 index = renew_index(self._index)
             index.forget_dead_readers()
@@ -115,7 +118,7 @@ class Folder:
         except BaseException:
             index.close()
             raise
-        return index, known == Trust.KILLED, missing
+        return index, trusted == Trust.KILLED, known
 
     def make_board(self) -> Board:
         """Make the page that all processes share which are going to have the log open."""
@@ -136,13 +139,24 @@ class Folder:
             return []
         return [Damage(applied.segment_id, size_bytes, applied.offset - size_bytes)]
 
+    def _once_applied(self, index: Index) -> Position | None:
+        """How far the index has applied this log, if its last record stood in this segment once.
+
+        The record's header tells, whose checksum has the salt of the segment in it.
+        """
+        last = index.last()
+        if last is None or last.segment_id not in segment_ids(self.segments):
+            return None
+        salt = Segment.open(self._disk, self.segments, last.segment_id).header.salt
+        return index.applied() if unpack(last.header, salt, last.offset) is not None else None
+
     def _is_of_this_log(self, index: Index) -> bool:
         """Whether the last record that the index has applied stands where it stood.
 
         A header that differs in a few bytes only is the same one, rotten: two records differ in
         their checksums.
         """
-        last: Last | None = index.last()
+        last = index.last()
         if last is None:
             return index.applied() is None
         if last.segment_id not in segment_ids(self.segments):

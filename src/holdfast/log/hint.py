@@ -130,7 +130,8 @@ class Hint:
         self.segment_id = segment.id
         self.end = end
         header = disk.pread(self._descriptor, HEADER_BYTES, 0)
-        starts = unpack_header(header, segment, end, os.fstat(self._descriptor).st_size)
+        self.size_bytes = os.fstat(self._descriptor).st_size
+        starts = unpack_header(header, segment, end, self.size_bytes)
         self._spans = [Span(*pair) for pair in pairwise(starts)]
         try:
             self.facts = _decode(self._file.read(*self._spans[-1]))

@@ -20,10 +20,12 @@ from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.accounts import State
 from holdfast.log.batch import Between, Job, Needs
 from holdfast.log.compaction import remove_segment
+from holdfast.log.facts import facts
 from holdfast.log.folder import Folder, Guard
 from holdfast.log.hint import make_missing_hints
 from holdfast.log.index import Location, Position
 from holdfast.log.manifest import Manifest, pack_manifest, read_manifest
+from holdfast.log.meter import Meter
 from holdfast.log.opened import OpenSegments
 from holdfast.log.reading import damaged, payload_of
 from holdfast.log.record import (
@@ -34,7 +36,8 @@ from holdfast.log.record import (
     decode_commits,
     unpack,
 )
-from holdfast.log.recovery import Recovery, Replay
+from holdfast.log.recovery import Replay
+from holdfast.log.report import Recovery
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
 from holdfast.log.segment import Segment, SegmentHeader, segment_ids
@@ -45,11 +48,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from holdfast.core.pending import Promise
+    from holdfast.core.progress import Progress
     from holdfast.log.batch import Batch, Result
     from holdfast.log.board import Board
 
 NO_NEEDS = Needs()
-UNOPENED = Recovery(0, 0, 0, ())
 WATCH_S = 0.05  # how often a process looks for the commits of others
 
 
@@ -64,8 +67,11 @@ class Log:
         entropy: Entropy | None = None,
         *,
         attached: bool = False,
+        watch: Callable[[Progress], None] | None = None,
     ) -> None:
         """Open or create the log in `path`; `attached`, join a process that has it open.
+
+        Who wants to `watch` is told how far the index is brought, if it lacks much of the log.
 
         Raises:
             FullError, UnavailableError: another process has it open, or the disk refuses.
@@ -79,7 +85,7 @@ class Log:
         self._committed = threading.Condition()
         self._is_attached = attached
         self._closed = False
-        self.recovery = UNOPENED
+        self.recovery = Recovery()
         try:
             self.disk.make_directory(self._root)
             with ExitStack() as undo:
@@ -88,7 +94,7 @@ class Log:
                 else:
                     self._guard = Guard(path / "lock")
                     undo.callback(self._guard.release)
-                    self._open(undo)
+                    self._open(undo, Meter(self._seams[1], watch))
                 self.segments = OpenSegments(self._root, self.disk, self.index, self._board)
                 self._writer = Writer(self.index, self._tail, self._board)
                 self._writer.on_commit = self._announce
@@ -96,21 +102,22 @@ class Log:
         except OSError as error:
             raise UnavailableError(f"cannot open {path}: {error.strerror}") from error
 
-    def _open(self, undo: ExitStack) -> None:
+    def _open(self, undo: ExitStack, meter: Meter) -> None:
         self.id = self._folder.identify(self._seams[2])
         if not segment_ids(self._root):
             self._folder.check_new()
             self._create_first()
         self.disk.sync_directory(self._root)  # whoever made the newest segment may not have
-        self.index, same_boot, missing = self._folder.open_index()
+        self.index, same_boot, known = self._folder.open_index()
         undo.enter_context(closing(self.index))
         self._board = undo.enter_context(closing(self._folder.make_board()))
-        replay = Replay(self._root, self.disk, self.index, same_boot=same_boot)
-        self.recovery = replay.run(segment_ids(self._root), missing)
+        replay = Replay(self._root, self.disk, self.index, meter, same_boot=same_boot)
+        self.recovery = replay.run(segment_ids(self._root), known)
         self._tail = Tail(self._root, self.index, self._board, self._seams)
         self._board.horizon = self.revision
         self._begin_segment_of_this_format()
         self._remove_dropped()
+        self.recovery.tell()
 
     def _attach(self, undo: ExitStack) -> None:
         self.id = self._folder.identify(self._seams[2])
@@ -149,29 +156,9 @@ class Log:
 
         Whoever asks from time to time also lets go of files that another process has removed.
         """
-        stats, recovery = self._writer.stats, self.recovery
-        blobs, keys = self.index.counts()
-        rows = self.index.accounts.rows()
-        end = self._end()
         self.segments.let_go()
-        self._tail.let_go(before=end.segment_id)
-        log_bytes = sum(row.size_bytes for row in rows.values()) + end.offset
-        return {
-            "healthy": int(self._writer.healthy),
-            "batches": stats.batches,
-            "jobs": stats.jobs,
-            "appended_bytes": stats.bytes,
-            "segments": len(rows),
-            "log_bytes": log_bytes,
-            "live_bytes": sum(row.live_bytes for row in rows.values()),
-            "compacted_bytes": stats.compacted_bytes,
-            "freed_bytes": stats.freed_bytes,
-            "blobs": blobs,
-            "keys": keys,
-            "recovered_records": recovery.records,
-            "truncated_bytes": recovery.truncated_bytes,
-            "damaged_places": len(recovery.damages),
-        }
+        self._tail.let_go(before=self._end().segment_id)
+        return facts(self.index, self._writer, self.recovery)
 
     def submit(
         self,

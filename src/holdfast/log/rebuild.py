@@ -18,6 +18,7 @@ from holdfast.log.hint import Hint, hint_path, make_hint
 from holdfast.log.index import Last
 from holdfast.log.live import Live
 from holdfast.log.merge import merge
+from holdfast.log.meter import Share
 from holdfast.log.record import HEADER_BYTES
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Disk
     from holdfast.log.changes import Columns, Pair
     from holdfast.log.index import Index, Position
+    from holdfast.log.meter import Meter
     from holdfast.log.segment import Segment
 
 RUN_BYTES = 64 * limits.MIB
@@ -36,13 +38,16 @@ LOAD_BYTES = 8 * limits.MIB  # about, in one transaction
 class Rebuild:
     """Gathers hints in the order of the log, and loads them."""
 
-    def __init__(self, root: Path, disk: Disk, index: Index) -> None:
+    def __init__(self, root: Path, disk: Disk, index: Index, meter: Meter) -> None:
         self._root = root
         self._disk = disk
         self._index = index
+        self._meter = meter
         self._hints: list[tuple[Hint, Segment]] = []
         self._distrusted: set[int] = set()
         self._can_make = True
+        self._made_bytes: dict[int, int] = {}
+        """Of the log, that the meter has counted already."""
 
     def add(self, segment: Segment, end: int, *, anew: bool) -> Hint | None:
         """Take a segment by its hint; None when it must be read record by record.
@@ -71,9 +76,12 @@ class Rebuild:
         if not hints:
             return
         live = Live()
+        share = self._share([hint for hint, _ in hints])
         try:
             for number in TABLES:
-                self._load_table(number, [hint.table(number) for hint, _ in hints], live)
+                sources = [hint.table(number) for hint, _ in hints]
+                for size_bytes in self._load_table(number, sources, live):
+                    share.spend(size_bytes)
         except DamagedError:
             self._distrust([hint for hint, _ in hints])
             raise
@@ -84,6 +92,14 @@ class Rebuild:
             self._index.accounts.add(txn, live.by_segment)
             self._index.set_applied(txn, position, last)
             self._index.set_loading(txn, is_loading=False)
+        share.end()
+
+    def _share(self, hints: Sequence[Hint]) -> Share:
+        """What loading some hints means for the meter."""
+        made_bytes = sum(self._made_bytes.pop(hint.segment_id, 0) for hint in hints)
+        log_bytes = sum(hint.end for hint in hints) - made_bytes
+        records = sum(hint.facts.records for hint in hints)
+        return Share(self._meter, log_bytes, records, sum(hint.size_bytes for hint in hints))
 
     def _last(self, hints: Sequence[tuple[Hint, Segment]]) -> Last | None:
         """The newest record of all; None when all there was is damage."""
@@ -93,7 +109,10 @@ class Rebuild:
                 return Last(hint.segment_id, hint.facts.last, header)
         return None
 
-    def _load_table(self, number: int, sources: list[Iterator[Columns]], live: Live) -> None:
+    def _load_table(
+        self, number: int, sources: list[Iterator[Columns]], live: Live
+    ) -> Iterator[int]:
+        """Load one table, a transaction at a time, and yield the size of each."""
         lost: list[Pair] = []
         blocks = merge(sources, lost)
         more = True
@@ -107,6 +126,7 @@ class Rebuild:
                     lost.clear()
                     size_bytes += size_of(keys, values)
                     more = bool(keys)
+            yield size_bytes
 
     def _open(self, segment: Segment, end: int) -> Hint | None:
         if segment.header.id in self._distrusted:
@@ -117,13 +137,16 @@ class Rebuild:
 
     def _make(self, segment: Segment, end: int) -> Hint | None:
         """Make a hint; a disk that refuses once is not asked again."""
+        share = Share(self._meter, end // 2, 0, end)
+        self._made_bytes[segment.header.id] = end // 2
         try:
-            for _ in make_hint(self._disk, self._root, segment, end, RUN_BYTES):
-                pass
+            for size_bytes in make_hint(self._disk, self._root, segment, end, RUN_BYTES):
+                share.spend(size_bytes)
         except OSError:
             self._can_make = False
         except DamagedError:
             return None
+        share.end()
         return self._open(segment, end)
 
     def _distrust(self, hints: list[Hint]) -> None:

@@ -18,13 +18,15 @@ from holdfast.log.blocks import DamagedError
 from holdfast.log.hint import sweep_hints
 from holdfast.log.index import Last, Position
 from holdfast.log.manifest import read_manifest
+from holdfast.log.meter import Meter
 from holdfast.log.rebuild import Rebuild
 from holdfast.log.record import HEADER_BYTES
+from holdfast.log.report import Damages, Recovery
 from holdfast.log.scan import WINDOW_BYTES, Damage, Record, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import Segment
+from holdfast.log.segment import Segment, segment_path
 from holdfast.log.step import Step, never
-from holdfast.log.torn import set_aside
+from holdfast.log.torn import set_aside, torn_tails
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,40 +39,42 @@ if TYPE_CHECKING:
 STEP_BYTES = 4 * limits.MIB
 
 
-class Recovery(NamedTuple):
-    """What opening the log found and did."""
+class Known(NamedTuple):
+    """What was known of the log when it was last open, and cannot be believed any more."""
 
-    segments: int
-    records: int
-    """Records applied to the index."""
-    truncated_bytes: int
-    """Cut off the newest segment: appends that nobody was told of."""
-    damages: tuple[Damage, ...]
+    missing: Sequence[Damage] = ()
+    """Of the newest segment's file."""
+    applied: Position | None = None
+    """How far an index went that was made of this log."""
 
 
 class Replay:
     """Brings an index up to the end of the log."""
 
-    def __init__(self, root: Path, disk: Disk, index: Index, *, same_boot: bool) -> None:
+    def __init__(
+        self, root: Path, disk: Disk, index: Index, meter: Meter, *, same_boot: bool
+    ) -> None:
         self._root = root
         self._disk = disk
         self._index = index
+        self._meter = meter
         self._same_boot = same_boot
-        self._rebuild = Rebuild(root, disk, index)
+        self._rebuild = Rebuild(root, disk, index, meter)
         self._ends: dict[int, int] = {}
         self._begin()
 
     def _begin(self) -> None:
-        self._damages: list[Damage] = []
+        self._damages = Damages()
         self._records = 0
+        self._commits = 0
         self._truncated_bytes = 0
         self._torn: int | None = None
         self._knows_tail = False
 
-    def run(self, segment_ids: list[int], missing: Sequence[Damage]) -> Recovery:
+    def run(self, segment_ids: list[int], known: Known) -> Recovery:
         """Apply what the index lacks, and cut a torn tail off.
 
-        `missing` is what was known and is not there any more; it is reported with the damages.
+        What was `known` and is not there any more is reported with the damages.
 
         Raises:
             CorruptError: a segment's own header is damaged.
@@ -86,11 +90,35 @@ class Replay:
             except DamagedError:
                 self._index.clear()
                 self._begin()
+        self._meter.end()
         newest = Segment.open(self._disk, self._root, segment_ids[-1], writable=True)
         self._cut(newest, start)
-        damages = (*missing, *self._damages, *self._lost(segment_ids))
-        count = len(self._index.accounts.rows())
-        return Recovery(count, self._records, self._truncated_bytes, damages)
+        self._damages.add((*known.missing, *self._forgotten(known), *self._lost(segment_ids)))
+        return self._report()
+
+    def _report(self) -> Recovery:
+        torn = torn_tails(self._root)
+        return Recovery(
+            len(self._index.accounts.rows()),
+            self._records,
+            self._commits,
+            self._truncated_bytes,
+            tuple(self._damages.kept),
+            self._damages.places,
+            self._damages.size_bytes,
+            len(torn),
+            sum(path.stat().st_size for path in torn),
+            self._meter.took_s,
+        )
+
+    def _forgotten(self, known: Known) -> list[Damage]:
+        """What stood behind the end of the log when an index was made of it that is gone."""
+        applied, before = self._index.applied(), known.applied
+        assert applied is not None
+        if before is None or before[:2] <= applied[:2]:
+            return []
+        start = applied.offset if before.segment_id == applied.segment_id else 0
+        return [Damage(before.segment_id, start, before.offset - start)]
 
     def _known_ends(self, segment_ids: list[int]) -> dict[int, int]:
         """Where each segment but the newest ends, as the newest manifest says."""
@@ -120,6 +148,7 @@ class Replay:
             self._index.clear()
         applied = self._index.applied()
         position = applied or Position(segment_ids[0], FIRST_OFFSET, 0)
+        self._meter.begin(self._lacking_bytes(segment_ids, position))
         for segment_id in segment_ids[:-1]:
             if segment_id >= position.segment_id:
                 position = _enter(position, segment_id)
@@ -127,7 +156,7 @@ class Replay:
         self._rebuild.load(position)
         newest = Segment.open(self._disk, self._root, segment_ids[-1], writable=True)
         position = _enter(position, newest.header.id)
-        self._damages += header_damage(self._disk, newest)
+        self._damages.add(header_damage(self._disk, newest))
         self._open_account(newest.header.id, 0)
         end = self._apply(newest, position, newest.size_bytes, is_newest=True)
         if self._index.applied() != end:  # it is empty
@@ -135,14 +164,20 @@ class Replay:
                 self._index.set_applied(txn, end, None)
         return position.offset
 
+    def _lacking_bytes(self, segment_ids: list[int], position: Position) -> int:
+        """How much of the log the index lacks, about: the newest segment has space in reserve."""
+        sizes = {each: segment_path(self._root, each).stat().st_size for each in segment_ids}
+        lacking = [size for each, size in sizes.items() if each >= position.segment_id]
+        return max(0, sum(lacking) - position.offset)
+
     def _apply_older(self, segment_id: int, position: Position, *, anew: bool) -> Position:
         """Apply the rest of a segment that is not the newest."""
         segment = Segment.open(self._disk, self._root, segment_id)
         end = self._ends.get(segment_id, segment.size_bytes)
-        self._damages += header_damage(self._disk, segment)
+        self._damages.add(header_damage(self._disk, segment))
         if segment.size_bytes < end:
             lost_bytes = end - segment.size_bytes
-            self._damages.append(Damage(segment_id, segment.size_bytes, lost_bytes))
+            self._damages.add([Damage(segment_id, segment.size_bytes, lost_bytes)])
         self._open_account(segment_id, end)
         hint = None
         if position.offset == FIRST_OFFSET:
@@ -151,7 +186,8 @@ class Replay:
             self._rebuild.load(position)
             return self._apply(segment, position, end, is_newest=False)
         self._records += hint.facts.records
-        self._damages += hint.damages
+        self._commits += hint.facts.commits
+        self._damages.add(hint.damages)
         position = self._compose(segment, hint, position)
         if self._rebuild.is_full:
             self._rebuild.load(position)
@@ -188,13 +224,15 @@ class Replay:
             more = step.fill(scan, STEP_BYTES, ends)
             if step.offset != position.offset:
                 self._write(step, segment)
+                self._meter.move(step.offset - position.offset, step.records)
             position = step.position
         return position
 
     def _write(self, step: Step, segment: Segment) -> None:
         """Apply a step to the index, and how far the log is applied then."""
-        self._damages += step.damages
+        self._damages.add(step.damages)
         self._records += step.records
+        self._commits += step.commits
         last = None
         if step.last is not None:
             header = self._disk.pread(segment.descriptor, HEADER_BYTES, step.last)

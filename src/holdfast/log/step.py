@@ -101,6 +101,7 @@ class Step:
         self.offset = found.end
         if isinstance(found, Damage):
             self.damages.append(found)
+            self.size_bytes += PLACE_BYTES
             return
         self.last = found.offset
         self.records += 1
