@@ -1,6 +1,7 @@
-"""Another boot of the machine, as one process sees it; and the server in such a boot.
+"""A server with short segments that are looked after without a pause; also in another boot.
 
-    python crash_boot.py BOOT_FILE serve --data FOLDER ...
+    python crash_boot.py BOOT_FILE serve --data FOLDER ...     in the boot that a file names
+    python crash_boot.py - serve --data FOLDER ...             in that of the machine
 
 The kernel names its boot in /proc/sys/kernel/random/boot_id. A file that is mounted there, in a
 mount namespace of the process's own, names another: what it leaves behind is then of a boot that
@@ -15,7 +16,12 @@ import uuid
 from pathlib import Path
 
 from holdfast.core import limits
+from holdfast.services import compaction, sweeper
 
+NO_BOOT = "-"
+SWEEP_EVERY_S = "0.05"
+SWEPT = "send them again"
+"""In the refusal of a name whose bytes were swept before it came; then one does so."""
 BOOT_ID = b"/proc/sys/kernel/random/boot_id"
 CLONE_NEWNS = 0x00020000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
@@ -42,12 +48,19 @@ def die_with_parent() -> None:
     _check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
 
 
-def shrink_segments() -> None:
-    """Let segments be so small that a short life fills some."""
+def hurry() -> None:
+    """Let segments be so small that a short life fills some, and let nobody rest who empties them.
+
+    SIGKILL then meets compaction and sweeps as often as anything else.
+    """
+    compaction.LOOK_UP_S = 0.05
+    sweeper.SHARE = 1
     limits.SEGMENT_ALLOCATE_BYTES = 256 * limits.KIB
     limits.RESERVE_BYTES = 64 * limits.KIB
-    limits.BATCH_BYTES_MAX = limits.MIB
-    limits.SEGMENT_BYTES_MAX = 3 * limits.MIB
+    limits.BATCH_BYTES_MAX = 300 * limits.KIB
+    limits.SEGMENT_BYTES_MAX = 500 * limits.KIB
+    limits.COMPACT_DEAD_BYTES_MIN = 4 * limits.KIB
+    limits.COMPACT_STEP_BYTES = 32 * limits.KIB
 
 
 def _check(result: int) -> None:
@@ -57,8 +70,9 @@ def _check(result: int) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    enter_boot(Path(sys.argv.pop(1)))
-    shrink_segments()
+    if (boot := sys.argv.pop(1)) != NO_BOOT:
+        enter_boot(Path(boot))
+    hurry()
     from holdfast.__main__ import main
 
     main()

@@ -4,9 +4,10 @@
 
 Each line on standard input, `FOLDER BOOT SEED FIRST`, makes it fork a process (all modules are
 loaded by then, so that takes milliseconds) which opens the store and lets WORKERS threads work on
-it; BOOT is the file that names its boot, or `-`. Lines on standard output, each written at once:
-`pid N`, then `begin WORKER NUMBER` before and `end WORKER NUMBER` after every request, `fail WORKER
-NUMBER` when the store refuses one, and `over STATUS` when the process is gone.
+it, while another compacts and sweeps it; BOOT is the file that names its boot, or `-`. Lines on
+standard output, each written at once: `pid N`, then `begin WORKER NUMBER` before and `end WORKER
+NUMBER` after every request, `fail WORKER NUMBER` when the store refuses one, and `over STATUS` when
+the process is gone.
 """
 
 import os
@@ -18,15 +19,17 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from crash_boot import die_with_parent, enter_boot, shrink_segments
+from crash_boot import NO_BOOT, SWEEP_EVERY_S, SWEPT, die_with_parent, enter_boot, hurry
 from crash_ledger import WORKERS, Op, choose, content
 
-import holdfast
 from holdfast.core.bucket import Bucket
 from holdfast.core.digest import Digest
-from holdfast.core.errors import BlobError, NotFoundError
-
-NO_BOOT = "-"
+from holdfast.core.errors import BlobError, NotFoundError, UnavailableError
+from holdfast.depot.local import open_depot
+from holdfast.services.caretaker import Caretaker, Task
+from holdfast.services.compaction import Compaction
+from holdfast.services.hints import Hints
+from holdfast.services.sweeper import Sweeper
 
 
 def say(line: str) -> None:
@@ -65,7 +68,7 @@ def work(store: Bucket, worker: int, seed: int, first: int) -> NoReturn:
             op = choose(random.Random(f"{seed}/{worker}/{number}"), worker, number)
             say(f"begin {worker} {number}")
             try:
-                act(store, op)
+                insist(store, op)
             except BlobError:
                 say(f"fail {worker} {number}")
                 wait_for_the_end()
@@ -73,6 +76,16 @@ def work(store: Bucket, worker: int, seed: int, first: int) -> NoReturn:
     finally:
         traceback.print_exc()
         os._exit(1)
+
+
+def insist(store: Bucket, op: Op) -> None:
+    """Act, again if the bytes were swept before their name came."""
+    while True:
+        try:
+            return act(store, op)
+        except UnavailableError as error:
+            if SWEPT not in error.message:
+                raise
 
 
 def wait_for_the_end() -> NoReturn:
@@ -85,12 +98,18 @@ def live(folder: Path, boot: str, seed: int, first: int) -> NoReturn:
     say(f"pid {os.getpid()}")
     if boot != NO_BOOT:
         enter_boot(Path(boot))
-        shrink_segments()
+    hurry()
     try:
-        store = holdfast.open(folder)
+        store = open_depot(folder)
     except BlobError:
         say(f"fail 0 {first}")
         wait_for_the_end()
+    tasks: list[Task] = [
+        Hints(store.engine),
+        Compaction(store.engine),
+        Sweeper(store, float(SWEEP_EVERY_S), 0),
+    ]
+    Caretaker(tasks).start()
     for worker in range(1, WORKERS):
         threading.Thread(target=work, args=(store, worker, seed, first)).start()
     work(store, 0, seed, first)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from crash_boot import NO_BOOT, SWEEP_EVERY_S, SWEPT
 from crash_ledger import WORKERS, Ledger, Name, Op, choose, content
 
 OK = {"put": {200, 201}, "shared": {200, 201}, "hold": {200, 201}, "delete": {204}}
@@ -18,16 +19,17 @@ OK |= {"release": {204}, "copy": {200, 201, 404}, "move": {200, 201, 404}, "get"
 
 REFUSED = 500
 
-IN_A_BOOT = Path(__file__).with_name("crash_boot.py")
+PROGRAM = Path(__file__).with_name("crash_boot.py")
 Server = subprocess.Popen[str]
 
 
 def start(folder: Path, boot: Path | None = None, workers: int = 1) -> Server:
     """Start a server, in the boot that a file names."""
-    program = ["-m", "holdfast"] if boot is None else [str(IN_A_BOOT), str(boot)]
-    command = [sys.executable, *program, "serve", "--data", str(folder), "--port", "0"]
+    command = [sys.executable, str(PROGRAM), str(boot or NO_BOOT)]
+    command += ["serve", "--data", str(folder), "--port", "0"]
     command += ["--log-level", "error", "--workers", str(workers)]
     environment = {**os.environ, "HOLDFAST_AUTH": "none"}
+    environment |= {"HOLDFAST_SWEEP_EVERY_S": SWEEP_EVERY_S, "HOLDFAST_SWEEP_GRACE_S": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
@@ -69,6 +71,13 @@ def ask(connection: http.client.HTTPConnection, op: Op) -> tuple[int, bytes]:
         if op.kind == "get":
             raise
         return answer.status, b""
+
+
+def insist(connection: http.client.HTTPConnection, op: Op) -> tuple[int, bytes]:
+    """Ask, again if the bytes were swept before their name came."""
+    while SWEPT.encode() in (answer := ask(connection, op))[1]:
+        pass
+    return answer
 
 
 class Fleet:
@@ -117,7 +126,7 @@ class Fleet:
             self._ledger.figures["requests"] += 1
             op = choose(dice, worker, self._ledger.figures["requests"])
             self._ledger.begin(worker, op)
-        status, body = ask(connection, op)
+        status, body = insist(connection, op)
         with self.lock:
             if status >= REFUSED and self.dying.is_set():
                 return False

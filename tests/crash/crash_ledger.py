@@ -18,6 +18,7 @@ from holdfast.core.limits import KIB
 from holdfast.core.store import Span
 from holdfast.depot.depot import Depot
 from holdfast.depot.local import open_depot
+from holdfast.log.segment import segment_ids
 from holdfast.testing.recount import check_catalog
 
 WORKERS = 8
@@ -161,6 +162,7 @@ class Ledger:
         self._shared_before: tuple[Digest, int] | None = None
         self._marked = 0
         """How many of those were acknowledged at the mark."""
+        self._swept = self._compacted = 0
 
     def begin(self, worker: int, op: Op) -> None:
         """Before a request is sent."""
@@ -217,7 +219,17 @@ class Ledger:
         assert depot.stats().entries == len(found)
         assert list((folder / "files" / "tmp").iterdir()) == []
         self.figures["rounds"] += 1
+        self._count_removed(depot, folder)
         return {name: found_digest for name, (found_digest, _) in (found | holds(depot)).items()}
+
+    def _count_removed(self, depot: Depot, folder: Path) -> None:
+        """Tell what sweeps and compaction have removed since the last look."""
+        swept, _ = depot.engine.names.swept()
+        ids = segment_ids(folder / "log")
+        compacted = ids[-1] - len(ids)  # the first is 1
+        self.figures["swept"] += max(0, swept - self._swept)
+        self.figures["compacted"] += max(0, compacted - self._compacted)
+        self._swept, self._compacted = swept, compacted
 
     def _check_workers(self, rest: dict[Name, Digest], *, is_copy: bool) -> None:
         rest.pop((BUCKETS[0], SHARED), None)

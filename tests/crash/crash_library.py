@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crash_child import NO_BOOT
+from crash_boot import NO_BOOT
 from crash_ledger import Ledger, choose
 
 PROGRAM = Path(__file__).with_name("crash_child.py")

@@ -20,7 +20,7 @@ FOLDER_ROUNDS = 100
 def run_round(program: Nursery, folder: Path, ledger: Ledger, dice: random.Random) -> None:
     life = Life(program, folder, ledger, dice)
     # A pipe holds 64 KiB, some thousand lines: the process may wait for us, but loses none.
-    time.sleep(dice.choice([0.005, 0.05, 0.15]) * dice.random() * 2)
+    time.sleep(dice.choice([0.005, 0.05, 0.15, 0.4]) * dice.random() * 2)
     life.end({KILLED})
     assert life.failed == 0
     if dice.random() < 0.3 and (folder / "index" / "state").exists():
