@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "compact": "compact",
         "fsck": "fsck",
         "sweep": "sweep",
+        "import": "adopt",
         "hash": "hash",
         "config": "config",
         "completion": "completion",
@@ -47,7 +48,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"holdfast.cli.{COMMANDS[cmd_name]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, "adopt" if cmd_name == "import" else cmd_name)
         assert isinstance(command, click.Command)
         return command
 
