@@ -1,5 +1,6 @@
 """The pages say what the code does; every name in them exists, and those of the code are there."""
 
+import ast
 import doctest
 import importlib
 import os
@@ -12,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +187,28 @@ def _anchors(page: Path) -> set[str]:
     text = FENCE.sub("", page.read_text())
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_test_that_holds_a_promise_exists() -> None:
+    rows = _rows(_read("docs/promises.md"), "promise")
+    assert len(rows) >= 30
+    for promise, _, _, cited in rows:
+        nodes = CODE.findall(cited)
+        assert nodes, promise
+        for node in nodes:
+            assert node in _tests(node.partition("::")[0]), (promise, node)
+
+
+@cache
+def _tests(file: str) -> set[str]:
+    """The tests of a file, by their ids."""
+    found = set()
+    for one in ast.parse(_read(file)).body:
+        inner = one.body if isinstance(one, ast.ClassDef) else [one]
+        owner = f"{one.name}::" if isinstance(one, ast.ClassDef) else ""
+        tests = [each for each in inner if isinstance(each, ast.FunctionDef)]
+        found |= {f"{file}::{owner}{test.name}" for test in tests if test.name.startswith("test_")}
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

@@ -13,6 +13,7 @@ import pytest
 from awaited import Awaited, Loop
 from ways import LIMIT
 
+import holdfast
 from holdfast.aio import AsyncBucket
 from holdfast.client import AsyncClient, Client, ClientOptions
 from holdfast.core.bucket import CREATE_ONLY, Description, matches
@@ -227,6 +228,20 @@ def test_listings_page_fold_and_end(bucket: Any) -> None:
         bucket.list(limit=0)
     with pytest.raises(InvalidError):
         bucket.list(cursor="nonsense?")
+
+
+@pytest.mark.parametrize("size_bytes", [5, 1_000_000])
+def test_a_blob_goes_from_one_store_to_another_by_its_digest(
+    bucket: Any, tmp_path: Path, size_bytes: int
+) -> None:
+    data = hashlib.shake_128(bucket.name.encode()).digest(size_bytes)
+    digest = bucket.content.put(data)
+    with holdfast.open(tmp_path / "other") as other:
+        with bucket.content.open(digest) as file:
+            assert other.content.put(file, digest=digest) == digest
+        assert other.content.get(digest) == data
+        with bucket.content.open(digest) as file, pytest.raises(DigestMismatchError):
+            other.content.put(file, digest=Digest.of(b"another"))
 
 
 @pytest.mark.parametrize("rest", [b"", BIG], ids=["small", "big"])
