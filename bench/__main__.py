@@ -1,4 +1,4 @@
-"""The command line of the bench: `python -m bench [--quick | --full] [--only PATTERN]`."""
+"""The command line of the bench: `python -m bench [--quick | --full | --huge] [--only PATTERN]`."""
 
 import argparse
 import fnmatch
@@ -7,18 +7,27 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from bench import library, load, machine, memory, reading, seaweed, writing
+from bench import flat, library, load, machine, memory, reading, seaweed, writing
 from bench.stage import Options, Row, Stage, measure
 from bench.table import Line, NotRunError, draw, summary
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
 RESULTS = HERE / "results"
-QUICK = Options(turn_s=0.5, rounds=1, blobs=10_000, large_bytes=512 << 20, files_per_turn=4)
-FULL = Options(turn_s=5, rounds=3, blobs=1_000_000)
+QUICK = Options(
+    turn_s=0.5,
+    rounds=1,
+    blobs=10_000,
+    flat_blobs=(1_000, 10_000),
+    large_bytes=512 << 20,
+    files_per_turn=4,
+)
+FULL = Options(turn_s=5, rounds=3, blobs=1_000_000, flat_blobs=(10_000, 1_000_000))
+HUGE = replace(FULL, flat_blobs=(10_000, 1_000_000, 10_000_000))
 
 
 def main() -> int:
@@ -31,7 +40,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _on_terminate)
     shutil.rmtree(WORK / "run", ignore_errors=True)
     WORK.mkdir(exist_ok=True)
-    options = QUICK if arguments.quick else FULL if arguments.full else Options()
+    options = _options(arguments)
     stage = Stage(WORK, load.build(WORK), options)
     head = machine.describe(
         WORK, _seaweed_version(), shlex.join(["python", "-m", "bench", *sys.argv[1:]])
@@ -51,13 +60,21 @@ def _arguments() -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_true", help="rough figures in 90 s")
     length.add_argument("--full", action="store_true", help="long turns and 1 M blobs")
+    length.add_argument("--huge", action="store_true", help="the same, and one row with 10 M")
     parser.add_argument("--only", metavar="PATTERN", default="", help="rows whose name matches")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     return parser.parse_args()
 
 
+def _options(arguments: argparse.Namespace) -> Options:
+    for is_chosen, options in ((arguments.quick, QUICK), (arguments.full, FULL)):
+        if is_chosen:
+            return options
+    return HUGE if arguments.huge else Options()
+
+
 def _chosen(pattern: str) -> list[Row]:
-    rows = reading.rows() + writing.rows() + memory.rows() + library.rows()
+    rows = reading.rows() + writing.rows() + memory.rows() + library.rows() + flat.rows()
     return [row for row in rows if fnmatch.fnmatch(row.name.lower(), f"*{pattern.lower()}*")]
 
 
@@ -83,8 +100,8 @@ def _seaweed_version() -> str:
 
 def _kind(arguments: argparse.Namespace) -> str:
     """Tell short and partial runs from whole ones, which they must not replace."""
-    kinds = {"quick": arguments.quick, "full": arguments.full, "part": bool(arguments.only)}
-    return "".join(f"-{kind}" for kind, chosen in kinds.items() if chosen)
+    lengths = [name for name in ("quick", "full", "huge") if getattr(arguments, name)]
+    return "".join(f"-{kind}" for kind in [*lengths, *(["part"] if arguments.only else [])])
 
 
 def _keep(text: str, kind: str) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 from bench.process import memory_bytes
 from holdfast.config import open_bucket
 from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.entry import Entry
 from holdfast.core.seams import Disk
 from holdfast.log.log import Log
 from holdfast.stores.segments import SegmentStore
@@ -26,9 +27,11 @@ Figures = dict[str, float]
 
 THREADS = 64
 BLOB_BYTES = 1024
+SMALL_BYTES = 100
 KEY = "k{:08d}"
 LIST_PAGE = 1000
 IN_FLIGHT = 1000
+TOGETHER = 1000  # puts in one call
 
 
 def main() -> None:
@@ -50,6 +53,50 @@ def fill(directory: Path, count: float) -> Figures:
             lambda number: bool(bucket.put(KEY.format(number), blob(number))),
             lambda done: done >= count,
         )
+
+
+def grow(directory: Path, first: float, count: float) -> Figures:
+    """Put `count` small blobs under the keys from `first` on, many in one call."""
+    numbers = range(int(first), int(first + count))
+    with open_bucket(directory) as bucket:
+        for at in range(0, len(numbers), TOGETHER):
+            chosen = numbers[at : at + TOGETHER]
+            outcomes = bucket.put_many((KEY.format(n), blob(n)[:SMALL_BYTES]) for n in chosen)
+            assert all(isinstance(each, Entry) for each in outcomes)
+    return {}
+
+
+def cost(directory: Path, keys: float, reads: float, writes: float) -> Figures:
+    """Say what a get and a put cost in processor time, and what the process and the disk hold."""
+    first = int(keys) + random.randrange(1 << 40)
+    used = {name: _used_bytes(directory / name) for name in ("log", "index")}
+    with open_bucket(directory) as bucket:
+        chosen = [KEY.format(random.randrange(int(keys))) for _ in range(int(reads))]
+        for key in chosen[:TOGETHER]:
+            bucket.get(key)
+        began = time.process_time()
+        for key in chosen:
+            bucket.get(key)
+        middle = time.process_time()
+        _together(
+            lambda number: bool(bucket.put(f"x{number}", blob(number)[:SMALL_BYTES])),
+            lambda done: done >= writes,
+            first,
+        )
+        ended = time.process_time()
+        gc.collect()
+        return {
+            "get_us": (middle - began) * 1e6 / reads,
+            "put_us": (ended - middle) * 1e6 / writes,
+            "RssAnon": memory_bytes(os.getpid(), "RssAnon"),
+            "size_bytes": SMALL_BYTES,
+            "threads": THREADS,
+            **used,
+        }
+
+
+def _used_bytes(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.iterdir())
 
 
 def put(directory: Path, seconds: float, first: float) -> Figures:
@@ -152,6 +199,8 @@ def rebuild(directory: Path) -> Figures:
 
 MEASUREMENTS: Mapping[str, Callable[..., Figures]] = {
     "fill": fill,
+    "grow": grow,
+    "cost": cost,
     "put": put,
     "files": files,
     "get": get,

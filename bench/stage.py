@@ -34,6 +34,8 @@ class Options:
     rounds: int = 2
     blobs: int = 100_000
     """How many the rows about many blobs use."""
+    flat_blobs: tuple[int, ...] = (10_000, 100_000)
+    """How many a store has each time that the cost of one is measured."""
     large_bytes: int = 2 << 30
     files_per_turn: int = 16
     """Of the 64 MiB upload."""
