@@ -69,18 +69,41 @@ def test_a_blob_is_kept_while_any_token_protects_it() -> None:
         assert wanted(keep) == set()
 
 
-def test_an_unknown_outcome_is_kept_until_its_deadline() -> None:
+def test_what_nobody_lets_go_of_is_kept_until_its_deadline() -> None:
     clock = HandClock()
     protections = Protections(clock)
-    with pytest.raises(KeyError), protections.prepare(60) as token:  # noqa: PT012 - the error leaves the block
-        token.protect([A])
-        raise KeyError
+    protections.prepare(60).protect([A])
     clock.moved_s += 59
     with protections.watch() as keep:
         assert wanted(keep) == {A}
     clock.moved_s += 1
     with protections.watch() as keep:
         assert wanted(keep) == set()
+
+
+def test_an_unknown_outcome_is_kept_until_somebody_knows() -> None:
+    clock = HandClock()
+    protections = Protections(clock)
+    with pytest.raises(KeyError), protections.prepare(60) as token:  # noqa: PT012 - the error leaves the block
+        token.protect([A])
+        raise KeyError
+    clock.moved_s += 10_000
+    assert protections.unresolved() == [token]
+    with protections.watch() as keep:
+        assert wanted(keep) == {A}
+    token.release()
+    assert protections.unresolved() == []
+    with protections.watch() as keep:
+        assert wanted(keep) == set()
+
+
+def test_a_token_that_was_over_before_the_error_is_not_in_doubt() -> None:
+    protections = Protections()
+    with pytest.raises(KeyError), protections.prepare() as token:  # noqa: PT012 - the error leaves the block
+        token.protect([A])
+        token.release()
+        raise KeyError
+    assert protections.unresolved() == []
 
 
 def test_who_takes_longer_than_the_deadline_is_told() -> None:

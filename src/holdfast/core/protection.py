@@ -8,9 +8,10 @@ prepares first, then stores, then commits the names, and only then lets go:
         ...                                        # commit names for them, wherever they are kept
     report = sweep_unreferenced(store, live_digests, protections)
 
-Leaving the first block by an exception keeps the protection until its deadline, because nobody
-knows then whether the names were committed. A sweep also keeps what anybody let go of since its
-watch began, for those names may be newer than the list of what is live.
+Leaving the first block by an exception keeps the protection without a deadline, because nobody
+knows then whether the names were committed: find out, and release what `unresolved` lists. A sweep
+also keeps what anybody let go of since its watch began, for those names may be newer than the list
+of what is live.
 
 A depot needs none of this: its names are looked up in the very batch that removes.
 """
@@ -48,6 +49,7 @@ class Protections:
         """How many tokens protect each blob."""
         self._deadlines: list[tuple[float, int, Prepared]] = []
         self._numbers = count()
+        self._unresolved: dict[Prepared, None] = {}
         self._watches: list[set[Digest]] = []
 
     def prepare(self, ttl_s: float = limits.PROTECTION_S) -> Prepared:
@@ -57,6 +59,11 @@ class Protections:
         with self._lock:
             heapq.heappush(self._deadlines, (deadline_s, next(self._numbers), token))
         return token
+
+    def unresolved(self) -> list[Prepared]:
+        """The tokens of which nobody knows whether their names were committed, oldest first."""
+        with self._lock:
+            return list(self._unresolved)
 
     @contextmanager
     def watch(self) -> Iterator[Keep]:
@@ -99,13 +106,22 @@ class Protections:
         with self._lock:
             self._end(token)
 
+    def doubt(self, token: Prepared) -> None:
+        """Lift the deadline of a token; for Prepared alone."""
+        with self._lock:
+            if not token.is_over:
+                self._unresolved[token] = None
+
     def _end_overdue(self) -> None:
         now_s = self._clock.monotonic_s()
         while self._deadlines and self._deadlines[0][0] <= now_s:
-            self._end(heapq.heappop(self._deadlines)[2])
+            token = heapq.heappop(self._deadlines)[2]
+            if token not in self._unresolved:
+                self._end(token)
 
     def _end(self, token: Prepared) -> None:
         token.is_over = True
+        self._unresolved.pop(token, None)
         for seen in self._watches:
             seen.update(token.digests)
         for digest in token.digests:
@@ -116,7 +132,7 @@ class Protections:
 
 
 class Prepared:
-    """A token: what it protects stays until `release`, or until its deadline."""
+    """A token: what it protects stays until `release` or, unless in doubt, its deadline."""
 
     def __init__(self, protections: Protections) -> None:
         self._protections = protections
@@ -146,3 +162,5 @@ class Prepared:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
             self.release()
+        else:
+            self._protections.doubt(self)
