@@ -28,6 +28,7 @@ ENTRIES = st.builds(
     modified_us=TIMES,
     version=st.integers(0, 1 << 40),
     metadata=st.dictionaries(TEXT, TEXT, max_size=4),
+    expires_us=TIMES,
 )
 
 
@@ -82,6 +83,9 @@ EXAMPLES: list[BlobError] = [
     errors.HeadTooLargeError("head", 32_768),
     errors.SlowError("too slow", waited_s=10),
     errors.QuotaError(5, 4),
+    errors.QuotaError(5, 4, "entries"),
+    errors.UnsupportedTypeError("declared image/png", declared="image/png", shown=None),
+    errors.RateError("requests", 10, "requests", 7),
     errors.FullError("the disk is full"),
     errors.UnauthenticatedError("no key"),
     errors.DeniedError("read only"),
@@ -98,7 +102,7 @@ def test_every_class_of_error_has_an_example() -> None:
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: error.code)
 def test_an_error_arrives_as_its_class_with_its_facts(error: BlobError) -> None:
-    headers = {"retry-after": "7"} if isinstance(error, UnavailableError) else {}
+    headers = {"retry-after": "7"} if hasattr(error, "retry_after_s") else {}
     arrived = wire.parse_error(error.status, headers, wire.error_json(error))
     assert type(arrived) is type(error)
     assert arrived.message == error.message

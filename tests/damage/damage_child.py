@@ -24,6 +24,7 @@ from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry
 from holdfast.core.errors import BlobError
 from holdfast.depot.depot import Depot
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.check import Check
 from holdfast.testing.crash_suites import SHARED_MEMORY
@@ -57,7 +58,7 @@ class Original:
 
     def open(self, folder: Path) -> Depot:
         """Open a copy of it, or itself."""
-        return open_depot(folder, small_blob_bytes_max=SMALL_MAX)
+        return open_depot(folder, Limits(small_blob_bytes_max=SMALL_MAX))
 
     def _put(
         self, depot: Depot, key: str, data: bytes, metadata: dict[str, str] | None = None

@@ -42,7 +42,7 @@ def quick_folder() -> Iterator[Path]:
 
 
 def start(folder: Path, disk: Disk | None = None) -> Depot:
-    return open_depot(folder, Limits(), SMALL_MAX, disk)
+    return open_depot(folder, Limits(small_blob_bytes_max=SMALL_MAX), disk)
 
 
 class Script:

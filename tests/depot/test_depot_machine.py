@@ -23,6 +23,7 @@ from holdfast.core.entry import Entry
 from holdfast.core.errors import NotFoundError, PreconditionError, UnsatisfiableError
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.log.state import running_state
 from holdfast.testing.recount import check_catalog
@@ -71,7 +72,7 @@ class DepotMachine(RuleBasedStateMachine):
         self._base = Path(tempfile.mkdtemp(dir=base))
         self._lives = 0
         self._folder = self._base / "0"
-        self._depot = open_depot(self._folder, small_blob_bytes_max=SMALL_MAX)
+        self._depot = open_depot(self._folder, Limits(small_blob_bytes_max=SMALL_MAX))
         self._names: dict[Name, Stored] = {}
         self._holds: dict[bytes, bytes] = {}
 
@@ -212,7 +213,7 @@ class DepotMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         """Close in order and open again."""
         self._depot.close()
-        self._depot = open_depot(self._folder, small_blob_bytes_max=SMALL_MAX)
+        self._depot = open_depot(self._folder, Limits(small_blob_bytes_max=SMALL_MAX))
 
     @rule(cut=st.booleans())
     def die(self, cut: bool) -> None:  # noqa: FBT001 - drawn
@@ -225,7 +226,7 @@ class DepotMachine(RuleBasedStateMachine):
         self._folder = folder
         index = folder / "index"
         (index / "state").write_text("another boot" if cut else running_state(index))
-        self._depot = open_depot(folder, small_blob_bytes_max=SMALL_MAX)
+        self._depot = open_depot(folder, Limits(small_blob_bytes_max=SMALL_MAX))
         assert self._depot.engine.facts()["damaged_places"] == 0
 
     @invariant()

@@ -14,6 +14,7 @@ from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, NotFoundError, PreconditionError
 from holdfast.core.limits import KIB
 from holdfast.depot.depot import Depot
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.testing.recount import check_catalog
 
@@ -22,7 +23,7 @@ WRITERS = 64
 
 @pytest.fixture
 def depot(tmp_path: Path) -> Iterator[Depot]:
-    with open_depot(tmp_path / "store", small_blob_bytes_max=20 * KIB) as opened:
+    with open_depot(tmp_path / "store", Limits(small_blob_bytes_max=20 * KIB)) as opened:
         yield opened
         check_catalog(opened.engine.kv)
     with open_depot(tmp_path / "store") as again:
@@ -160,7 +161,7 @@ def test_a_reader_sees_one_version_whole(depot: Depot) -> None:
 
 def test_closing_under_load_answers_everybody(tmp_path: Path) -> None:
     folder = tmp_path / "closing"
-    depot = open_depot(folder, small_blob_bytes_max=1000)
+    depot = open_depot(folder, Limits(small_blob_bytes_max=1000))
     begun = threading.Barrier(9)
 
     def write(thread: int) -> set[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 import unicodedata
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -360,3 +361,21 @@ def test_a_condition_that_fails_is_told_before_the_body_is_sent(
         connection.send("".join(f"{n}: {v}\r\n" for n, v in headers.items()).encode() + b"\r\n")
         assert connection.reply().code == "precondition_failed"
     server.check_clean(bucket, ("k",))
+
+
+def test_a_name_that_expires_is_gone_from_its_time_on(server: Server, bucket: str) -> None:
+    path = f"/b/{bucket}/brief"
+    stored = server.ask("PUT", path, b"x", {"Holdfast-Expire-In": "2"}).json()
+    assert stored["expires_at"] > stored["updated_at"]
+    deadline = time.monotonic() + 10
+    while (reply := server.ask("GET", path)).status == 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert reply.code == "not_found"
+    assert server.ask("PUT", path, b"y").status == 201
+    assert server.ask("GET", f"{path}/metadata").json()["expires_at"] is None
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "soon", "", "9" * 30])
+def test_a_time_of_life_that_is_none_is_refused(server: Server, bucket: str, text: str) -> None:
+    reply = server.ask("PUT", f"/b/{bucket}/k", b"x", {"Holdfast-Expire-In": text})
+    assert reply.code == "invalid"

@@ -252,7 +252,7 @@ def disturb(folder: Path, *writes: Write) -> None:
 
 def reference(key: bytes, data: bytes = b"") -> bytes:
     digest = Digest.of(data or small(int(key.rpartition(b"/")[2])))
-    return catalog.held_by_entry(digest, "default", key)
+    return catalog.held_by_row(digest, catalog.entry_key("default", key))
 
 
 def test_references_and_counters_are_made_what_the_entries_say(

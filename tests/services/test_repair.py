@@ -25,6 +25,7 @@ from holdfast.core.inspection import QUARANTINE
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import Buffer
 from holdfast.depot.depot import Depot
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.repair import Copies, Repair
 from holdfast.services.scrub import DAY_S, Scrub
@@ -104,10 +105,10 @@ def test_an_older_record_makes_a_newer_one_good(folder: Path, clock: HandClock) 
 
 def test_a_file_makes_a_record_good(folder: Path, clock: HandClock) -> None:
     """After the limit of small blobs was lowered, the same bytes were stored again."""
-    with open_depot(folder, small_blob_bytes_max=0) as depot:
+    with open_depot(folder, Limits(small_blob_bytes_max=0)) as depot:
         depot.put("again", small(7))
     flip_record(folder, small(7), 3)
-    with open_depot(folder, small_blob_bytes_max=0) as depot:
+    with open_depot(folder, Limits(small_blob_bytes_max=0)) as depot:
         assert depot.get("small/7") == small(7), "the other copy is read already"
         task = scrub(depot, clock)
         assert gauges(task)["repaired_blobs"] == 1
@@ -120,9 +121,9 @@ def test_a_file_makes_a_record_good(folder: Path, clock: HandClock) -> None:
 
 def test_a_record_makes_a_file_good(folder: Path, clock: HandClock) -> None:
     data = small(0) * 1000
-    with open_depot(folder, small_blob_bytes_max=MIB) as depot:
+    with open_depot(folder, Limits(small_blob_bytes_max=MIB)) as depot:
         depot.put("once", data)
-    with open_depot(folder, small_blob_bytes_max=100 * KIB) as depot:
+    with open_depot(folder, Limits(small_blob_bytes_max=100 * KIB)) as depot:
         depot.put("twice", data)
     (file,) = (folder / "files").rglob(f"{Digest.of(data).hex()}.blob")
     flip(file, 100)

@@ -25,10 +25,10 @@ from holdfast.core.kv import Plan
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.protection import Protections
 from holdfast.core.store import Moment, Store, Verdict
+from holdfast.depot.change import Place
 from holdfast.depot.depot import DEFAULT_BUCKET, Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
-from holdfast.depot.names import Place
 from holdfast.kv.memory import MemoryKV
 from holdfast.log.log import Log
 from holdfast.log.reading import stored_us

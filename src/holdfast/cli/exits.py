@@ -22,6 +22,8 @@ EXIT_CODES: Mapping[type[BlobError], int] = MappingProxyType(
         errors.CorruptError: 5,
         errors.TooLargeError: 6,
         errors.QuotaError: 6,
+        errors.UnsupportedTypeError: 2,
+        errors.RateError: 7,
         errors.FullError: 6,
         errors.UnavailableError: 7,
         errors.UnauthenticatedError: 8,

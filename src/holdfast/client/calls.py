@@ -286,6 +286,8 @@ def _described(about: Description) -> Headers:
         if not LINE.fullmatch(about.content_type):
             raise InvalidError("content type", about.content_type[:100], "printable ASCII")
         headers += (("Content-Type", about.content_type),)
+    if about.expire_s is not None:
+        headers += ((wire.EXPIRE_IN, str(about.expire_s)),)
     for name in about.metadata or {}:
         if not TOKEN.fullmatch(name):
             raise InvalidError("metadata name", name[:100], "letters, digits and -_.")

@@ -103,6 +103,11 @@ class Settings:
     tls_key: Path | None = setting(  # noqa: RUF009
         None, Location("a PEM file"), "Private key of the certificate."
     )
+    undelete_s: int = setting(
+        limits.UNDELETE_S,
+        Whole(0, limits.EXPIRE_S_MAX),
+        "Seconds in which a deleted name can be restored, where its bucket does not say.",
+    )
     scrub_days: int = setting(
         limits.SCRUB_DAYS,
         Whole(0, 3650),

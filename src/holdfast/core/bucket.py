@@ -34,6 +34,8 @@ class Description(NamedTuple):
     metadata: Mapping[str, str] | None = None
     digest: Digest | None = None
     """Refuse the bytes unless this is their digest."""
+    expire_s: int | None = None
+    """After how many seconds the name goes by itself, instead of what the bucket's policy says."""
 
 
 NO_DESCRIPTION = Description()

@@ -24,6 +24,8 @@ class Entry(NamedTuple):
     version: int = 0
     """Counts replacements of this name, from 0."""
     metadata: Mapping[str, str] = MappingProxyType({})
+    expires_us: int = 0
+    """When the name goes by itself; 0: never."""
 
     @property
     def ref(self) -> BlobRef:
@@ -45,6 +47,29 @@ class Entry(NamedTuple):
         """When the name last changed what it points to."""
         return moment(self.modified_us)
 
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the name goes by itself."""
+        return moment(self.expires_us) if self.expires_us else None
+
+
+class Grave(NamedTuple):
+    """A deleted name: what it pointed to, and until when that can be brought back."""
+
+    entry: Entry
+    deleted_us: int
+    until_us: int
+
+    @property
+    def deleted_at(self) -> datetime:
+        """When it was deleted."""
+        return moment(self.deleted_us)
+
+    @property
+    def until_at(self) -> datetime:
+        """When it goes for good."""
+        return moment(self.until_us)
+
 
 def moment(at_us: int) -> datetime:
     """A time in microseconds since 1970 UTC."""
@@ -60,6 +85,22 @@ class Page:
     """Common beginnings up to and with the delimiter; each stands for the keys behind it."""
     next: str | None
     """The cursor of the next page; None at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """A part of the versions of a name, from the newest on, which is what it points to now."""
+
+    entries: list[Entry]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GravePage:
+    """A part of the deleted names that can be restored, in byte order of the keys."""
+
+    graves: list[Grave]
+    next: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,17 +111,41 @@ class SlowError(BlobError):
 
 
 class QuotaError(BlobError):
-    """The owner is over quota."""
+    """The bucket or its owner is over quota."""
 
     status = 507
     code = "quota_exceeded"
 
-    def __init__(self, used_bytes: int, limit_bytes: int) -> None:
+    def __init__(self, used: int, limit: int, unit: str = "bytes") -> None:
+        super().__init__(f"{used} of {limit} {unit} are used", used=used, limit=limit, unit=unit)
+        self.used = used
+        self.limit = limit
+        self.unit = unit
+
+
+class UnsupportedTypeError(BlobError):
+    """Blobs of this content type are not taken here."""
+
+    status = 415
+    code = "unsupported_type"
+
+
+class RateError(BlobError):
+    """Too many requests, or too many bytes, in too short a time."""
+
+    status = 429
+    code = "rate_exceeded"
+    retryable = True
+
+    def __init__(self, what: str, limit: int, unit: str, retry_after_s: int) -> None:
         super().__init__(
-            f"{used_bytes} of {limit_bytes} bytes are used",
-            used_bytes=used_bytes,
-            limit_bytes=limit_bytes,
+            f"{what}: at most {limit} {unit} a second",
+            what=what,
+            limit=limit,
+            unit=unit,
+            retry_after_s=retry_after_s,
         )
+        self.retry_after_s = retry_after_s
 
 
 class FullError(BlobError):

@@ -15,6 +15,14 @@ METADATA_BYTES_MAX = 8 * KIB  # names and values of one entry together
 METADATA_ITEMS_MAX = 64
 TYPE_BYTES_MAX = 255  # a content type
 
+# Policies
+VERSIONS_MAX = 10_000  # of one name that a policy may keep
+POLICY_TYPES_MAX = 100  # patterns of content types in one policy
+WHOLE_MAX = 1 << 60  # the largest number of bytes, entries or seconds in a policy
+UNDELETE_S = 86_400  # in which a deleted name can be restored, a setting
+EXPIRE_S_MAX = 100 * 366 * 86_400  # until a name goes by itself
+TERMS_KEPT_MAX = 10_000  # buckets whose policies are held in memory
+
 # Calls
 BATCH_REFS_MAX = 1000  # refs in one call for many
 BATCH_BODY_BYTES_MAX = 4 * MIB  # a request for many things: 1,000 long keys in JSON

@@ -122,10 +122,10 @@ class Audit:
                     finding = Finding("entry", where, f"{digest} is missing", str(digest))
                     yield self._wrong(finding, self._forgetting(item))
             yield len(page)
-        for page in pages(self._kv, catalog.ENTRY):
+        for page in (page for table in catalog.NAMES for page in pages(self._kv, table)):
             for item in page:
                 if decode(item) is None:
-                    finding = Finding("entry", catalog.entry_name(item.key), "it cannot be read")
+                    finding = Finding("entry", catalog.row_name(item.key), "it cannot be read")
                     yield self._wrong(finding, [Delete(item.key)])
             yield len(page)
 
@@ -145,12 +145,12 @@ class Audit:
 
     def _forgetting(self, reference: Item) -> list[Write]:
         """What removes the holder of a blob."""
-        entry_key = catalog.holding_entry(reference.key)
-        stored = None if entry_key is None else self._kv.get(entry_key)
-        if entry_key is not None and stored is not None:
-            entry = decode(Item(entry_key, stored.value, stored.revision))
-            if entry is not None and entry.digest == catalog.referenced_digest(reference.key):
-                return catalog.removing(entry)
+        key = catalog.holding_row(reference.key)
+        stored = None if key is None else self._kv.get(key)
+        if key is not None and stored is not None:
+            row = decode(Item(key, stored.value, stored.revision))
+            if row is not None and row.entry.digest == catalog.referenced_digest(reference.key):
+                return catalog.forgetting(row, key)
         return [Delete(reference.key)]
 
     def _wrong(self, finding: Finding, writes: Sequence[Write]) -> Wrong:

@@ -1,35 +1,45 @@
 """The catalog: which keys and values of the KV say what (docs/format.md, "Catalog").
 
-    e <bucket> 0 <key>                 -> the entry
-    r <digest> e <bucket> 0 <key>      -> Held: an entry holds the blob
-    r <digest> c                       -> Held: the content face holds the blob
-    u <bucket>                         -> counters: entries, bytes
-    s                                  -> counters: blobs, bytes that sweeps removed
+    e <bucket> 0 <key>                  -> the entry
+    g <bucket> 0 <key>                  -> the grave of a deleted name
+    v <bucket> 0 <key> 0 <version> <time>   -> an entry that was replaced
+    r <digest> e <bucket> 0 <key>       -> Held: an entry holds the blob; g and v the same
+    r <digest> c <owner>                -> Held: the content face holds the blob
+    u <bucket>, w <owner>               -> counters: entries, bytes, versions, their bytes
+    d <time> <table> <bucket> 0 <key>   -> when something is due
+    s                                   -> counters: blobs, bytes that sweeps removed
 
 A blob is held while any key begins with `r <digest>`. Every change of an entry changes its
 reference and the counters in the same commit, so none of them can drift.
 """
 
-import re
+from itertools import zip_longest
+from typing import NamedTuple
 
 import msgspec
 
-from holdfast.core import limits
 from holdfast.core.digest import DIGEST_BYTES, Digest
-from holdfast.core.entry import Entry
-from holdfast.core.errors import CorruptError, InvalidError
+from holdfast.core.entry import Entry, Grave
+from holdfast.core.errors import CorruptError
 from holdfast.core.kv import Add, Delete, Put, Write
+from holdfast.core.policy import NOBODY, owner_of
 
 ENTRY = b"e"
+GRAVE = b"g"
+VERSION = b"v"
 REFERENCE = b"r"
 USAGE = b"u"
 SWEPT = b"s"
+OWNER_USAGE = b"w"
+DUE = b"d"
 BY_CONTENT = b"c"
-BY_ENTRY = b"e"
-
-BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-METADATA_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+VISIBLE = (b"c", b"e")
+"""Holders that show a blob; they are before the others in the order of keys."""
+NAMES = (ENTRY, GRAVE, VERSION)
+"""Tables whose rows name a blob."""
+COUNTERS = 4  # in a row of them
+TIME_BYTES = 8
+VERSION_BYTES = 16  # its number, then when it was stored, for a name may begin to count again
 
 
 class _Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -42,6 +52,15 @@ class _Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     modified_us: int
     version: int
     metadata: dict[str, str]
+    expires_us: int = 0
+
+
+class _GraveRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A grave's value; members are only ever added at the end."""
+
+    entry: _Record
+    deleted_us: int
+    until_us: int
 
 
 class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -54,65 +73,66 @@ class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Record).decode
+_decode_grave = msgspec.msgpack.Decoder(_GraveRecord).decode
 _decode_held = msgspec.msgpack.Decoder(Held).decode
 
 
-def check_bucket(name: str) -> str:
-    """Accept a bucket's name.
-
-    Raises:
-        InvalidError: it has other characters or is too long.
-    """
-    if BUCKET.fullmatch(name) is None:
-        allowed = f"1 to {limits.BUCKET_BYTES_MAX} of a-z 0-9 - _ ., first a letter or digit"
-        raise InvalidError("bucket", name[:100], allowed)
-    return name
+def usage_rows(bucket: str) -> list[bytes]:
+    """All counters that what is in a bucket is counted by."""
+    owner = owner_of(bucket)
+    row = usage_key(bucket)
+    return [row, owner_usage_key(owner)] if owner else [row]
 
 
-def check_key(key: str) -> bytes:
-    """Accept a key and give its UTF-8.
+class Due(NamedTuple):
+    """Something that is to be done with a name at a time."""
 
-    Raises:
-        InvalidError: empty, too long, not Unicode text, or with control characters.
-    """
-    try:
-        raw = key.encode()
-    except UnicodeEncodeError:
-        raise InvalidError("key", ascii(key[:100]), "text without lone surrogates") from None
-    if not 0 < len(raw) <= limits.KEY_BYTES_MAX:
-        allowed = f"1 to {limits.KEY_BYTES_MAX} bytes of UTF-8"
-        raise InvalidError("key", f"{len(raw)} bytes", allowed)
-    if CONTROL.search(key) is not None:
-        raise InvalidError("key", key[:100], "no control characters (U+0000-U+001F, U+007F)")
-    return raw
+    at_us: int
+    table: bytes
+    """ENTRY: it expires; GRAVE: it goes for good; VERSION: it may have too many versions."""
+    bucket: str
+    key: str
 
 
-def check_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    """Accept user metadata; names are compared in lower case.
+class Row(NamedTuple):
+    """A row of one of the tables that name blobs."""
 
-    Raises:
-        InvalidError: a malformed name or value, too many items, or too long together.
-    """
-    checked = {name.lower(): value for name, value in metadata.items()}
-    if len(checked) > limits.METADATA_ITEMS_MAX:
-        raise InvalidError("metadata", len(checked), f"at most {limits.METADATA_ITEMS_MAX} items")
-    for name, value in checked.items():
-        if METADATA_NAME.fullmatch(name) is None:
-            raise InvalidError("metadata name", name[:100], "1 to 64 of a-z 0-9 . _ -")
-        if CONTROL.search(value) is not None:
-            raise InvalidError("metadata value", value[:100], "no control characters")
-    try:
-        size_bytes = sum(len(name) + len(value.encode()) for name, value in checked.items())
-    except UnicodeEncodeError:
-        raise InvalidError("metadata value", None, "text without lone surrogates") from None
-    if size_bytes > limits.METADATA_BYTES_MAX:
-        raise InvalidError("metadata", size_bytes, f"{limits.METADATA_BYTES_MAX} bytes together")
-    return checked
+    table: bytes
+    entry: Entry
+    until_us: int = 0
+    """When a grave goes for good."""
+
+
+def name_key(table: bytes, bucket: str, key: bytes) -> bytes:
+    """The KV key of a name in one of the tables; names of a bucket order as their keys' bytes."""
+    return table + bucket.encode() + b"\x00" + key
 
 
 def entry_key(bucket: str, key: bytes) -> bytes:
-    """The KV key of an entry; entries of a bucket order as their keys' bytes."""
-    return ENTRY + bucket.encode() + b"\x00" + key
+    """The KV key of an entry."""
+    return name_key(ENTRY, bucket, key)
+
+
+def version_key(entry: Entry) -> bytes:
+    """The KV key of an entry, once it is replaced."""
+    start = version_start(entry.bucket, entry.key.encode(), entry.version)
+    return start + entry.modified_us.to_bytes(TIME_BYTES, "big")
+
+
+def version_start(bucket: str, key: bytes, version: int) -> bytes:
+    """What the KV key of a replaced entry with this number begins with."""
+    return versions_of(bucket, key) + version.to_bytes(VERSION_BYTES - TIME_BYTES, "big")
+
+
+def versions_of(bucket: str, key: bytes) -> bytes:
+    """What the keys of all replaced entries of a name begin with."""
+    return name_key(VERSION, bucket, key) + b"\x00"
+
+
+def split_name(row: bytes) -> tuple[str, str]:
+    """Bucket and key of a row of `e` or `g`."""
+    bucket, _, key = row[1:].partition(b"\x00")
+    return bucket.decode(), key.decode()
 
 
 def holds(digest: bytes) -> bytes:
@@ -120,14 +140,14 @@ def holds(digest: bytes) -> bytes:
     return REFERENCE + digest
 
 
-def held_by_entry(digest: bytes, bucket: str, key: bytes) -> bytes:
-    """The reference of an entry."""
-    return holds(digest) + BY_ENTRY + bucket.encode() + b"\x00" + key
+def held_by_row(digest: bytes, row: bytes) -> bytes:
+    """The reference of an entry, a grave or a version, whose KV key is `row`."""
+    return holds(digest) + row
 
 
-def held_by_content(digest: bytes) -> bytes:
-    """The reference of the content face."""
-    return holds(digest) + BY_CONTENT
+def held_by_content(digest: bytes, owner: str = NOBODY) -> bytes:
+    """The reference of the content face, for one owner."""
+    return holds(digest) + BY_CONTENT + owner.encode()
 
 
 def referenced_digest(reference: bytes) -> Digest:
@@ -135,21 +155,35 @@ def referenced_digest(reference: bytes) -> Digest:
     return Digest(reference[1 : 1 + DIGEST_BYTES])
 
 
+def holder(reference: bytes) -> bytes:
+    """The row that holds a blob, or BY_CONTENT and an owner."""
+    return reference[1 + DIGEST_BYTES :]
+
+
+def is_visible(reference: bytes) -> bool:
+    """Whether the holder shows the blob; deleted and replaced entries only keep it."""
+    return holder(reference)[:1] in VISIBLE
+
+
 def holder_name(reference: bytes) -> str:
     """Who holds a blob, for people: bucket/key, or the digest where it is held by that."""
-    entry = holding_entry(reference)
-    return str(referenced_digest(reference)) if entry is None else entry_name(entry)
+    row = holding_row(reference)
+    return str(referenced_digest(reference)) if row is None else row_name(row)
 
 
-def holding_entry(reference: bytes) -> bytes | None:
-    """The KV key of the entry that a reference is of; None for that of the content face."""
-    holder = reference[1 + DIGEST_BYTES :]
-    return None if holder == BY_CONTENT else ENTRY + holder[len(BY_ENTRY) :]
+def holding_row(reference: bytes) -> bytes | None:
+    """The KV key of the name that a reference is of; None for that of the content face."""
+    row = holder(reference)
+    return None if row.startswith(BY_CONTENT) else row
 
 
-def entry_name(key: bytes) -> str:
-    """The bucket and key of an entry's KV key, for people."""
-    return key[len(ENTRY) :].replace(b"\x00", b"/", 1).decode(errors="replace")
+def row_name(row: bytes) -> str:
+    """The bucket and key of the row of an entry, a grave or a version, for people."""
+    bucket, _, key = row[1:].partition(b"\x00")
+    if row.startswith(VERSION):
+        version = int.from_bytes(key[-VERSION_BYTES:-TIME_BYTES], "big")
+        key = key[: -VERSION_BYTES - 1] + b" (version %d)" % version
+    return (bucket + b"/" + key).decode(errors="replace")
 
 
 def usage_key(bucket: str) -> bytes:
@@ -157,19 +191,55 @@ def usage_key(bucket: str) -> bytes:
     return USAGE + bucket.encode()
 
 
+def owner_usage_key(owner: str) -> bytes:
+    """The counters of all that an owner has."""
+    return OWNER_USAGE + owner.encode()
+
+
+def due_key(due: Due) -> bytes:
+    """The row that says that something is due; rows order by time."""
+    row = name_key(due.table, due.bucket, due.key.encode())
+    return DUE + due.at_us.to_bytes(TIME_BYTES, "big") + row
+
+
+def read_due(key: bytes) -> Due:
+    """What a row of that table says."""
+    at_us = int.from_bytes(key[1 : 1 + TIME_BYTES], "big")
+    row = key[1 + TIME_BYTES :]
+    return Due(at_us, row[:1], *split_name(row))
+
+
+def _record(entry: Entry) -> _Record:
+    return _Record(
+        bytes(entry.digest),
+        entry.size_bytes,
+        entry.content_type,
+        entry.created_us,
+        entry.modified_us,
+        entry.version,
+        dict(entry.metadata),
+        entry.expires_us,
+    )
+
+
+def _entry(bucket: str, key: str, record: _Record) -> Entry:
+    return Entry(
+        bucket,
+        key,
+        Digest(record.digest),
+        record.size_bytes,
+        record.content_type,
+        record.created_us,
+        record.modified_us,
+        record.version,
+        record.metadata,
+        record.expires_us,
+    )
+
+
 def encode_entry(entry: Entry) -> bytes:
     """The value of an entry; its bucket and key are in the KV key."""
-    return _encode(
-        _Record(
-            bytes(entry.digest),
-            entry.size_bytes,
-            entry.content_type,
-            entry.created_us,
-            entry.modified_us,
-            entry.version,
-            dict(entry.metadata),
-        )
-    )
+    return _encode(_record(entry))
 
 
 def decode_entry(bucket: str, key: str, value: bytes) -> Entry:
@@ -182,17 +252,58 @@ def decode_entry(bucket: str, key: str, value: bytes) -> Entry:
         record = _decode(value)
     except msgspec.DecodeError as error:
         raise CorruptError("an entry is damaged", bucket=bucket, key=key) from error
-    return Entry(
-        bucket,
-        key,
-        Digest(record.digest),
-        record.size_bytes,
-        record.content_type,
-        record.created_us,
-        record.modified_us,
-        record.version,
-        record.metadata,
-    )
+    return _entry(bucket, key, record)
+
+
+def encode_grave(grave: Grave) -> bytes:
+    """The value of a grave."""
+    return _encode(_GraveRecord(_record(grave.entry), grave.deleted_us, grave.until_us))
+
+
+def decode_grave(bucket: str, key: str, value: bytes) -> Grave:
+    """Read a grave back.
+
+    Raises:
+        CorruptError: the value is no grave.
+    """
+    try:
+        record = _decode_grave(value)
+    except msgspec.DecodeError as error:
+        raise CorruptError("a deleted name is damaged", bucket=bucket, key=key) from error
+    return Grave(_entry(bucket, key, record.entry), record.deleted_us, record.until_us)
+
+
+def decode_row(key: bytes, value: bytes) -> Row:
+    """Read a row of any table that names blobs.
+
+    Raises:
+        CorruptError: the value is none.
+        UnicodeDecodeError: the key is none.
+    """
+    table = key[:1]
+    if table == GRAVE:
+        grave = decode_grave(*split_name(key), value)
+        return Row(table, grave.entry, grave.until_us)
+    end = -1 - VERSION_BYTES if table == VERSION else None
+    return Row(table, decode_entry(*split_name(key[:end]), value))
+
+
+def due_of(row: Row) -> Due | None:
+    """What the row has coming."""
+    at_us = {ENTRY: row.entry.expires_us, GRAVE: row.until_us}.get(row.table, 0)
+    return Due(at_us, row.table, row.entry.bucket, row.entry.key) if at_us else None
+
+
+def deltas(row: Row) -> tuple[int, ...]:
+    """What the row adds to the counters of its bucket."""
+    size_bytes = row.entry.size_bytes
+    counted = {ENTRY: (1, size_bytes, 0, 0), VERSION: (0, 0, 1, size_bytes)}
+    return counted.get(row.table, (0, 0, 0, 0))
+
+
+def held(entry: Entry) -> Held:
+    """What the reference of an entry says."""
+    return Held(entry.size_bytes, entry.content_type, entry.created_us)
 
 
 def encode_held(held: Held) -> bytes:
@@ -212,29 +323,45 @@ def decode_held(value: bytes) -> Held:
         raise CorruptError("a reference is damaged") from error
 
 
-def replacing(old: Entry | None, new: Entry) -> list[Write]:
-    """The writes that put `new` in the place of `old` (None: a new name)."""
-    key = new.key.encode()
-    held = Held(new.size_bytes, new.content_type, new.created_us)
-    writes: list[Write] = [
-        Put(entry_key(new.bucket, key), encode_entry(new)),
-        Put(held_by_entry(new.digest, new.bucket, key), encode_held(held)),
-    ]
-    if old is None:
-        writes.append(Add(usage_key(new.bucket), (1, new.size_bytes)))
-        return writes
-    if old.digest != new.digest:
-        writes.append(Delete(held_by_entry(old.digest, old.bucket, key)))
-    if old.size_bytes != new.size_bytes:
-        writes.append(Add(usage_key(new.bucket), (0, new.size_bytes - old.size_bytes)))
-    return writes
+def counting(bucket: str, entries: int, size_bytes: int) -> list[Write]:
+    """The writes that count entries that come or go."""
+    return _counting(bucket, (entries, size_bytes))
 
 
-def removing(entry: Entry) -> list[Write]:
-    """The writes that remove a name."""
-    key = entry.key.encode()
-    return [
-        Delete(entry_key(entry.bucket, key)),
-        Delete(held_by_entry(entry.digest, entry.bucket, key)),
-        Add(usage_key(entry.bucket), (-1, -entry.size_bytes)),
-    ]
+def counting_versions(bucket: str, versions: int, size_bytes: int) -> list[Write]:
+    """The writes that count replaced entries that are kept or go."""
+    return _counting(bucket, (0, 0, versions, size_bytes))
+
+
+def _counting(bucket: str, deltas: tuple[int, ...]) -> list[Write]:
+    return [Add(row, deltas) for row in usage_rows(bucket)] if any(deltas) else []
+
+
+def storing(entry: Entry, row: bytes, value: bytes) -> list[Write]:
+    """The writes that put a row and its reference there."""
+    return [Put(row, value), Put(held_by_row(entry.digest, row), encode_held(held(entry)))]
+
+
+def forgetting(row: Row, key: bytes) -> list[Write]:
+    """The writes that remove a row and all that follows from it."""
+    writes = dropping(row.entry, key) + _counting(row.entry.bucket, tuple(-n for n in deltas(row)))
+    due = due_of(row)
+    return [*writes, Delete(due_key(due))] if due is not None else writes
+
+
+def dropping(entry: Entry, row: bytes) -> list[Write]:
+    """The writes that remove a row and its reference."""
+    return [Delete(row), Delete(held_by_row(entry.digest, row))]
+
+
+def merge(writes: list[Write]) -> list[Write]:
+    """Join the writes of one commit to one key: counters add up, of others the last wins."""
+    merged: dict[bytes, Write] = {}
+    for write in writes:
+        before = merged.get(write.key)
+        if isinstance(write, Add) and isinstance(before, Add):
+            sums = tuple(a + b for a, b in zip_longest(before.deltas, write.deltas, fillvalue=0))
+            merged[write.key] = Add(write.key, sums)
+        else:
+            merged[write.key] = write
+    return list(merged.values())

@@ -96,9 +96,10 @@ class ContentDepot:
         return catalog.decode_held(found[0].value)
 
     def _holders(self, digest: Digest) -> Sequence[KVItem]:
-        """The first holder of a blob, if there is one."""
+        """The first holder that shows a blob, if there is one."""
         start = catalog.holds(digest)
-        return self._engine.kv.scan(start, prefix_end(start), limit=1)
+        found = self._engine.kv.scan(start, prefix_end(start), limit=1)
+        return [item for item in found if catalog.is_visible(item.key)]
 
     def source(self, digest: Digest, span: Span | None = None) -> Source:
         """Open a blob that anything holds.
@@ -130,11 +131,11 @@ class ContentDepot:
             items = self._engine.kv.scan(start, end, limit=HASH_SCAN)
             for item in items:
                 digest = catalog.referenced_digest(item.key)
-                if not found or found[-1] != digest:
+                if (not found or found[-1] != digest) and catalog.is_visible(item.key):
                     found.append(digest)
             if len(items) < HASH_SCAN:
                 break
-            start = prefix_end(catalog.holds(found[-1]))
+            start = prefix_end(catalog.holds(catalog.referenced_digest(items[-1].key)))
         more = len(found) > limit
         return HashPage(found[:limit], found[limit - 1].hex() if more else None)
 

@@ -12,23 +12,27 @@ from holdfast.core import limits
 from holdfast.core.bucket import NO_DESCRIPTION, Description, Item
 from holdfast.core.errors import BlobError, NotFoundError
 from holdfast.core.many import drain, outcome, paged
+from holdfast.core.policy import check_bucket
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
-from holdfast.depot import catalog, media
+from holdfast.depot import media
+from holdfast.depot.admission import check_expiry, check_key, check_metadata
+from holdfast.depot.change import Place, Wish
 from holdfast.depot.content import ContentDepot
 from holdfast.depot.convoy import Convoy
 from holdfast.depot.engine import Engine, as_file, chunks, feed, open_named
-from holdfast.depot.ingest import Arrival, Placing, Upload, check_size
+from holdfast.depot.ingest import Arrival, Placing, Upload, check_size, smaller
 from holdfast.depot.listing import Query
-from holdfast.depot.names import Place, Placed, Wish, check
+from holdfast.depot.names import Placed, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from holdfast.core.bucket import Data
     from holdfast.core.digest import BlobRef, Digest
-    from holdfast.core.entry import Entry, Page, Stats
+    from holdfast.core.entry import Entry, GravePage, Page, Stats, VersionPage
     from holdfast.core.kv import Transaction
     from holdfast.core.pending import Pending
+    from holdfast.core.policy import Policy
     from holdfast.core.store import Source, Span, Staged, Usage
     from holdfast.log.report import Recovery
 
@@ -65,7 +69,7 @@ class Depot:
 
     def __init__(self, engine: Engine, name: str = DEFAULT_BUCKET) -> None:
         self.engine = engine
-        self._name = catalog.check_bucket(name)
+        self._name = check_bucket(name)
         self.content = ContentDepot(engine)
 
     @property
@@ -87,12 +91,15 @@ class Depot:
         """Admit an upload before its first byte; `size_bytes` is what was announced, if anything.
 
         Raises:
-            InvalidError, TooLargeError, PreconditionError: as `put` does.
+            InvalidError, TooLargeError, UnsupportedTypeError, QuotaError, PreconditionError: as
+                `put` does.
         """
         arrival, placing = self._admit(key, about, when)
         check_size(size_bytes, arrival.max_bytes)
+        place = Place(self._name, key)
         if when is not NO_CONDITIONS:
-            check(when, self.engine.names.find(Place(self._name, key)))
+            check(when, self.engine.names.find(place))
+        arrival.room = self.engine.names.room(place, size_bytes)
         return Upload(self.engine.ingest, arrival, placing)
 
     def begin(
@@ -121,31 +128,35 @@ class Depot:
         """Store `data` under `key`; see core.bucket.Bucket.put."""
         return self.begin(key, data, about, when).result().entry
 
-    def get(self, key: str, span: Span | None = None) -> bytes:
-        """Read a blob, or a part, into memory."""
-        _, source = self.source(key, span)
+    def get(self, key: str, span: Span | None = None, *, version: int | None = None) -> bytes:
+        """Read a blob, or a part, into memory; or what the name was in an earlier version."""
+        _, source = self.source(key, span, version)
         with source:
             return b"".join(chunks(source))
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, version: int | None = None) -> BinaryIO:
         """Open a blob as a seekable file."""
-        return as_file(self.source(key)[1])
+        return as_file(self.source(key, version=version)[1])
 
-    def head(self, key: str) -> Entry:
-        """Describe an entry."""
-        catalog.check_key(key)
-        return self.engine.names.get(Place(self._name, key))
+    def head(self, key: str, *, version: int | None = None) -> Entry:
+        """Describe an entry, or what it was in an earlier version."""
+        check_key(key)
+        place = Place(self._name, key)
+        names = self.engine.names
+        return names.get(place) if version is None else names.find_version(place, version)
 
-    def source(self, key: str, span: Span | None = None) -> tuple[Entry, Source]:
+    def source(
+        self, key: str, span: Span | None = None, version: int | None = None
+    ) -> tuple[Entry, Source]:
         """Open what a name points to, again if it is replaced at that very moment.
 
         Raises:
-            NotFoundError: no such name.
+            NotFoundError: no such name, or it does not keep that version.
             CorruptError: the stored bytes are damaged or missing.
         """
 
         def look() -> tuple[Entry, Digest]:
-            entry = self.head(key)
+            entry = self.head(key, version=version)
             return entry, entry.digest
 
         return open_named(self.engine.store, look, span)
@@ -180,6 +191,62 @@ class Depot:
         transaction = self._removing(key, when)
         return self.engine.kv.transact(transaction.reads, transaction.planner, frees=True)
 
+    def undelete(self, key: str) -> Entry:
+        """Bring a deleted name back as it was; durable when it returns.
+
+        Raises:
+            NotFoundError: it was never there, or is gone for good.
+            PreconditionError: the name is in use again.
+            QuotaError: there is no room.
+        """
+        check_key(key)
+        transaction = self.engine.names.undeleting(Place(self._name, key))
+        return self.engine.kv.transact(transaction.reads, transaction.planner).result()
+
+    def deleted(
+        self,
+        *,
+        prefix: str = "",
+        cursor: str | None = None,
+        limit: int = limits.LIST_LIMIT_DEFAULT,
+    ) -> GravePage:
+        """List deleted names that can be brought back, in byte order."""
+        return self.engine.kept.graves(self._name, Query(prefix, "", cursor, limit))
+
+    def versions(
+        self, key: str, *, cursor: str | None = None, limit: int = limits.LIST_LIMIT_DEFAULT
+    ) -> VersionPage:
+        """List what a name points to and what is kept of what it did, the newest first.
+
+        Raises:
+            NotFoundError: no such name.
+        """
+        check_key(key)
+        return self.engine.kept.versions(Place(self._name, key), cursor, limit)
+
+    def restore(self, key: str, version: int, *, when: Conditions = NO_CONDITIONS) -> Entry:
+        """Point a name to what it was in an earlier version; that makes a new one.
+
+        Raises:
+            NotFoundError: that version is not kept.
+            PreconditionError, QuotaError: as `put`.
+        """
+        check_key(key)
+        transaction = self.engine.names.restoring(Place(self._name, key), version, when)
+        return self.engine.kv.transact(transaction.reads, transaction.planner).result().entry
+
+    @property
+    def policy(self) -> Policy:
+        """What this bucket takes and keeps."""
+        return self.engine.names.policies.policy(self._name)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Change what this bucket takes and keeps; durable when it returns.
+
+        Uploads that began before are held to the policy that holds when they are named.
+        """
+        self.engine.names.policies.set_policy(self._name, policy)
+
     def copy(
         self, key: str, to: str, *, to_bucket: str | None = None, when: Conditions = NO_CONDITIONS
     ) -> Entry:
@@ -198,9 +265,9 @@ class Depot:
 
     def transfer(self, key: str, target: Place, when: Conditions, *, move: bool) -> Pending[Placed]:
         """Begin to copy or move."""
-        catalog.check_bucket(target.bucket)
-        catalog.check_key(key)
-        catalog.check_key(target.key)
+        check_bucket(target.bucket)
+        check_key(key)
+        check_key(target.key)
         return self.engine.names.copy(Place(self._name, key), target, when, move=move)
 
     def put_many(self, items: Iterable[Item | tuple[str, Data]]) -> Sequence[Entry | BlobError]:
@@ -274,14 +341,17 @@ class Depot:
         self, key: str, about: Description, when: Conditions
     ) -> tuple[Arrival, Placing[Placed]]:
         """Check what is known before the bytes, and say what will be done with them."""
-        catalog.check_key(key)
-        metadata = catalog.check_metadata(dict(about.metadata)) if about.metadata else {}
+        check_key(key)
+        metadata = check_metadata(dict(about.metadata)) if about.metadata else {}
         content_type = media.check(about.content_type) if about.content_type else None
-        arrival = Arrival(key, content_type, about.digest, self.engine.limits.max_bytes)
         names, place = self.engine.names, Place(self._name, key)
+        policy = names.policies.of(self._name).policy
+        max_bytes = smaller(self.engine.limits.max_bytes, policy.blob_bytes_max)
+        arrival = Arrival(key, content_type, about.digest, max_bytes, policy)
+        expire_s = check_expiry(about.expire_s)
 
         def placing(ref: BlobRef, kind: str, blob: Staged | None) -> Transaction[Placed]:
-            return names.assigning(place, Wish(ref, kind, metadata), when, blob)
+            return names.assigning(place, Wish(ref, kind, metadata, expire_s), when, blob)
 
         return arrival, placing
 
@@ -296,7 +366,7 @@ class Depot:
             return upload.ready()
 
     def _removing(self, key: str, when: Conditions = NO_CONDITIONS) -> Transaction[bool]:
-        catalog.check_key(key)
+        check_key(key)
         return self.engine.names.removing(Place(self._name, key), when)
 
     def __enter__(self) -> Self:

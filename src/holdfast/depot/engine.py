@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Disk
     from holdfast.core.store import Source, Span, Store
     from holdfast.depot.audit import Audit
+    from holdfast.depot.kept import Expiry, Kept
     from holdfast.depot.stamps import Stamps
     from holdfast.log.compaction import Freed
     from holdfast.log.report import Recovery
@@ -34,10 +35,14 @@ Named = TypeVar("Named")
 
 
 class Limits(NamedTuple):
-    """Sizes that a depot holds uploads to; 0 means no limit."""
+    """How a depot works where no policy says more; a largest size of 0 means no limit."""
 
     max_bytes: int = 0
     content_max_bytes: int = 0
+    undelete_s: int = 0
+    """For how long a deleted name can be restored, where its bucket does not say."""
+    small_blob_bytes_max: int = limits.SMALL_BLOB_BYTES_MAX
+    """Larger blobs are files of their own."""
 
 
 class Engine(NamedTuple):
@@ -46,6 +51,8 @@ class Engine(NamedTuple):
     store: Store
     kv: KV
     names: Names
+    kept: Kept
+    expiry: Expiry
     ingest: Ingest
     limits: Limits
     facts: Callable[[], Mapping[str, int]]

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest, Hasher
 from holdfast.core.errors import DigestMismatchError, TooLargeError, UnavailableError
+from holdfast.core.policy import NO_POLICY, Mismatch
 from holdfast.depot import media
 
 if TYPE_CHECKING:
     from holdfast.core.kv import KV, Transaction
     from holdfast.core.pending import Pending
+    from holdfast.core.policy import Policy
     from holdfast.core.seams import Buffer
     from holdfast.core.store import Sink, Staged, Store
+    from holdfast.depot.reservations import Room
 
 PARALLEL_BYTES = 128 * limits.KIB  # smaller chunks are hashed faster than a thread is woken
 HASHERS = 2
@@ -82,25 +85,48 @@ class Ingest:
 class Arrival:
     """What is known and allowed before the first byte."""
 
-    __slots__ = ("content_type", "digest", "key", "max_bytes")
+    __slots__ = ("content_type", "digest", "key", "max_bytes", "policy", "room")
 
     def __init__(
-        self, key: str, content_type: str | None, digest: Digest | None, max_bytes: int
+        self,
+        key: str,
+        content_type: str | None,
+        digest: Digest | None,
+        max_bytes: int,
+        policy: Policy = NO_POLICY,
     ) -> None:
+        """Hold an upload to these; content types only if the policy says anything of them.
+
+        Raises:
+            UnsupportedTypeError: what is declared is not taken, whatever the bytes show.
+        """
         self.key = key
         self.content_type = content_type
         self.digest = digest
         self.max_bytes = max_bytes
+        self.policy = policy
+        self.room: Room | None = None
+        self.check_declared()
+
+    def check_declared(self) -> None:
+        """See that the declared type may be taken.
+
+        Raises:
+            UnsupportedTypeError: it is not, whatever the bytes show.
+        """
+        if self.content_type is not None and self.policy.mismatch is not Mismatch.CORRECT:
+            media.check_allowed(self.policy, self.content_type)
 
     def accept(self, ref: BlobRef, head: Buffer) -> str:
         """Choose the content type of the bytes that came, which begin with `head`.
 
         Raises:
             DigestMismatchError: they are not those that were promised.
+            UnsupportedTypeError: the policy does not take what they are.
         """
         if self.digest is not None and self.digest != ref.digest:
             raise DigestMismatchError(str(self.digest), str(ref.digest))
-        return media.choose(self.content_type, head, self.key)
+        return media.settle(self.policy, self.content_type, head, self.key)
 
 
 class Upload(Generic[Placed]):
@@ -129,17 +155,22 @@ class Upload(Generic[Placed]):
 
         Raises:
             InvalidError: it is none.
+            UnsupportedTypeError: it is not taken here.
         """
         self._arrival.content_type = media.check(content_type)
+        self._arrival.check_declared()
 
     def write(self, chunk: Buffer) -> None:
         """Take the next bytes; `chunk` may be reused when this returns.
 
         Raises:
-            TooLargeError: over the limit.
+            TooLargeError, QuotaError: over a limit.
             FullError, UnavailableError: close the upload.
         """
-        check_size(self._hasher.size_bytes + len(chunk), self._arrival.max_bytes)
+        size_bytes = self._hasher.size_bytes + len(chunk)
+        check_size(size_bytes, self._arrival.max_bytes)
+        if self._arrival.room is not None:
+            self._arrival.room.grow(size_bytes)
         if len(self._head) < limits.SNIFF_BYTES:
             self._head += bytes(chunk[: limits.SNIFF_BYTES])
         if len(chunk) < PARALLEL_BYTES:
@@ -174,6 +205,8 @@ class Upload(Generic[Placed]):
 
     def close(self) -> None:
         """Discard unless finished; a second call does nothing."""
+        if self._arrival.room is not None:
+            self._arrival.room.release()
         self._sink.close()
 
     def __enter__(self) -> Self:
@@ -191,3 +224,10 @@ def check_size(size_bytes: int, max_bytes: int) -> None:
     """
     if 0 < max_bytes < size_bytes:
         raise TooLargeError("blob", max_bytes)
+
+
+def smaller(size_bytes: int, bound: int | None) -> int:
+    """The smaller one of two limits, of which 0 and None are none."""
+    if bound is None:
+        return size_bytes
+    return min(size_bytes, bound) if size_bytes else bound

@@ -30,14 +30,15 @@ class Query(NamedTuple):
 class Listing:
     """One page of names, gathered in steps."""
 
-    def __init__(self, kv: KV, bucket: str, query: Query) -> None:
-        """Begin a page.
+    def __init__(self, kv: KV, bucket: str, query: Query, now_us: int) -> None:
+        """Begin a page of names that have not expired at `now_us`.
 
         Raises:
             InvalidError: prefix or delimiter are no text.
         """
         self._kv = kv
         self._bucket = bucket
+        self._now_us = now_us
         self._query = query
         self._base = catalog.entry_key(bucket, b"")
         self._prefix = _encode("prefix", query.prefix)
@@ -48,16 +49,14 @@ class Listing:
 
     def page(self) -> Page:
         """Gather until the page is full or the names end."""
-        start = self._base + max(self._prefix, _decode_cursor(self._query.cursor))
+        start = self._base + max(self._prefix, decode_cursor(self._query.cursor))
         while start < self._end:
-            room = self._query.limit - len(self._entries) - len(self._prefixes)
-            step = min(room + 1, SCAN_STEP) if self._delimiter else room + 1
+            step = min(self._room + 1, SCAN_STEP) if self._delimiter else self._room + 1
             items = self._kv.scan(start, self._end, limit=step)
             following = start
             for item in items:
-                if room == 0:
-                    return self._page(_encode_cursor(following[len(self._base) :]))
-                room -= 1
+                if self._room == 0:
+                    return self._page(encode_cursor(following[len(self._base) :]))
                 following, skipped = self._take(item.key, item.value)
                 if skipped:
                     break
@@ -67,12 +66,18 @@ class Listing:
             start = following
         return self._page(None)
 
+    @property
+    def _room(self) -> int:
+        return self._query.limit - len(self._entries) - len(self._prefixes)
+
     def _take(self, stored: bytes, value: bytes) -> tuple[bytes, bool]:
         """Put one key on the page; say where to go on, and whether that is behind a prefix."""
         raw = stored[len(self._base) :]
         at = raw.find(self._delimiter, len(self._prefix)) if self._delimiter else -1
         if at < 0:
-            self._entries.append(catalog.decode_entry(self._bucket, raw.decode(), value))
+            entry = catalog.decode_entry(self._bucket, raw.decode(), value)
+            if not 0 < entry.expires_us <= self._now_us:
+                self._entries.append(entry)
             return stored + b"\x00", False
         common = raw[: at + len(self._delimiter)]
         self._prefixes.append(common.decode())
@@ -99,11 +104,17 @@ def _encode(what: str, text: str) -> bytes:
         raise InvalidError(what, ascii(text[:100]), "text without lone surrogates") from None
 
 
-def _encode_cursor(position: bytes) -> str:
+def encode_cursor(position: bytes) -> str:
+    """Spell where a page ended."""
     return base64.urlsafe_b64encode(position).decode().rstrip("=")
 
 
-def _decode_cursor(cursor: str | None) -> bytes:
+def decode_cursor(cursor: str | None) -> bytes:
+    """Read where the page before ended; nothing for the first.
+
+    Raises:
+        InvalidError: it is none of ours.
+    """
     if not cursor:
         return b""
     try:

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.core import limits
 from holdfast.core.errors import UnavailableError
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.depot.audit import SCRATCH, Audit
@@ -15,7 +14,9 @@ from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Engine, Limits
 from holdfast.depot.ingest import Ingest
 from holdfast.depot.inspection import CatalogMedium
+from holdfast.depot.kept import Expiry, Kept
 from holdfast.depot.names import Names
+from holdfast.depot.policies import Policies
 from holdfast.depot.stamps import Stamps
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.compaction import compact
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdfast.core.progress import Progress
+    from holdfast.core.seams import Clock
 
 FILES = "files"
 
@@ -40,8 +42,8 @@ FILES = "files"
 def open_depot(
     path: Path,
     bounds: Limits = Limits(),  # noqa: B008 - a tuple
-    small_blob_bytes_max: int = limits.SMALL_BLOB_BYTES_MAX,
     disk: Disk | None = None,
+    clock: Clock | None = None,
     *,
     attached: bool = False,
     watch: Callable[[Progress], None] | None = None,
@@ -55,7 +57,7 @@ def open_depot(
         UnavailableError: another process has it open, or the disk refuses.
         CorruptError, UnsupportedError: what is there cannot be read.
     """
-    disk, clock, entropy = disk or Disk(), SystemClock(), SystemEntropy()
+    disk, clock, entropy = disk or Disk(), clock or SystemClock(), SystemEntropy()
     log = Log(path, disk, clock, entropy, attached=attached, watch=watch)
     try:
         files = FileStore(path / FILES, disk, entropy, clock, attached=attached)
@@ -65,20 +67,23 @@ def open_depot(
     if not attached:
         shutil.rmtree(path / SCRATCH, ignore_errors=True)
     files.between = log.between
-    store = TieredStore(SegmentStore(log), files, small_blob_bytes_max)
+    store = TieredStore(SegmentStore(log), files, bounds.small_blob_bytes_max)
 
     def close() -> None:
         store.close()
         log.close()
 
     kv = EmbeddedKV(log)
-    names, ingest = Names(kv, clock), Ingest(store, kv)
+    policies = Policies(kv, clock, bounds.undelete_s)
+    names, ingest = Names(kv, clock, policies), Ingest(store, kv)
     bytes_media = (LogMedium(log), FileMedium(path / FILES, disk, clock))
     return Depot(
         Engine(
             store,
             kv,
             names,
+            Kept(kv, names),
+            Expiry(kv, policies, clock),
             ingest,
             bounds,
             log.facts,

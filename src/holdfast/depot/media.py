@@ -8,7 +8,8 @@ import mimetypes
 import re
 
 from holdfast.core import limits
-from holdfast.core.errors import InvalidError
+from holdfast.core.errors import InvalidError, UnsupportedTypeError
+from holdfast.core.policy import Mismatch, Policy
 from holdfast.core.seams import Buffer
 
 UNKNOWN = "application/octet-stream"
@@ -54,6 +55,42 @@ BRANDS = {  # ISO base media files: the major brand at byte 8 (mp4ra.org)
     b"M4A ": "audio/mp4",
 }
 RIFF_FORMS = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
+SHOWN = frozenset(
+    (
+        *(kind for _, kind in SIGNATURES),
+        *BRANDS.values(),
+        *RIFF_FORMS.values(),
+        "video/mp4",
+        "video/webm",
+        "video/x-matroska",
+    )
+)
+"""What `sniff` finds wherever it is."""
+ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "audio/x-wav": "audio/wav",
+    "audio/wave": "audio/wav",
+    "audio/x-flac": "audio/flac",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-m4a": "audio/mp4",
+    "application/x-gzip": "application/gzip",
+    "application/x-zip-compressed": "application/zip",
+    "application/x-pdf": "application/pdf",
+    "application/x-msdownload": "application/vnd.microsoft.portable-executable",
+    "application/x-sqlite3": "application/vnd.sqlite3",
+}
+WITHIN: dict[str, frozenset[str]] = {
+    "video/mp4": frozenset(("audio/mp4", "image/heif", "image/heic", "video/3gpp", "video/3gpp2")),
+    "image/heif": frozenset(("image/heic",)),
+    "image/heic": frozenset(("image/heif",)),
+    "video/webm": frozenset(("audio/webm",)),
+    "application/ogg": frozenset(("audio/ogg", "video/ogg", "audio/opus")),
+    "video/x-matroska": frozenset(("audio/x-matroska", "video/webm")),
+    "application/gzip": frozenset(("application/x-tar", "image/svg+xml")),
+}
+"""Formats that are a use of another one, and show that one's signature."""
 
 _extensions = mimetypes.MimeTypes(filenames=())  # Python's own table, the same on every machine
 
@@ -61,6 +98,70 @@ _extensions = mimetypes.MimeTypes(filenames=())  # Python's own table, the same 
 def choose(declared: str | None, head: Buffer, key: str) -> str:
     """Pick the content type that is stored with a blob that begins with `head`."""
     return declared or sniff(head) or guess(key)
+
+
+def settle(policy: Policy, declared: str | None, head: Buffer, key: str) -> str:
+    """Pick the content type of a blob that begins with `head`, as a policy wants it.
+
+    Raises:
+        UnsupportedTypeError: the policy refuses it, or the bytes are not what was declared.
+    """
+    if policy.mismatch is Mismatch.ACCEPT:
+        chosen = choose(declared, head, key)
+    else:
+        chosen = _compare(policy.mismatch, declared, head, key)
+    check_allowed(policy, chosen)
+    return chosen
+
+
+def check_allowed(policy: Policy, content_type: str) -> None:
+    """Hold a content type to a policy; parameters and case are ignored.
+
+    Raises:
+        UnsupportedTypeError: it is not taken.
+    """
+    if not policy.types:
+        return
+    kind = essence(content_type)
+    family = kind.partition("/")[0] + "/*"
+    if not {kind, family, "*/*"} & set(policy.types):
+        raise UnsupportedTypeError(
+            f"{kind} is not taken here, but {', '.join(policy.types)}",
+            got=kind,
+            allowed=", ".join(policy.types),
+        )
+
+
+def essence(content_type: str) -> str:
+    """A content type without its parameters, in lower case.
+
+    >>> essence("Image/PNG; x=y")
+    'image/png'
+    """
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _compare(mismatch: Mismatch, declared: str | None, head: Buffer, key: str) -> str:
+    """Hold what was declared against what the bytes show."""
+    shown = sniff(head)
+    kind = UNKNOWN if declared is None else essence(declared)
+    if declared is None or kind == UNKNOWN:
+        return shown or _unless_shown(guess(key))
+    if shown == kind or ALIASES.get(kind, kind) == shown or kind in WITHIN.get(shown or "", ()):
+        return declared
+    if shown is None and kind not in SHOWN:
+        return declared  # a format that shows itself by nothing
+    if mismatch is Mismatch.REJECT:
+        got = shown or "none of its signatures"
+        raise UnsupportedTypeError(
+            f"declared {kind}, but the bytes show {got}", declared=kind, shown=shown
+        )
+    return shown or UNKNOWN
+
+
+def _unless_shown(guessed: str) -> str:
+    """A guess, unless bytes of that format would have shown it."""
+    return UNKNOWN if guessed in SHOWN else guessed
 
 
 def check(content_type: str) -> str:

@@ -1,4 +1,8 @@
-"""Names: entries in the KV, each change one transaction over the entries that it touches."""
+"""Names: entries in the KV, each change one transaction over the rows that it touches.
+
+Transactions are made here and done by the KV, so that uploads can send theirs with the blob. What a
+policy keeps of a change, in graves and versions, is in keeping.py.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +10,28 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
-from holdfast.core.digest import BlobRef
 from holdfast.core.entry import Entry, Page, Stats
 from holdfast.core.errors import (
     NotFoundError,
     PreconditionError,
 )
-from holdfast.core.kv import Add, Plan, Transaction, Versioned, Write, counters, prefix_end
+from holdfast.core.kv import Plan, Transaction, Versioned, prefix_end
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions, Outcome, Validators, evaluate
 from holdfast.depot import catalog
+from holdfast.depot.change import Change, Place, Wish
 from holdfast.depot.listing import Listing, Query, check_limit
+from holdfast.depot.policies import read_used
+from holdfast.depot.reservations import Reservations, Room
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from holdfast.core.kv import KV
+    from holdfast.core.kv import KV, Item
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Clock
     from holdfast.core.store import Staged
-
+    from holdfast.depot.policies import Policies
 
 Values = Sequence[Versioned | None]
-
-
-class Place(NamedTuple):
-    """Which name."""
-
-    bucket: str
-    key: str
+MICROSECONDS = 1_000_000
 
 
 class Placed(NamedTuple):
@@ -44,24 +42,36 @@ class Placed(NamedTuple):
     """The name did not exist before."""
 
 
-class Wish(NamedTuple):
-    """What a name shall point to."""
-
-    ref: BlobRef
-    content_type: str
-    metadata: Mapping[str, str]
-
-
 class Names:
     """The entries of all buckets; safe from any thread."""
 
-    def __init__(self, kv: KV, clock: Clock) -> None:
+    def __init__(self, kv: KV, clock: Clock, policies: Policies) -> None:
         self._kv = kv
         self.clock = clock
+        self.policies = policies
+        self._reservations = Reservations(kv)
 
     def find(self, place: Place) -> Entry | None:
         """Look a name up; bucket and key were checked."""
-        return _entry_in(self._kv.get(_key(place)), place)
+        stored = self._kv.get(catalog.entry_key(place.bucket, place.key.encode()))
+        if stored is None:
+            return None
+        entry = catalog.decode_entry(place.bucket, place.key, stored.value)
+        return entry if is_there(entry, self.clock) else None
+
+    def find_version(self, place: Place, version: int) -> Entry:
+        """Look up what a name pointed to, or still does, in one of its versions.
+
+        Raises:
+            NotFoundError: that version is not kept.
+        """
+        found = self.find(place)
+        if found is not None and found.version == version:
+            return found
+        item = None if found is None else self._version_row(place, version)
+        if item is None:
+            raise no_such_version(place, version)
+        return catalog.decode_entry(place.bucket, place.key, item.value)
 
     def get(self, place: Place) -> Entry:
         """Look a name up that should exist.
@@ -74,58 +84,136 @@ class Names:
             raise no_such_key(place)
         return entry
 
+    def room(self, place: Place, size_bytes: int) -> Room | None:
+        """Reserve room for an upload that announces this size; None where there is no quota.
+
+        Raises:
+            QuotaError: there is none.
+        """
+        terms = self.policies.of(place.bucket)
+        if not terms.quotas:
+            return None
+        replaced = None if terms.keeps_versions else self.find(place)
+        replaced_bytes = 0 if replaced is None else replaced.size_bytes
+        room = Room(self._reservations, terms.quotas, replaced_bytes)
+        room.grow(size_bytes)
+        return room
+
     def assigning(
         self, place: Place, wish: Wish, when: Conditions, blob: Staged | None = None
     ) -> Transaction[Placed]:
         """Point a name to a blob that is stored, or to `blob`, which is stored with it.
 
-        The outcome is PreconditionError when `when` does not hold.
+        The outcome is PreconditionError when `when` does not hold, and QuotaError.
         """
+        change = self._change(place)
 
         def planner(values: Values) -> Plan[Placed]:
-            old = _entry_in(values[0], place)
-            check(when, old)
-            entry = self._entry(place, wish, old)
-            return Plan(catalog.replacing(old, entry), Placed(entry, old is None))
+            change.read(values)
+            check(when, change.old)
+            entry = change.entry(wish)
+            return Plan(change.replace(entry), Placed(entry, change.old is None))
 
-        return Transaction((_key(place),), planner, blob)
+        return Transaction(change.reads, planner, blob)
 
     def removing(self, place: Place, when: Conditions = NO_CONDITIONS) -> Transaction[bool]:
         """Remove a name; False when it was not there.
 
         The outcome is PreconditionError when `when` does not hold.
         """
+        change = self._change(place)
 
         def planner(values: Values) -> Plan[bool]:
-            old = _entry_in(values[0], place)
-            check(when, old)
-            return Plan([] if old is None else catalog.removing(old), old is not None)
+            change.read(values)
+            check(when, change.old)
+            return Plan(change.remove(), change.old is not None)
 
-        return Transaction((_key(place),), planner, frees=True)
+        return Transaction(change.reads, planner, frees=True)
+
+    def copying(
+        self, source: Place, target: Place, when: Conditions, *, move: bool
+    ) -> Transaction[Placed]:
+        """Give the source's blob the target's name; a moved source goes in the same commit.
+
+        The outcome is NotFoundError when there is no source, PreconditionError when `when` does
+        not hold for the target, and QuotaError.
+        """
+        change = self._change(target)
+        origin = change if source == target else self._change(source)
+        joint = change.reads if origin is change else (*change.reads, *origin.reads)
+        reads = tuple(dict.fromkeys(joint))
+
+        def planner(values: Values) -> Plan[Placed]:
+            found = dict(zip(reads, values, strict=True))
+            change.read([found[key] for key in change.reads])
+            origin.read([found[key] for key in origin.reads])
+            old = origin.old
+            if old is None:
+                raise no_such_key(source)
+            check(when, change.old)
+            is_moved = move and origin is not change
+            if is_moved:
+                change.relieve(old)
+            entry = change.entry(Wish(old.ref, old.content_type, old.metadata))
+            entry = entry._replace(expires_us=old.expires_us or entry.expires_us)
+            writes = origin.remove(buried=False) if is_moved else []
+            writes += change.replace(entry)
+            return Plan(catalog.merge(writes), Placed(entry, change.old is None))
+
+        return Transaction(reads, planner)
+
+    def undeleting(self, place: Place) -> Transaction[Entry]:
+        """Bring a deleted name back as it was.
+
+        The outcome is NotFoundError when it is too late or was never there, PreconditionError when
+        the name is in use, and QuotaError.
+        """
+        change = self._change(place, keeps=True)
+
+        def planner(values: Values) -> Plan[Entry]:
+            change.read(values)
+            if change.old is not None:
+                raise PreconditionError("the name is in use", etag=change.old.etag)
+            found = change.undelete()
+            if found is None:
+                raise NotFoundError("no such deleted key", bucket=place.bucket, key=place.key)
+            entry, writes = found
+            return Plan(writes, entry)
+
+        return Transaction(change.reads, planner)
+
+    def restoring(self, place: Place, version: int, when: Conditions) -> Transaction[Placed]:
+        """Point a name to what it pointed to in an earlier version; that is a new version.
+
+        The outcome is NotFoundError when the version is not kept, PreconditionError when `when`
+        does not hold, and QuotaError.
+        """
+        change = self._change(place)
+        item = self._version_row(place, version)
+        row = () if item is None else (item.key,)
+
+        def planner(values: Values) -> Plan[Placed]:
+            change.read(values[len(row) :])
+            check(when, change.old)
+            kept = values[0] if row else None
+            origin = change.old
+            if kept is not None:
+                origin = catalog.decode_entry(place.bucket, place.key, kept.value)
+            elif origin is not None and origin.version != version:
+                origin = None
+            if origin is None:
+                raise no_such_version(place, version)
+            entry = change.entry(Wish(origin.ref, origin.content_type, origin.metadata))
+            return Plan(change.replace(entry), Placed(entry, change.old is None))
+
+        return Transaction((*row, *change.reads), planner)
 
     def copy(
         self, source: Place, target: Place, when: Conditions, *, move: bool
     ) -> Pending[Placed]:
-        """Give the source's blob the target's name; a moved source goes in the same commit.
-
-        The future carries NotFoundError when there is no source, and PreconditionError when `when`
-        does not hold for the target.
-        """
-        is_same = source == target
-
-        def planner(values: Values) -> Plan[Placed]:
-            origin, old = _entry_in(values[0], source), _entry_in(values[-1], target)
-            if origin is None:
-                raise no_such_key(source)
-            check(when, old)
-            wish = Wish(origin.ref, origin.content_type, origin.metadata)
-            entry = self._entry(target, wish, old)
-            writes = catalog.replacing(old, entry)
-            writes += catalog.removing(origin) if move and not is_same else []
-            return Plan(merge(writes), Placed(entry, old is None))
-
-        keys = (_key(source),) if is_same else (_key(source), _key(target))
-        return self._kv.transact(keys, planner)
+        """Begin to copy or move."""
+        transaction = self.copying(source, target, when, move=move)
+        return self._kv.transact(transaction.reads, transaction.planner)
 
     def list(self, bucket: str, query: Query) -> Page:
         """List names in byte order.
@@ -134,7 +222,7 @@ class Names:
             InvalidError: the cursor is none of ours, or the limit is out of bounds.
         """
         check_limit(query.limit)
-        listing = Listing(self._kv, bucket, query)
+        listing = Listing(self._kv, bucket, query, self.clock.now_us())
         return listing.page()
 
     def all_entries(self) -> Iterator[Entry]:
@@ -142,8 +230,10 @@ class Names:
         start, end = catalog.ENTRY, prefix_end(catalog.ENTRY)
         while page := self._kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
             for item in page:
-                bucket, _, key = item.key[len(catalog.ENTRY) :].partition(b"\x00")
-                yield catalog.decode_entry(bucket.decode(), key.decode(), item.value)
+                bucket, key = catalog.split_name(item.key)
+                entry = catalog.decode_entry(bucket, key, item.value)
+                if is_there(entry, self.clock):
+                    yield entry
             start = page[-1].key + b"\x00"
 
     def stats(self) -> Stats:
@@ -152,31 +242,31 @@ class Names:
         start, end = catalog.USAGE, prefix_end(catalog.USAGE)
         while page := self._kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
             for item in page:
-                count, total = counters(item.value)
-                entries += count
-                size_bytes += total
+                used = read_used(Versioned(item.value, item.revision))
+                entries += used.entries
+                size_bytes += used.entry_bytes
             start = page[-1].key + b"\x00"
         return Stats(entries, size_bytes, self._kv.revision())
 
     def swept(self) -> tuple[int, int]:
         """How many blobs sweeps have removed, and how many bytes."""
-        stored = self._kv.get(catalog.SWEPT)
-        blobs, size_bytes = counters(stored.value) if stored is not None else (0, 0)
+        used = read_used(self._kv.get(catalog.SWEPT))
+        blobs, size_bytes = used.entries, used.entry_bytes
         return blobs, size_bytes
 
-    def _entry(self, place: Place, wish: Wish, old: Entry | None) -> Entry:
-        now_us = self.clock.now_us()
-        return Entry(
-            place.bucket,
-            place.key,
-            wish.ref.digest,
-            wish.ref.size_bytes,
-            wish.content_type,
-            old.created_us if old else now_us,
-            now_us,
-            old.version + 1 if old else 0,
-            wish.metadata,
-        )
+    def _version_row(self, place: Place, version: int) -> Item | None:
+        """The newest replaced entry with this number."""
+        start = catalog.version_start(place.bucket, place.key.encode(), version)
+        found = self._kv.scan(start, prefix_end(start), limit=1, reverse=True)
+        return found[0] if found else None
+
+    def _change(self, place: Place, *, keeps: bool = False) -> Change:
+        return Change(place, self.policies.of(place.bucket), self.clock, keeps=keeps)
+
+
+def is_there(entry: Entry, clock: Clock) -> bool:
+    """Whether a name has not expired."""
+    return entry.expires_us == 0 or clock.now_us() < entry.expires_us
 
 
 def check(when: Conditions, found: Entry | None) -> None:
@@ -189,23 +279,10 @@ def check(when: Conditions, found: Entry | None) -> None:
         return
     stored = None
     if found is not None:
-        stored = Validators(found.etag, found.modified_us // 1_000_000)
+        stored = Validators(found.etag, found.modified_us // MICROSECONDS)
     if evaluate(when, stored, reading=False) is Outcome.FAILED:
         etag = stored.etag if stored else None
         raise PreconditionError("the condition does not hold", etag=etag)
-
-
-def merge(writes: list[Write]) -> list[Write]:
-    """Join the writes of one commit to one key: counters add up, of others the last wins."""
-    merged: dict[bytes, Write] = {}
-    for write in writes:
-        before = merged.get(write.key)
-        if isinstance(write, Add) and isinstance(before, Add):
-            sums = (a + b for a, b in zip(before.deltas, write.deltas, strict=True))
-            merged[write.key] = Add(write.key, tuple(sums))
-        else:
-            merged[write.key] = write
-    return list(merged.values())
 
 
 def no_such_key(place: Place) -> NotFoundError:
@@ -213,9 +290,6 @@ def no_such_key(place: Place) -> NotFoundError:
     return NotFoundError("no such key", bucket=place.bucket, key=place.key)
 
 
-def _key(place: Place) -> bytes:
-    return catalog.entry_key(place.bucket, place.key.encode())
-
-
-def _entry_in(stored: Versioned | None, place: Place) -> Entry | None:
-    return None if stored is None else catalog.decode_entry(place.bucket, place.key, stored.value)
+def no_such_version(place: Place, version: int) -> NotFoundError:
+    """Say that a version of a name is not kept."""
+    return NotFoundError("no such version", bucket=place.bucket, key=place.key, version=version)

@@ -1,12 +1,14 @@
-"""What a server does for its store without being asked."""
+"""What a server tells its store, and does for it without being asked."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from holdfast.depot.engine import Limits
 from holdfast.services.caretaker import Caretaker
 from holdfast.services.compaction import Compaction
 from holdfast.services.hints import Hints
+from holdfast.services.janitor import Janitor
 from holdfast.services.scrub import Scrub
 from holdfast.services.sweeper import Sweeper
 
@@ -16,9 +18,19 @@ if TYPE_CHECKING:
     from holdfast.services.caretaker import Task
 
 
+def bounds(settings: Settings) -> Limits:
+    """How the depot works by itself, where no policy says more."""
+    return Limits(
+        settings.max_body_bytes,
+        settings.content_max_body_bytes,
+        settings.undelete_s,
+        settings.small_blob_bytes_max,
+    )
+
+
 def caretaker(depot: Depot, settings: Settings) -> Caretaker:
     """What looks after the store while it is served: by one process, however many there are."""
-    tasks: list[Task] = [Hints(depot.engine), Compaction(depot.engine)]
+    tasks: list[Task] = [Janitor(depot.engine), Hints(depot.engine), Compaction(depot.engine)]
     if settings.scrub_days:
         tasks.append(Scrub(depot.engine, settings.scrub_days, settings.scrub_bytes_s_max))
     if settings.sweep_every_s:

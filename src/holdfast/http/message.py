@@ -15,6 +15,7 @@ from holdfast.core.errors import (
     CorruptError,
     InvalidError,
     MethodError,
+    RateError,
     UnavailableError,
     UnsatisfiableError,
 )
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from holdfast.core.digest import Digest
     from holdfast.core.store import Source
 
+EXPIRE_IN = wire.EXPIRE_IN.lower().encode()
+DIGITS_MAX = 12
 CONDITIONAL = frozenset(
     (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
 )
@@ -130,7 +133,7 @@ def error_answer(error: BlobError) -> Answer:
     if error.status >= SERVER_ERROR:
         log_failure(error)
     head = b""
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnavailableError | RateError):
         head = b"retry-after: %d\r\n" % error.retry_after_s
     elif isinstance(error, MethodError):
         head = b"allow: %b\r\n" % error.allow.encode()
@@ -179,7 +182,7 @@ def description(request: Request) -> Description:
     """What the headers of an upload say of its bytes.
 
     Raises:
-        InvalidError: malformed metadata or digests, or bytes that are encoded.
+        InvalidError: malformed metadata, digests or time of life, or bytes that are encoded.
     """
     if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
         got = request.header(b"content-encoding")
@@ -188,8 +191,20 @@ def description(request: Request) -> Description:
     is_form = declared.partition(b";")[0].strip().lower() == FORM
     content_type = None if is_form else declared.decode("latin-1").strip() or None
     return Description(
-        content_type, wire.parse_metadata(request.headers.items()), promised_digest(request)
+        content_type,
+        wire.parse_metadata(request.headers.items()),
+        promised_digest(request),
+        _expire_s(request),
     )
+
+
+def _expire_s(request: Request) -> int | None:
+    text = request.header(EXPIRE_IN)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < DIGITS_MAX):
+        raise InvalidError(wire.EXPIRE_IN, text[:100], "seconds")
+    return int(text)
 
 
 def promised_digest(request: Request) -> Digest | None:

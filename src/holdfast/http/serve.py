@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.events import event
 from holdfast.core.seams import SystemClock
-from holdfast.depot.engine import Limits
 from holdfast.depot.local import hold_depot, open_depot
 from holdfast.http import journal
-from holdfast.http.background import caretaker
+from holdfast.http.background import bounds, caretaker
 from holdfast.http.listen import listen, listen_together
 from holdfast.http.server import announce, prepare, serve_site
 from holdfast.http.site import Site
@@ -36,8 +35,7 @@ def serve(settings: Settings) -> None:
 
 
 def _serve_alone(settings: Settings) -> None:
-    bounds = Limits(settings.max_body_bytes, settings.content_max_body_bytes)
-    with open_depot(settings.data, bounds, settings.small_blob_bytes_max) as depot:
+    with open_depot(settings.data, bounds(settings)) as depot:
         event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
         listener = listen(settings.host, settings.port)
         prepare(settings)

@@ -12,8 +12,8 @@ from holdfast import wire
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
+from holdfast.depot.change import Place
 from holdfast.depot.engine import LOOKS_MAX, open_blob
-from holdfast.depot.names import Place
 from holdfast.http import many, metrics, openapi, route, transfer
 from holdfast.http.counts import Counts, Tally
 from holdfast.http.message import (
@@ -184,6 +184,7 @@ class Site:
             entry.key.rpartition("/")[2],
             transfer.NO_CACHE,
             entry.metadata,
+            lasts=entry.expires_us == 0,
         )
 
     def _hashed(self, target: Target) -> transfer.Download:

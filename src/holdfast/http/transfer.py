@@ -48,6 +48,8 @@ class Download(NamedTuple):
     file_name: str
     cache_control: bytes
     metadata: Mapping[str, str]
+    lasts: bool = True
+    """It does not end by itself, so the answer may be given again while nothing changes."""
 
 
 def answer(
@@ -119,7 +121,7 @@ def _body(
     if spans is None:
         whole = _send(200, head + content_type, opener(None))
         if whole is not None and whole.stream is None:
-            whole.digest = download.digest
+            whole.digest = download.digest if download.lasts else None
         return whole
     if len(spans) == 1:
         line = b"content-range: %b\r\n" % content_range(spans[0], download.size_bytes)

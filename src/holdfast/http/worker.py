@@ -14,9 +14,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from holdfast.core.events import event
-from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
-from holdfast.http.background import caretaker
+from holdfast.http.background import bounds, caretaker
 from holdfast.http.server import serve_site
 from holdfast.http.site import Site
 
@@ -36,12 +35,8 @@ def work(settings: Settings, team: Team, listener: socket.socket, lifeline: int)
         UnavailableError: the store cannot be opened.
     """
     threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
-    bounds = Limits(settings.max_body_bytes, settings.content_max_body_bytes)
-    small_bytes_max = settings.small_blob_bytes_max
     with ExitStack() as stack:
-        depot = stack.enter_context(
-            open_depot(settings.data, bounds, small_bytes_max, attached=True)
-        )
+        depot = stack.enter_context(open_depot(settings.data, bounds(settings), attached=True))
         if team.is_first:
             stack.enter_context(caretaker(depot, settings))
         serve_site(Site(depot, team), settings, listener, _nothing)

@@ -134,7 +134,10 @@ class Log:
     @property
     def horizon(self) -> int:
         """At least `revision`; it changes before any commit can be seen. Costs next to nothing."""
-        return self._board.horizon
+        try:
+            return self._board.horizon
+        except ValueError:
+            raise UnavailableError("the log is closed") from None
 
     @property
     def root(self) -> Path:

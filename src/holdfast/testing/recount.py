@@ -1,37 +1,67 @@
-"""Recounts the catalog of a depot: references and counters are what the entries make them."""
+"""Recounts the catalog of a depot: references and counters are what the names make them."""
 
-import struct
 from collections import Counter
 from collections.abc import Iterator
 
-from holdfast.core.kv import KV, Item, prefix_end
+from holdfast.core.entry import Entry
+from holdfast.core.kv import KV, Item, counters, prefix_end
 from holdfast.core.limits import LIST_LIMIT_MAX
+from holdfast.core.policy import owner_of
 from holdfast.depot import catalog
+from holdfast.depot.catalog import Due
 
-COUNTERS = struct.Struct("<qq")
+ENTRIES, SIZES, VERSIONS, VERSION_SIZES = range(4)
 
 
 def check_catalog(kv: KV) -> None:
     """Read every entry, and compare all that was derived from them when they were written."""
     references: set[bytes] = set()
-    entries, size_bytes = Counter[bytes](), Counter[bytes]()
-    for item in _under(kv, catalog.ENTRY):
-        bucket, _, key = item.key[1:].partition(b"\x00")
-        entry = catalog.decode_entry(bucket.decode(), key.decode(), item.value)
-        references.add(catalog.held_by_entry(entry.digest, entry.bucket, key))
-        entries[bucket] += 1
-        size_bytes[bucket] += entry.size_bytes
+    dues: set[bytes] = set()
+    counts: Counter[tuple[bytes, int]] = Counter()
+    for table in (catalog.ENTRY, catalog.GRAVE, catalog.VERSION):
+        for item in _under(kv, table):
+            entry = _read(table, item, dues)
+            references.add(catalog.held_by_row(entry.digest, item.key))
+            _count(table, entry, counts)
     for item in _under(kv, catalog.REFERENCE):
         catalog.decode_held(item.value)
-        holder = item.key[33:]
-        assert holder == catalog.BY_CONTENT or item.key in references, item
+        is_content = catalog.holder(item.key).startswith(catalog.BY_CONTENT)
+        assert is_content or item.key in references, item
         references.discard(item.key)
     assert not references, references
-    for item in _under(kv, catalog.USAGE):
-        bucket = item.key[1:]
-        assert COUNTERS.unpack(item.value) == (entries.pop(bucket, 0), size_bytes.pop(bucket, 0))
-    assert not +entries
-    assert not +size_bytes
+    found = {item.key for item in _under(kv, catalog.DUE)}
+    trims = {key for key in found if catalog.read_due(key).table == catalog.VERSION}
+    assert found - trims == dues, found ^ dues
+    for table in (catalog.USAGE, catalog.OWNER_USAGE):
+        for item in _under(kv, table):
+            for place, value in enumerate(counters(item.value)):
+                assert value == counts.pop((item.key, place), 0), item.key
+    assert not +counts
+
+
+def _read(table: bytes, item: Item, dues: set[bytes]) -> Entry:
+    end = -1 - catalog.VERSION_BYTES if table == catalog.VERSION else None
+    bucket, key = catalog.split_name(item.key[:end])
+    if table == catalog.GRAVE:
+        grave = catalog.decode_grave(bucket, key, item.value)
+        dues.add(catalog.due_key(Due(grave.until_us, table, bucket, key)))
+        return grave.entry
+    entry = catalog.decode_entry(bucket, key, item.value)
+    if table == catalog.ENTRY and entry.expires_us:
+        dues.add(catalog.due_key(Due(entry.expires_us, table, bucket, key)))
+    return entry
+
+
+def _count(table: bytes, entry: Entry, counts: Counter[tuple[bytes, int]]) -> None:
+    if table == catalog.GRAVE:
+        return
+    rows = [catalog.usage_key(entry.bucket)]
+    if owner := owner_of(entry.bucket):
+        rows.append(catalog.owner_usage_key(owner))
+    is_entry = table == catalog.ENTRY
+    for row in rows:
+        counts[row, ENTRIES if is_entry else VERSIONS] += 1
+        counts[row, SIZES if is_entry else VERSION_SIZES] += entry.size_bytes
 
 
 def _under(kv: KV, prefix: bytes) -> Iterator[Item]:

@@ -26,6 +26,7 @@ from holdfast.wire.failures import (
 from holdfast.wire.headers import (
     COPY_FROM,
     DEFAULT_BUCKET,
+    EXPIRE_IN,
     METADATA_PREFIX,
     MOVE_FROM,
     VERIFIED_AT,
@@ -60,6 +61,7 @@ __all__ = [
     "COPY_FROM",
     "DEFAULT_BUCKET",
     "DELETE",
+    "EXPIRE_IN",
     "GET",
     "HEAD",
     "METADATA_PREFIX",

@@ -75,6 +75,7 @@ def encode_entry(entry: Entry) -> EntryDoc:
         updated_at=entry.modified_at,
         metadata=dict(entry.metadata),
         version=entry.version,
+        expires_at=entry.expires_at,
         size=entry.size_bytes,
     )
 
@@ -144,6 +145,7 @@ def decode_entry(doc: EntryDoc) -> Entry:
         modified_us=(doc.updated_at - EPOCH) // MICROSECOND,
         version=doc.version,
         metadata=doc.metadata,
+        expires_us=(doc.expires_at - EPOCH) // MICROSECOND if doc.expires_at else 0,
     )
 
 

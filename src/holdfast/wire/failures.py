@@ -129,7 +129,13 @@ _BUILDERS: dict[str, Callable[[str, dict[str, Fact]], BlobError]] = {
     ),
     **{kind.code: _too_large(kind) for kind in (errors.TooLargeError, errors.HeadTooLargeError)},
     errors.QuotaError.code: lambda _, facts: errors.QuotaError(
-        _int(facts, "used_bytes"), _int(facts, "limit_bytes")
+        _int(facts, "used"), _int(facts, "limit"), str(facts["unit"])
+    ),
+    errors.RateError.code: lambda _, facts: errors.RateError(
+        str(facts["what"]),
+        _int(facts, "limit"),
+        str(facts["unit"]),
+        _int(facts, "retry_after_s"),
     ),
     errors.MethodError.code: lambda _, facts: errors.MethodError(str(facts["allow"])),
     errors.UnavailableError.code: lambda message, facts: errors.UnavailableError(

@@ -13,6 +13,7 @@ DEFAULT_BUCKET = "default"
 METADATA_PREFIX = b"holdfast-meta-"
 COPY_FROM = "Holdfast-Copy-From"
 MOVE_FROM = "Holdfast-Move-From"
+EXPIRE_IN = "Holdfast-Expire-In"
 VERIFIED_AT = "Holdfast-Verified-At"
 
 VALUE_SAFE = "!#$&'()*+-./:;<=>?@[]^_`{|}~"  # printable, and never cut or joined by a proxy

@@ -13,6 +13,7 @@ from pathlib import Path
 from holdfast.core import limits
 from holdfast.core.bucket import Bucket, Description
 from holdfast.core.digest import Digest
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 
 BUCKETS = ("default", "other.bucket")
@@ -65,7 +66,7 @@ def describe(bucket: Bucket) -> dict[str, object]:
 def main(folder: Path) -> None:
     """Make the store, its description, and nothing that can be made again."""
     limits.SEGMENT_BYTES_MAX, limits.BATCH_BYTES_MAX = 6000, 3000
-    with open_depot(folder, small_blob_bytes_max=1000) as depot:
+    with open_depot(folder, Limits(small_blob_bytes_max=1000)) as depot:
         fill(depot)
         gone = Digest.of(b"let go")
         depot.engine.store.remove([gone])

@@ -13,6 +13,7 @@ from pathlib import Path
 from holdfast.core import limits
 from holdfast.core.bucket import Bucket, Description
 from holdfast.core.digest import Digest
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 
 BUCKETS = ("default", "other.bucket")
@@ -67,7 +68,7 @@ def main(folder: Path) -> None:
     limits.SEGMENT_BYTES_MAX, limits.BATCH_BYTES_MAX = 6000, 3000
     limits.SEGMENT_ALLOCATE_BYTES = limits.RESERVE_BYTES = 1024
     limits.COMPACT_DEAD_BYTES_MIN = 100
-    with open_depot(folder, small_blob_bytes_max=1000) as depot:
+    with open_depot(folder, Limits(small_blob_bytes_max=1000)) as depot:
         fill(depot)
         gone = Digest.of(b"let go")
         depot.engine.store.remove([gone])

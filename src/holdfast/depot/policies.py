@@ -1,0 +1,205 @@
+"""Which policy holds for a bucket: kept in the KV, remembered while none of them changed.
+
+    p                -> counts changes of all of these
+    b <bucket>       -> the policy of a bucket
+    o <owner>        -> who may store how much
+
+A process notices the change of another one before the next use: every commit moves the horizon of
+the KV, and behind a moved horizon the count of changes is read again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from holdfast.core import limits
+from holdfast.core.errors import CorruptError, QuotaError
+from holdfast.core.kv import Add, Delete, Put, counters, prefix_end
+from holdfast.core.policy import NO_POLICY, NOBODY, Owner, Policy, owner_of
+from holdfast.depot import catalog
+from holdfast.depot.catalog import Due
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from holdfast.core.kv import KV, Versioned, Write
+    from holdfast.core.seams import Clock
+
+CHANGES = b"p"
+POLICY = b"b"
+OWNER = b"o"
+TRIM_AFTER_S = 60  # until the surplus goes: longer than any change that saw the old policy
+NO_OWNER = Owner(name=NOBODY)
+
+Value = TypeVar("Value")
+
+_encode = msgspec.json.Encoder().encode
+_policy = msgspec.json.Decoder(Policy).decode
+_owner = msgspec.json.Decoder(Owner).decode
+
+
+class Used(NamedTuple):
+    """What is stored: entries that can be read, and replaced ones that are kept."""
+
+    entries: int = 0
+    entry_bytes: int = 0
+    versions: int = 0
+    version_bytes: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """What a quota counts."""
+        return self.entry_bytes + self.version_bytes
+
+
+def read_used(stored: Versioned | None) -> Used:
+    """Read counters."""
+    return Used() if stored is None else Used(*counters(stored.value))
+
+
+class Quota(NamedTuple):
+    """How much may be under one row of counters."""
+
+    row: bytes
+    size_bytes: int | None
+    entries: int | None
+
+    def check(self, used: Used, size_bytes: int, entries: int) -> None:
+        """Hold a change by so much to the quota; one that makes nothing larger is always taken.
+
+        Raises:
+            QuotaError: it is over.
+        """
+        bound = self.size_bytes
+        if bound is not None and size_bytes > 0 and used.size_bytes + size_bytes > bound:
+            raise QuotaError(used.size_bytes, bound)
+        bound = self.entries
+        if bound is not None and entries > 0 and used.entries + entries > bound:
+            raise QuotaError(used.entries, bound, "entries")
+
+
+class Terms(NamedTuple):
+    """What holds for a bucket, with what its owner may."""
+
+    policy: Policy
+    owner: Owner
+    quotas: Sequence[Quota]
+    undelete_s: int
+
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether replaced entries are kept."""
+        return self.policy.versions > 0
+
+
+class Policies:
+    """The policies of a store; safe from any thread."""
+
+    def __init__(self, kv: KV, clock: Clock, undelete_s: int) -> None:
+        self._kv = kv
+        self._clock = clock
+        self._undelete_s = undelete_s
+        self._horizon = -1
+        self._changes = 0
+        self._terms: dict[str, Terms] = {}
+
+    @property
+    def changes(self) -> int:
+        """A number that is another one when any policy, owner or key has changed."""
+        horizon = self._kv.horizon()
+        if horizon != self._horizon:
+            revision = self._kv.revision()
+            stored = self._kv.get(CHANGES)
+            changes = 0 if stored is None else stored.revision
+            if changes != self._changes:
+                self._terms = {}
+                self._changes = changes
+            self._horizon = revision
+        return self._changes
+
+    def of(self, bucket: str) -> Terms:
+        """What holds for a bucket now."""
+        changes = self.changes
+        terms = self._terms
+        found = terms.get(bucket)
+        if found is None:
+            found = self._read(bucket)
+            if len(terms) >= limits.TERMS_KEPT_MAX:
+                terms.clear()
+            if changes == self.changes:
+                terms[bucket] = found
+        return found
+
+    def policy(self, bucket: str) -> Policy:
+        """The policy of a bucket as it was set."""
+        stored = self._kv.get(_policy_key(bucket))
+        return NO_POLICY if stored is None else _decode(_policy, stored.value, bucket)
+
+    def owner(self, name: str) -> Owner | None:
+        """An owner."""
+        stored = self._kv.get(owner_key(name))
+        return None if stored is None else _decode(_owner, stored.value, name)
+
+    def owners(self, after: str = "", limit: int = limits.LIST_LIMIT_DEFAULT) -> list[Owner]:
+        """Owners behind `after`, by their names."""
+        start = owner_key(after) + b"\x00" if after else OWNER
+        items = self._kv.scan(start, prefix_end(OWNER), limit=limit)
+        return [_decode(_owner, item.value, item.key[1:].decode()) for item in items]
+
+    def used(self, bucket: str) -> Used:
+        """What a bucket holds."""
+        return read_used(self._kv.get(catalog.usage_key(bucket)))
+
+    def owner_used(self, owner: str) -> Used:
+        """What an owner has in all buckets."""
+        return read_used(self._kv.get(catalog.owner_usage_key(owner)))
+
+    def set_policy(self, bucket: str, policy: Policy) -> None:
+        """Let a policy hold from now on; durable when it returns.
+
+        If it keeps fewer versions than before, the surplus goes soon.
+        """
+        key = _policy_key(bucket)
+        writes: list[Write] = [Delete(key) if policy == NO_POLICY else Put(key, _encode(policy))]
+        if policy.versions < self.policy(bucket).versions:
+            due_us = self._clock.now_us() + TRIM_AFTER_S * 1_000_000
+            writes.append(Put(catalog.due_key(Due(due_us, catalog.VERSION, bucket, "")), b""))
+        self._kv.commit((), (*writes, CHANGED)).result()
+
+    def set_owner(self, owner: Owner) -> None:
+        """Let an owner have this quota and these limits from now on; durable when it returns."""
+        self._kv.commit((), (Put(owner_key(owner.name), _encode(owner)), CHANGED)).result()
+
+    def _read(self, bucket: str) -> Terms:
+        policy = self.policy(bucket)
+        name = owner_of(bucket)
+        owner = (self.owner(name) if name else None) or NO_OWNER
+        quotas = [
+            Quota(catalog.usage_key(bucket), policy.quota_bytes, policy.quota_entries),
+            Quota(catalog.owner_usage_key(name), owner.quota_bytes, owner.quota_entries),
+        ]
+        wanted = [one for one in quotas if (one.size_bytes, one.entries) != (None, None)]
+        undelete_s = self._undelete_s if policy.undelete_s is None else policy.undelete_s
+        return Terms(policy, owner, wanted, undelete_s)
+
+
+CHANGED: Write = Add(CHANGES, (1,))
+"""Goes into every commit that changes a policy, an owner or a key."""
+
+
+def owner_key(name: str) -> bytes:
+    """The row of an owner."""
+    return OWNER + name.encode()
+
+
+def _policy_key(bucket: str) -> bytes:
+    return POLICY + bucket.encode()
+
+
+def _decode(decoder: Callable[[bytes], Value], value: bytes, name: str) -> Value:
+    try:
+        return decoder(value)
+    except msgspec.DecodeError as error:
+        raise CorruptError("a policy or an owner is damaged", name=name) from error
