@@ -10,10 +10,12 @@ Removed blobs leave dead bytes in segments, which compaction gives back; a file 
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
+from holdfast.core.digest import DIGEST_BYTES, Digest
 from holdfast.core.errors import InvalidError
 from holdfast.core.seams import SystemClock
 from holdfast.core.store import Verdict
@@ -21,7 +23,7 @@ from holdfast.core.store import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from holdfast.core.digest import BlobRef, Digest
+    from holdfast.core.digest import BlobRef
     from holdfast.core.protection import Protections
     from holdfast.core.seams import Clock
     from holdfast.core.store import Keep, Moment, Store
@@ -65,6 +67,24 @@ class Manner:
         self.clock = clock or SystemClock()
 
 
+class _Pile:
+    """Blobs that seem to be dead, in 40 bytes each."""
+
+    def __init__(self) -> None:
+        self.sizes = array("Q")
+        self._digests = bytearray()
+
+    def add(self, ref: BlobRef) -> None:
+        self.sizes.append(ref.size_bytes)
+        self._digests += ref.digest
+
+    def some(self, at: int, count: int) -> dict[Digest, int]:
+        digests = bytes(self._digests[at * DIGEST_BYTES : (at + count) * DIGEST_BYTES])
+        starts = range(0, len(digests), DIGEST_BYTES)
+        found = (Digest(digests[start : start + DIGEST_BYTES]) for start in starts)
+        return dict(zip(found, self.sizes[at : at + count], strict=True))
+
+
 class Sweep:
     """One pass over a store; one thread at a time."""
 
@@ -80,7 +100,7 @@ class Sweep:
         manner = manner or Manner()
         self._dry_run = manner.dry_run
         self._before_us = manner.clock.now_us() - int(manner.grace_s * SECOND_US)
-        self._idle: list[BlobRef] = []
+        self._idle = _Pile()
         self.report = Report()
         self._work = self._pass(_in_order(live))
 
@@ -95,9 +115,9 @@ class Sweep:
 
     def _pass(self, live: Iterator[Digest]) -> Iterator[int]:
         yield from self._compare(live)
-        for at in range(0, len(self._idle), REMOVE_REFS):
-            some = self._idle[at : at + REMOVE_REFS]
-            self._remove({ref.digest: ref.size_bytes for ref in some})
+        for at in range(0, len(self._idle.sizes), REMOVE_REFS):
+            some = self._idle.some(at, REMOVE_REFS)
+            self._remove(some)
             yield len(some)
 
     def _compare(self, live: Iterator[Digest]) -> Iterator[int]:
@@ -108,8 +128,8 @@ class Sweep:
                 current = next(live, None)
             if ref.digest == current:
                 self.report.live += 1
-            elif len(self._idle) < limits.SWEEP_REFS_MAX:
-                self._idle.append(ref)
+            elif len(self._idle.sizes) < limits.SWEEP_REFS_MAX:
+                self._idle.add(ref)
             else:
                 self.report.left += 1
             if number % STEP_REFS == 0:
