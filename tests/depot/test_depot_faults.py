@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from depot_machine import NarrowDisk
 from depot_script import SMALL, Script, quick_folder, read_all, shrink_segments, start
 
 from holdfast.core.errors import FullError, UnavailableError
+from holdfast.log.state import STATE_BYTES, running_state
+from holdfast.services.check import Check
 from holdfast.testing.blobs import make
 from holdfast.testing.faults import Fault, FaultyDisk
 
@@ -89,3 +92,48 @@ def test_a_full_disk_still_reads_and_takes_writes_again(folder: Path) -> None:
         disk.arm(None)
         script.play(depot)
         assert read_all(depot) == script.names
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_store_opens_on_a_full_disk(folder: Path, killed: bool) -> None:  # noqa: FBT001
+    """So that what is in it can be read, and some of it deleted."""
+    disk, script = NarrowDisk(), Script()
+    disk.index_has_room = False
+    with start(folder / "store", disk) as depot:
+        script.play(depot)
+        shutil.copytree(folder / "store", folder / "copy")
+    disk.is_full = True
+    if killed:
+        index = folder / "copy" / "index"
+        (index / "state").write_text(running_state(index).ljust(STATE_BYTES))
+    with start(folder / ("copy" if killed else "store"), disk) as depot:
+        assert read_all(depot) == script.names
+        with pytest.raises(FullError):
+            depot.put("new", make(2999))
+        if killed:  # it still has the space that was reserved
+            assert depot.delete(next(iter(script.names)))
+        else:
+            disk.is_full = False
+            depot.put("new", make(2999))
+
+
+def test_a_folder_that_finds_no_room_is_refused_as_full(folder: Path) -> None:
+    disk = NarrowDisk()
+    disk.is_full = True
+    with pytest.raises(FullError):
+        start(folder / "store", disk)
+    disk.is_full = False
+    with start(folder / "store", disk) as depot:
+        depot.put("new", make(2999))
+
+
+def test_who_looks_after_a_store_hears_that_the_disk_is_full(folder: Path) -> None:
+    disk, script = NarrowDisk(), Script()
+    with start(folder / "store", disk) as depot:
+        script.play(depot)
+        disk.is_full = True
+        with pytest.raises(FullError):
+            list(depot.engine.make_hints())
+        assert not any(Check(depot.engine).read())  # where it is cannot be written down
+        disk.is_full = False
+        assert sum(depot.engine.make_hints()) > 0

@@ -1,320 +1,160 @@
-"""A depot against dicts: every verb in any order, closed and killed and cut off in between."""
+"""The machine of a whole depot: all verbs, and all that is done to a store while it lives.
 
-import io
-import shutil
-import tempfile
-from pathlib import Path
-from typing import NamedTuple
+Compaction, hints, scrub, sweeps and a full disk come at any time, some steps of them, and a death
+may come between two of these. None of it is ever seen by who reads and writes.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
 
 import pytest
+from depot_machine import BUCKETS, KEYS, SMALL_MAX, DepotMachine
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import rule, run_state_machine_as_test
+from proofs import Prove
 
 from holdfast.core import limits
-from holdfast.core.bucket import CREATE_ONLY, Description, matches
-from holdfast.core.digest import Digest
-from holdfast.core.entry import Entry
-from holdfast.core.errors import NotFoundError, PreconditionError, UnsatisfiableError
-from holdfast.core.preconditions import NO_CONDITIONS, Conditions
-from holdfast.core.store import Span
-from holdfast.depot.engine import Limits
-from holdfast.depot.local import open_depot
-from holdfast.log.state import running_state
-from holdfast.testing.recount import check_catalog
+from holdfast.core.errors import FullError
+from holdfast.core.seams import SystemClock
+from holdfast.services.check import Check
+from holdfast.services.scrub import Scrub
+from holdfast.services.sweep import Manner
+from holdfast.services.sweeper import sweep_of
 
-SMALL_MAX = 1000
-SHARED_MEMORY = Path("/dev/shm")
-BUCKETS = ["default", "b", "b0"]
-KEYS = [
-    "a",
-    "a/",
-    "a/b",
-    "a/b/c",
-    "a//b",
-    "b",
-    "ä",
-    "\U0010ffff",
-    "k" * 1024,
-    "k" * 1023 + "l",
-    "..",
-    "a%2F",
-]
-NAMES = st.tuples(st.sampled_from(BUCKETS), st.sampled_from(KEYS))
-SIZES = st.sampled_from([0, 1, 100, SMALL_MAX, SMALL_MAX + 1, 5000])
-CONDITIONS = st.sampled_from(["none", "none", "create", "match", "stale", "any"])
+DAMAGED = ("damaged_records", "damaged_blobs", "broken_entries")
+LONG_EXAMPLES = int(os.environ.get("DEPOT_MACHINES", "1000"))
 
 
-class Stored(NamedTuple):
-    """What a name should be."""
+class LaterClock(SystemClock):
+    """A clock on which whatever was stored was stored long ago."""
 
-    data: bytes
-    content_type: str
-    metadata: dict[str, str]
-    version: int
-    created_us: int
+    def now_us(self) -> int:
+        return super().now_us() + 10**12
 
 
-Name = tuple[str, str]
-
-
-class DepotMachine(RuleBasedStateMachine):
-    """Names and holds in dicts, which share no code with the depot."""
+class WholeLife(DepotMachine):
+    """Everything that a store meets."""
 
     def __init__(self) -> None:
         super().__init__()
-        base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-        self._base = Path(tempfile.mkdtemp(dir=base))
-        self._lives = 0
-        self._folder = self._base / "0"
-        self._depot = open_depot(self._folder, Limits(small_blob_bytes_max=SMALL_MAX))
-        self._names: dict[Name, Stored] = {}
-        self._holds: dict[bytes, bytes] = {}
+        self._compaction: Iterator[object] = iter(())
+        self._hints: Iterator[object] = iter(())
+        self._scrub: Scrub | None = None
 
-    # Changes.
+    @rule(first=st.integers(0, 11), count=st.integers(5, 25))
+    def churn(self, first: int, count: int) -> None:
+        """Fill some segments, and leave dead bytes in them."""
+        for number in range(first, first + count):
+            size = (100, SMALL_MAX, 700, 5000)[number % 4]
+            self.put((BUCKETS[number % 3], KEYS[number % 5]), size, number % 7, "none", kind=False)
 
-    @rule(name=NAMES, size=SIZES, seed=st.integers(0, 2), when=CONDITIONS, kind=st.booleans())
-    def put(self, name: Name, size: int, seed: int, when: str, kind: bool) -> None:  # noqa: FBT001 - drawn
-        """Create or replace."""
-        data = _content(size, seed)
-        about = Description("text/x-test; a=1", {"Seed": f"{seed}"}) if kind else Description()
-        conditions = self._conditions(when, name)
-        bucket = self._depot.bucket(name[0])
-        if not self._holds_true(when, name):
-            with pytest.raises(PreconditionError):
-                bucket.put(name[1], data, about=about, when=conditions)
-            return
-        entry = bucket.put(name[1], data, about=about, when=conditions)
-        content_type = "text/x-test; a=1" if kind else "application/octet-stream"
-        self._changed(name, entry, data, content_type, {"seed": f"{seed}"} if kind else {})
+    @rule(steps=st.integers(1, 8), share=st.sampled_from([0.0, 0.3]), newest=st.booleans())
+    def compact(self, steps: int, share: float, newest: bool) -> None:  # noqa: FBT001 - drawn
+        """Go on with a compaction, or begin one."""
+        if not self._go_on(self._compaction, steps):
+            self._compaction = self._depot.engine.compact(share, with_newest=newest)
 
-    @rule(name=NAMES, when=CONDITIONS)
-    def delete(self, name: Name, when: str) -> None:
-        """Remove a name, there or not."""
-        bucket = self._depot.bucket(name[0])
-        if not self._holds_true(when, name):
-            with pytest.raises(PreconditionError):
-                bucket.delete(name[1], when=self._conditions(when, name))
-            return
-        conditions = self._conditions(when, name)
-        was_there = self._names.pop(name, None) is not None
-        assert bucket.delete(name[1], when=conditions) == was_there
+    @rule(steps=st.integers(1, 8))
+    def make_hints(self, steps: int) -> None:
+        """Go on with the hints that are missing, or begin to make them."""
+        if not self._go_on(self._hints, steps):
+            self._hints = self._depot.engine.make_hints()
 
-    @rule(name=NAMES, to=NAMES, when=CONDITIONS, move=st.booleans())
-    def transfer(self, name: Name, to: Name, when: str, move: bool) -> None:  # noqa: FBT001 - drawn
-        """Copy or move, onto itself too."""
-        bucket = self._depot.bucket(name[0])
-        verb = bucket.move if move else bucket.copy
-        conditions = self._conditions(when, to)
-        source = self._names.get(name)
-        expected = NotFoundError if source is None else PreconditionError
-        if source is None or not self._holds_true(when, to):
-            with pytest.raises(expected):
-                verb(name[1], to[1], to_bucket=to[0], when=conditions)
-            return
-        entry = verb(name[1], to[1], to_bucket=to[0], when=conditions)
-        self._changed(to, entry, source.data, source.content_type, source.metadata)
-        if move and name != to:
-            del self._names[name]
+    @rule(steps=st.integers(1, 30))
+    def scrub(self, steps: int) -> None:
+        """Go on with a scrub; it finds nothing."""
+        if self._scrub is None:
+            self._scrub = Scrub(self._depot.engine, days=1)
+        try:
+            for _ in range(steps):
+                self._scrub.step()
+        except OSError:  # it could not write down where it is
+            assert self._disk.is_full
+        gauges = self._depot.engine.stamps.own().gauges()
+        assert [gauges[name] for name in DAMAGED] == [0, 0, 0]
 
-    @rule(size=SIZES, seed=st.integers(0, 2))
-    def hold(self, size: int, seed: int) -> None:
-        """Store by digest."""
-        data = _content(size, seed)
-        digest = self._depot.content.put(io.BytesIO(data), digest=Digest.of(data))
-        assert digest == Digest.of(data)
-        self._holds[digest] = data
-
-    @rule(size=SIZES, seed=st.integers(0, 2))
-    def release(self, size: int, seed: int) -> None:
-        """Let go by digest."""
-        digest = Digest.of(_content(size, seed))
-        self._depot.content.delete(digest)
-        self._holds.pop(digest, None)
-
-    # Reads.
-
-    @rule(name=NAMES, offset=st.integers(0, 6000), size=st.integers(0, 6000))
-    def read(self, name: Name, offset: int, size: int) -> None:
-        """Read a name in every way."""
-        bucket, stored = self._depot.bucket(name[0]), self._names.get(name)
-        if stored is None:
-            for verb in (bucket.get, bucket.open, bucket.head):
-                with pytest.raises(NotFoundError):
-                    verb(name[1])
-            return
-        self._check_entry(name, bucket.head(name[1]))
-        assert bucket.get(name[1]) == stored.data
-        if offset > len(stored.data):
-            with pytest.raises(UnsatisfiableError):
-                bucket.get(name[1], Span(offset, size))
-        else:
-            assert bucket.get(name[1], Span(offset, size)) == stored.data[offset : offset + size]
-        with bucket.open(name[1]) as file:
-            file.seek(min(offset, len(stored.data)))
-            assert file.read(size) == stored.data[offset : offset + size]
-            file.seek(0)
-            assert file.read() == stored.data
-
-    @rule(
-        bucket=st.sampled_from(BUCKETS),
-        prefix=st.sampled_from(["", "a", "a/", "a/b", "k", "k" * 600, "ä", "zz"]),
-        delimiter=st.sampled_from(["", "/", "b", "k", "//"]),
-        limit=st.integers(1, 4),
-    )
-    def walk(self, bucket: str, prefix: str, delimiter: str, limit: int) -> None:
-        """List page by page."""
-        expected = _listing([key for name, key in self._names if name == bucket], prefix, delimiter)
-        cursor, found = None, list[tuple[bytes, bool]]()
-        while True:
-            page = self._depot.bucket(bucket).list(
-                prefix=prefix, delimiter=delimiter, cursor=cursor, limit=limit
-            )
-            keys = [(entry.key.encode(), False) for entry in page.entries]
-            keys += [(each.encode(), True) for each in page.prefixes]
-            assert len(keys) == limit or (page.next is None and len(keys) < limit)
-            for entry in page.entries:
-                self._check_entry((bucket, entry.key), entry)
-            found += sorted(keys)
-            cursor = page.next
-            if cursor is None:
-                break
-        assert found == expected
-
-    @rule(limit=st.integers(1, 3))
-    def walk_content(self, limit: int) -> None:
-        """List digests page by page."""
-        expected = sorted(
-            {Digest.of(each.data) for each in self._names.values()} | set(self._holds)
-        )
-        cursor, found = None, list[bytes]()
-        while True:
-            page = self._depot.content.list(cursor=cursor, limit=limit)
-            found += page.digests
-            assert len(page.digests) == limit or page.next is None
-            cursor = page.next
-            if cursor is None:
-                break
-        assert found == expected
-        for digest in expected:
-            data = self._depot.content.get(Digest(digest))
-            assert Digest.of(data) == digest
-            assert self._depot.content.stat(Digest(digest)) == len(data)
-            assert self._depot.content.holds(Digest(digest)) == (digest in self._holds)
-
-    # Ends.
+    @rule(grace_s=st.sampled_from([0.0, 600.0]))
+    def sweep(self, grace_s: float) -> None:
+        """Remove what has no name."""
+        work = sweep_of(self._depot, Manner(grace_s=grace_s, clock=LaterClock()))
+        try:
+            while work.step():
+                pass
+        except FullError:
+            assert self._disk.is_full
+        self.figures["swept"] += work.report.removed
 
     @rule()
-    def reopen(self) -> None:
-        """Close in order and open again."""
-        self._depot.close()
-        self._depot = open_depot(self._folder, Limits(small_blob_bytes_max=SMALL_MAX))
-
-    @rule(cut=st.booleans())
-    def die(self, cut: bool) -> None:  # noqa: FBT001 - drawn
-        """Go on with what lies on the disk now, as after a kill; or a power cut."""
-        self._lives += 1
-        folder = self._base / f"{self._lives}"
-        shutil.copytree(self._folder, folder)
-        self._depot.close()
-        shutil.rmtree(self._folder)
-        self._folder = folder
-        index = folder / "index"
-        (index / "state").write_text("another boot" if cut else running_state(index))
-        self._depot = open_depot(folder, Limits(small_blob_bytes_max=SMALL_MAX))
-        assert self._depot.engine.facts()["damaged_places"] == 0
-
-    @invariant()
-    def counts_and_references_are_exact(self) -> None:
-        """The counters agree with the dict, and the catalog with itself."""
-        stats = self._depot.stats()
-        sizes = [len(each.data) for each in self._names.values()]
-        assert (stats.entries, stats.entry_bytes) == (len(sizes), sum(sizes))
-        check_catalog(self._depot.engine.kv)
-
-    def teardown(self) -> None:
-        """Compare everything once more."""
+    def check(self) -> None:
+        """Read everything; all is well."""
+        check = Check(self._depot.engine)
         try:
-            for name, stored in self._names.items():
-                assert self._depot.bucket(name[0]).get(name[1]) == stored.data
-            for bucket in BUCKETS:
-                keys = [entry.key for entry in self._depot.bucket(bucket).entries()]
-                expected = [key.encode() for name, key in self._names if name == bucket]
-                assert [key.encode() for key in keys] == sorted(expected)
-            self.walk_content(3)
-        finally:
-            self._depot.close()
-            shutil.rmtree(self._base)
+            for wrong in check.run():
+                assert wrong is None
+        except FullError:
+            assert self._disk.is_full
 
-    def _conditions(self, when: str, name: Name) -> Conditions:
-        stored = self._names.get(name)
-        etag = f'"{Digest.of(stored.data).hex()}"' if stored else '"none"'
-        return {
-            "none": NO_CONDITIONS,
-            "create": CREATE_ONLY,
-            "match": matches(etag),
-            "stale": matches('"stale"'),
-            "any": matches("*"),
-        }[when]
+    @rule(full=st.booleans())
+    def fill(self, full: bool) -> None:  # noqa: FBT001 - drawn
+        """Let the disk be full, or have room again."""
+        self._disk.is_full = full
 
-    def _holds_true(self, when: str, name: Name) -> bool:
-        there = name in self._names
-        return {"none": True, "create": not there, "match": there, "stale": False, "any": there}[
-            when
-        ]
+    def _go_on(self, work: Iterator[object], steps: int) -> bool:
+        """Take some steps of something; False at its end."""
+        try:
+            for _ in range(steps):
+                next(work)
+                self.figures["steps"] += 1
+        except StopIteration:
+            return False
+        except FullError:
+            assert self._disk.is_full
+            return False
+        return True
 
-    def _changed(
-        self, name: Name, entry: Entry, data: bytes, content_type: str, metadata: dict[str, str]
-    ) -> None:
-        old = self._names.get(name)
-        version = old.version + 1 if old else 0
-        created_us = old.created_us if old else entry.created_us
-        self._names[name] = Stored(data, content_type, metadata, version, created_us)
-        self._check_entry(name, entry)
-
-    def _check_entry(self, name: Name, entry: Entry) -> None:
-        stored = self._names[name]
-        assert (entry.bucket, entry.key) == name
-        assert (entry.digest, entry.size_bytes) == (Digest.of(stored.data), len(stored.data))
-        assert (entry.content_type, dict(entry.metadata)) == (stored.content_type, stored.metadata)
-        assert (entry.version, entry.created_us) == (stored.version, stored.created_us)
-        assert entry.created_us <= entry.modified_us
+    def _end(self) -> None:
+        self._compaction = self._hints = iter(())
+        if self._scrub is not None:
+            self._scrub.close()
+            self._scrub = None
+        super()._end()
 
 
-def _content(size: int, seed: int) -> bytes:
-    return (b"%d~" % seed * size)[:size]
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 4 * limits.KIB)
+    monkeypatch.setattr(limits, "RESERVE_BYTES", 2000)
+    monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 8000)
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 4000)
+    monkeypatch.setattr(limits, "COMPACT_DEAD_BYTES_MIN", 100)
+    monkeypatch.setattr(limits, "COMPACT_STEP_BYTES", 1000)
 
 
-def _listing(keys: list[str], prefix: str, delimiter: str) -> list[tuple[bytes, bool]]:
-    """What all pages of a listing come to: keys and common prefixes, in byte order."""
-    rows = set()
-    for key in keys:
-        if not key.startswith(prefix):
-            continue
-        rest = key[len(prefix) :]
-        if delimiter and delimiter in rest:
-            rows.add(((prefix + rest.partition(delimiter)[0] + delimiter).encode(), True))
-        else:
-            rows.add((key.encode(), False))
-    return sorted(rows)
-
-
-@pytest.mark.timeout(120)
-def test_a_depot_behaves_as_a_dict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 16 * limits.KIB)
-    monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 60 * limits.KIB)
-    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 10 * limits.KIB)
+def run(examples: int, steps: int, figures: Counter[str]) -> None:
+    """Run the machine, and count what it did."""
     run_state_machine_as_test(
-        DepotMachine,
+        type("Machine", (WholeLife,), {"figures": figures}),
         settings=settings(
-            max_examples=60,
-            stateful_step_count=40,
+            max_examples=examples,
+            stateful_step_count=steps,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.timeout(300)
+def test_a_depot_behaves_as_a_dict() -> None:
+    figures = Counter[str]()
+    run(60, 40, figures)
+    assert figures["acknowledged"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_depot_behaves_as_a_dict_for_a_long_time(prove: Prove) -> None:
+    with prove("the whole depot against a dict, with all that happens to a store") as figures:
+        run(LONG_EXAMPLES, 100, figures)
+        figures["rounds"] = LONG_EXAMPLES

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, UnavailableError
+from holdfast.core.errors import BlobError
 from holdfast.log.accounts import State, write_bytes
 from holdfast.log.batch import Needs
 from holdfast.log.hint import hint_path
@@ -39,7 +39,7 @@ from holdfast.log.record import (
 )
 from holdfast.log.scan import Damage, Scan
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import Segment, segment_path
+from holdfast.log.segment import Segment, map_disk_error, segment_path
 
 if TYPE_CHECKING:
     from collections.abc import Container, Generator, Iterator, Mapping
@@ -168,7 +168,7 @@ def compact(
                 log.writer.stats.freed_bytes += freed.freed_bytes
                 yield freed
         except OSError as error:
-            failure = failure or UnavailableError(f"cannot compact: {error.strerror}")
+            failure = failure or map_disk_error(error, "cannot compact")
         except BlobError as error:
             failure = failure or error
     if failure is not None:

@@ -23,7 +23,7 @@ from holdfast.log.record import unpack
 from holdfast.log.recovery import Known
 from holdfast.log.scan import Damage
 from holdfast.log.segment import Segment, segment_ids
-from holdfast.log.state import Trust, clean_state, running_state, trust
+from holdfast.log.state import STATE_BYTES, Trust, clean_state, running_state, trust
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,7 +171,17 @@ class Folder:
         self._write(self.path / "HOLDFAST", msgspec.json.encode(marker) + b"\n")
 
     def _write_state(self, state: str) -> None:
-        self._write(self._index / "state", state.encode())
+        """Write over the file, for a full disk has no room for another one.
+
+        A power cut may leave a part of it, which says that the index cannot be trusted.
+        """
+        descriptor = self._disk.open(self._index / "state", os.O_WRONLY | os.O_CREAT)
+        try:
+            self._disk.pwrite_all(descriptor, (state.encode().ljust(STATE_BYTES),), 0)
+            self._disk.sync(descriptor)
+        finally:
+            self._disk.close(descriptor)
+        self._disk.sync_directory(self._index)
 
     def _write(self, path: Path, content: bytes) -> None:
         """Replace a small file so that a power cut leaves the old or the new one."""

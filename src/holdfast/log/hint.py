@@ -20,7 +20,6 @@ from xxhash import xxh3_64_intdigest
 
 from holdfast.core import limits
 from holdfast.core.digest import DIGEST_BYTES
-from holdfast.core.errors import UnavailableError
 from holdfast.log.blocks import BlockFile, DamagedError, Span
 from holdfast.log.changes import TABLES, Changes, columns
 from holdfast.log.index import LOCATION, POSITION, REVISION_BYTES, STAMP_BYTES, Position
@@ -29,7 +28,7 @@ from holdfast.log.merge import merge
 from holdfast.log.record import NUMBER_MAX
 from holdfast.log.scan import Damage, Scan
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import Segment, segment_path
+from holdfast.log.segment import Segment, map_disk_error, segment_path
 from holdfast.log.step import Step
 
 if TYPE_CHECKING:
@@ -237,7 +236,7 @@ def make_missing_hints(disk: Disk, root: Path, ends: Mapping[int, int]) -> Itera
     `ends` says of each where it ends.
 
     Raises:
-        UnavailableError: the disk refuses; those that were made are good.
+        FullError, UnavailableError: the disk refuses; those that were made are good.
     """
     for segment_id, end in ends.items():
         try:
@@ -247,7 +246,7 @@ def make_missing_hints(disk: Disk, root: Path, ends: Mapping[int, int]) -> Itera
         except (DamagedError, FileExistsError, FileNotFoundError):
             continue  # it is not worth it, or being made, or compaction dropped the segment
         except OSError as error:
-            raise UnavailableError(f"cannot make a hint: {error.strerror}") from error
+            raise map_disk_error(error, "cannot make a hint") from error
 
 
 class _Making:

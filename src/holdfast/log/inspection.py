@@ -20,9 +20,8 @@ from holdfast.log.reading import payload_of
 from holdfast.log.record import HEADER_BYTES, RAW, Kind, unpack, unpack_trusted
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import NAME, Segment, segment_path
+from holdfast.log.segment import NAME, Segment, map_disk_error, segment_path
 from holdfast.log.torn import torn_tails
-from holdfast.log.writer import map_disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator

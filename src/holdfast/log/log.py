@@ -40,9 +40,9 @@ from holdfast.log.recovery import Replay
 from holdfast.log.report import Recovery
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import Segment, SegmentHeader, segment_ids
+from holdfast.log.segment import Segment, SegmentHeader, map_disk_error, segment_ids
 from holdfast.log.tail import Tail
-from holdfast.log.writer import Writer, map_disk_error
+from holdfast.log.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -100,7 +100,7 @@ class Log:
                 self._writer.on_commit = self._announce
                 undo.pop_all()
         except OSError as error:
-            raise UnavailableError(f"cannot open {path}: {error.strerror}") from error
+            raise map_disk_error(error, f"cannot open {path}") from error
 
     def _open(self, undo: ExitStack, meter: Meter) -> None:
         self.id = self._folder.identify(self._seams[2])
@@ -267,7 +267,7 @@ class Log:
         """Make the hints that finished segments lack, in steps that give the bytes they move.
 
         Raises:
-            UnavailableError: the disk refuses; those that were made are good.
+            FullError, UnavailableError: the disk refuses; those that were made are good.
         """
         newest = self._end().segment_id  # first: another one may follow at any time
         finished = {each: end for each, end in self.stretches().items() if each < newest}

@@ -19,11 +19,11 @@ from holdfast.log.segment import (
     HEADER,
     HEADER_BYTES,
     SegmentHeader,
+    map_disk_error,
     pack_header,
     segment_path,
     unpack_header,
 )
-from holdfast.log.writer import map_disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,7 @@ from holdfast.core.errors import CorruptError
 from holdfast.log.accounts import Account
 from holdfast.log.index import segment_of, split
 from holdfast.log.log import Log
-from holdfast.log.segment import Segment, segment_path
-from holdfast.log.writer import map_disk_error
+from holdfast.log.segment import Segment, map_disk_error, segment_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 from xxhash import xxh3_64_intdigest
 
 from holdfast.core import limits
-from holdfast.core.errors import CorruptError
+from holdfast.core.errors import BlobError, CorruptError, FullError, UnavailableError
 from holdfast.core.seams import Buffer, Disk
 
 MAGIC = b"\x89HFSEG\r\n"
@@ -167,3 +167,10 @@ class Segment:
     def __del__(self) -> None:
         """Close the descriptor."""
         self._disk.close(self.descriptor)
+
+
+def map_disk_error(error: OSError, what: str = "the disk of the log refuses") -> BlobError:
+    """Say what an error of the log's disk means."""
+    if error.errno in FULL:
+        return FullError("the disk of the log is full")
+    return UnavailableError(f"{what}: {error.strerror}")

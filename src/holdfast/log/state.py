@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Disk
 
 CLEAN = "clean"
+STATE_BYTES = 64  # whatever it says, so that one thing can be written over another
 STEP_BYTES = MIB  # from the page cache a GiB takes 0.12 s, from a disk as long as it takes
 
 
@@ -75,7 +76,7 @@ def trust(disk: Disk, index: Path) -> Trust:
         OSError: the disk refuses to say.
     """
     try:
-        said = (index / "state").read_bytes()
+        said = (index / "state").read_bytes()[:STATE_BYTES].rstrip()
         if said.startswith(CLEAN.encode()):
             return Trust.CLOSED if said == clean_state(disk, index).encode() else Trust.NONE
     except FileNotFoundError:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, FullError, UnavailableError
 from holdfast.log.batch import Batch, Job
-from holdfast.log.segment import FULL
+from holdfast.log.segment import map_disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,13 +191,6 @@ class Writer:
             self._is_settled = False
         else:
             self._is_settled = True
-
-
-def map_disk_error(error: OSError) -> BlobError:
-    """Say what an error of the log's disk means."""
-    if error.errno in FULL:
-        return FullError("the disk of the log is full")
-    return UnavailableError(f"the disk of the log refuses: {error.strerror}")
 
 
 def _ignore() -> None:

@@ -6,6 +6,7 @@ it again soon. Then what can only be asked of a store that nobody changes (depot
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,8 @@ class Check:
             for region in medium.regions():
                 yield from self._read(medium, region.name)
         known.ended_us = known.completed_us = self._clock.now_us()
-        self._stamps.save()
+        with suppress(OSError):  # what it costs is that a scrub reads all of it again
+            self._stamps.save()
 
     def _read(self, medium: Medium, region: str) -> Iterator[Wrong | None]:
         stamp = Stamp(self._clock.now_us())
