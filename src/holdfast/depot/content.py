@@ -140,14 +140,11 @@ class ContentDepot:
         return HashPage(found[:limit], found[limit - 1].hex() if more else None)
 
     def digests(self) -> Iterator[Digest]:
-        """Yield the digests of all blobs that anything holds, in order, page by page."""
-        cursor = None
-        while True:
-            page = self.list(cursor=cursor, limit=limits.LIST_LIMIT_MAX)
-            yield from page.digests
-            if page.next is None:
-                return
-            cursor = page.next
+        """Yield the digests of all blobs that anything holds, in order, also of hidden ones."""
+        start, end = catalog.REFERENCE, prefix_end(catalog.REFERENCE)
+        while items := self._engine.kv.scan(start, end, limit=HASH_SCAN):
+            yield from dict.fromkeys(catalog.referenced_digest(item.key) for item in items)
+            start = prefix_end(catalog.holds(catalog.referenced_digest(items[-1].key)))
 
     def keeper(self) -> Keep:
         """What `Store.expire` asks: whether anything holds a blob at that very moment.
