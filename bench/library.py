@@ -192,6 +192,9 @@ def _run_until_killed(stage: Stage, port: int, work: Work) -> None:
 
 def _rebuild(stage: Stage) -> Iterator[Line]:
     figures = child("rebuild", filled(stage) / "data")
-    yield _absolute(
-        "index rebuild", figures["rate"], REBUILD_BAR, f"{spell(figures['records'])} records"
+    note = (
+        f"{spell(figures['records'])} records, finished segments by their hints; "
+        f"{spell(figures['cpu_rate'])}/s of processor time; "
+        f"{spell(figures['bare_rate'])}/s where no hints were made before"
     )
+    yield _absolute("index rebuild", figures["rate"], REBUILD_BAR, note)

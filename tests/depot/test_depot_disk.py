@@ -55,7 +55,7 @@ def test_usage_is_what_lies_in_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_threshold_of_zero_keeps_every_byte_in_files(tmp_path: Path) -> None:
-    with open_depot(tmp_path, Limits(), 0) as depot:
+    with open_depot(tmp_path, Limits(small_blob_bytes_max=0)) as depot:
         for data in (b"", b"small", make(300 * KIB)):
             depot.put("k", data)
             assert depot.get("k") == data

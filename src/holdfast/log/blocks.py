@@ -50,6 +50,8 @@ class BlockFile:
         self._disk = disk
         self._descriptor = descriptor
         self._salt = salt
+        self.read_bytes = 0
+        """Of blocks, so far."""
 
     def write(self, offset: int, payload: bytes) -> int:
         """Write one block; return where it ends."""
@@ -68,6 +70,7 @@ class BlockFile:
             if offset + HEAD.size + size_bytes <= end:
                 payload = self._disk.pread(self._descriptor, size_bytes, offset + HEAD.size)
                 if self._checksum(payload, offset) == total:
+                    self.read_bytes += HEAD.size + size_bytes
                     return payload
         raise DamagedError
 

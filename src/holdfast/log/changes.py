@@ -46,7 +46,7 @@ class Changes:
 def columns(values: Mapping[bytes, bytes | None]) -> Columns:
     """Sort by key."""
     keys = sorted(values)
-    return keys, [values[key] for key in keys]
+    return keys, list(map(values.__getitem__, keys))
 
 
 def size_of(keys: list[bytes], values: list[bytes | None]) -> int:

@@ -152,6 +152,11 @@ class Hint:
             yield keys, values
 
     @property
+    def read_bytes(self) -> int:
+        """How much of it was read so far."""
+        return self._file.read_bytes
+
+    @property
     def damages(self) -> list[Damage]:
         """What the segment had when the hint was made."""
         return [Damage(self.segment_id, *extent) for extent in self.facts.damages]

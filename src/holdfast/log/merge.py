@@ -28,8 +28,11 @@ def merge(
     heads = [head for head in map(_Head, sources) if head.keys]
     while len(heads) > 1:
         bound = min(head.keys[-1] for head in heads)
-        parts = [head.take(bound) for head in heads]
+        parts = [part for head in heads if (part := head.take(bound))[0]]
         heads = [head for head in heads if head.keys]
+        if len(parts) == 1:
+            yield parts[0]
+            continue
         merged: dict[bytes, bytes | None] = {}
         for keys, values in parts:
             merged.update(zip(keys, values, strict=True))

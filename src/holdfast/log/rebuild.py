@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.log.blocks import DamagedError
-from holdfast.log.changes import TABLES, size_of
+from holdfast.log.changes import TABLES
 from holdfast.log.hint import Hint, hint_path, make_hint
 from holdfast.log.index import Last
 from holdfast.log.live import Live
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdfast.core.seams import Disk
-    from holdfast.log.changes import Columns, Pair
+    from holdfast.log.changes import Pair
     from holdfast.log.index import Index, Position
     from holdfast.log.meter import Meter
     from holdfast.log.segment import Segment
@@ -79,8 +79,7 @@ class Rebuild:
         share = self._share([hint for hint, _ in hints])
         try:
             for number in TABLES:
-                sources = [hint.table(number) for hint, _ in hints]
-                for size_bytes in self._load_table(number, sources, live):
+                for size_bytes in self._load_table(number, [hint for hint, _ in hints], live):
                     share.spend(size_bytes)
         except DamagedError:
             self._distrust([hint for hint, _ in hints])
@@ -109,24 +108,22 @@ class Rebuild:
                 return Last(hint.segment_id, hint.facts.last, header)
         return None
 
-    def _load_table(
-        self, number: int, sources: list[Iterator[Columns]], live: Live
-    ) -> Iterator[int]:
-        """Load one table, a transaction at a time, and yield the size of each."""
+    def _load_table(self, number: int, hints: Sequence[Hint], live: Live) -> Iterator[int]:
+        """Load one table, a transaction at a time, and yield how much of the hints each took."""
         lost: list[Pair] = []
-        blocks = merge(sources, lost)
-        more = True
+        blocks = merge([hint.table(number) for hint in hints], lost)
+        done_bytes, more = _read_bytes(hints), True
         while more:
-            size_bytes = 0
+            start_bytes = done_bytes
             with self._index.writing() as txn:
-                while more and size_bytes < LOAD_BYTES:
+                while more and done_bytes - start_bytes < LOAD_BYTES:
                     keys, values = next(blocks, ([], []))
                     lost += self._index.load(txn, number, keys, values)
                     live.lose(number, lost)
                     lost.clear()
-                    size_bytes += size_of(keys, values)
+                    done_bytes = _read_bytes(hints)
                     more = bool(keys)
-            yield size_bytes
+            yield done_bytes - start_bytes
 
     def _open(self, segment: Segment, end: int) -> Hint | None:
         if segment.header.id in self._distrusted:
@@ -156,6 +153,10 @@ class Rebuild:
             self._distrusted.add(hint.segment_id)
             with suppress(OSError):
                 self._disk.unlink(hint.path)
+
+
+def _read_bytes(hints: Sequence[Hint]) -> int:
+    return sum(hint.read_bytes for hint in hints)
 
 
 def _is_sound(hint: Hint) -> bool:
