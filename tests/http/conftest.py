@@ -16,6 +16,7 @@ WAYS = {
     "two": {"hot_path": "true", "workers": "2"},
 }
 BY_TWO = {
+    "test_http_access",
     "test_http_content",
     "test_http_keyed",
     "test_http_listing",

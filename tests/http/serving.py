@@ -44,6 +44,7 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
+        self.key = ""
         self.line = self._ready()
         self.url = self.line.rpartition(" at ")[2].strip()
         self.port = int(self.url.rpartition(":")[2] or 0)
@@ -51,6 +52,9 @@ class Server:
     def _ready(self) -> str:
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()
+        if line.startswith("the key of"):
+            self.key = line.split()[-1]
+            line = self.process.stdout.readline().decode()
         if not line:
             code = self.process.wait(START_S)
             raise AssertionError(f"the server ended with {code}: {self.log.read_text()}")

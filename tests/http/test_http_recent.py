@@ -58,13 +58,13 @@ def test_a_head_made_before_an_unannounced_commit_is_never_kept(tmp_path: Path) 
         bucket.put("k", b"old")
         assert isinstance(depot.engine.kv, EmbeddedKV)
         late = Late(depot.engine.kv)
-        recent = Recent(late, depot.engine.spot)
+        recent = Recent(late, depot.engine.spot, depot.engine.names.policies)
         target = route.resolve("GET", PATH)
         before = late.revision()
-        answer = Site(depot).read(Request("GET", PATH, b"", {}), target, wait=True)
+        answer = Site(depot).read(Request("GET", PATH, b"", {}, ""), target, wait=True)
         assert answer is not None
         bucket.put("k", b"new")
-        recent.keep(PATH, target, answer, before)
+        recent.keep(PATH, target, answer, (before, 0))
         late.announced = depot.engine.kv.revision()
         known = recent.find(PATH, HEAD)
         assert known is None or recent.body(known) is None
@@ -74,13 +74,13 @@ def test_a_head_is_kept_while_other_names_change(tmp_path: Path) -> None:
     with open_depot(tmp_path) as depot:
         bucket = depot.bucket("recent")
         bucket.put("k", b"old")
-        recent = Recent(depot.engine.kv, depot.engine.spot)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
         target = route.resolve("GET", PATH)
         before = depot.engine.kv.revision()
-        answer = Site(depot).read(Request("GET", PATH, b"", {}), target, wait=True)
+        answer = Site(depot).read(Request("GET", PATH, b"", {}, ""), target, wait=True)
         assert answer is not None
         bucket.put("other", b"x")
-        recent.keep(PATH, target, answer, before)
+        recent.keep(PATH, target, answer, (before, 0))
         known = recent.find(PATH, HEAD)
         assert known is not None
         assert recent.heads[HEAD] is known
@@ -97,13 +97,18 @@ def test_the_oldest_of_too_many_paths_are_forgotten(
     monkeypatch.setattr(limits, "RECENT_HEADS_BYTES_MAX", 5 * limits.KIB)
     with open_depot(tmp_path) as depot:
         depot.put("k", b"bytes")
-        recent = Recent(depot.engine.kv, depot.engine.spot)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
         revision = depot.engine.kv.revision()
         target = route.resolve("GET", b"/blob/k")
-        answer = Site(depot).read(Request("GET", b"/blob/k", b"", {}), target, wait=True)
+        answer = Site(depot).read(Request("GET", b"/blob/k", b"", {}, ""), target, wait=True)
         assert answer is not None
         for number in range(100):
-            recent.keep(b"/blob/%d" % number, target, answer, revision)
+            recent.keep(
+                b"/blob/%d" % number,
+                target,
+                answer,
+                (revision, 0),
+            )
             assert recent.find(b"/blob/%d" % number, b"GET %d" % number) is not None
         kept = [n for n in range(100) if recent.find(b"/blob/%d" % n, b"GET %d" % n) is not None]
         assert kept == list(range(100 - len(kept), 100))
@@ -119,16 +124,16 @@ def test_what_is_forgotten_is_of_no_use_by_its_head_either(
     monkeypatch.setattr(limits, "RECENT_PATHS_BYTES_MAX", 2 * limits.KIB)
     with open_depot(tmp_path) as depot:
         depot.put("k", b"bytes")
-        recent = Recent(depot.engine.kv, depot.engine.spot)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
         revision = depot.engine.kv.revision()
         target = route.resolve("GET", b"/blob/k")
-        answer = Site(depot).read(Request("GET", b"/blob/k", b"", {}), target, wait=True)
+        answer = Site(depot).read(Request("GET", b"/blob/k", b"", {}, ""), target, wait=True)
         assert answer is not None
-        recent.keep(b"/blob/k", target, answer, revision)
+        recent.keep(b"/blob/k", target, answer, (revision, 0))
         known = recent.find(b"/blob/k", HEAD)
         assert known is not None
         assert bytes(recent.body(known) or b"") == b"bytes"
-        recent.keep(b"/b/default/k", target, answer, revision)
+        recent.keep(b"/b/default/k", target, answer, (revision, 0))
         assert recent.find(b"/blob/k", HEAD) is None
         assert recent.body(recent.heads[HEAD]) is None
         assert recent.heads[HEAD].head == b""
@@ -172,9 +177,9 @@ def remember(depot: Depot, recent: Recent, path: bytes = PATH) -> Known:
     """Answer a path the long way, as the first request does, and keep that."""
     revision = depot.engine.kv.revision()
     target = route.resolve("GET", path)
-    answer = Site(depot).read(Request("GET", path, b"", {}), target, wait=True)
+    answer = Site(depot).read(Request("GET", path, b"", {}, ""), target, wait=True)
     assert answer is not None
-    recent.keep(path, target, answer, revision)
+    recent.keep(path, target, answer, (revision, 0))
     known = recent.find(path, HEAD)
     assert known is not None
     return known
@@ -202,7 +207,7 @@ def body(recent: Recent, known: Known) -> bytes | None:
 def test_what_another_process_changed_is_not_remembered(tmp_path: Path, change: str) -> None:
     with two_processes(tmp_path) as (depot, other):
         depot.bucket("recent").put("k", b"blob")
-        recent = Recent(depot.engine.kv, depot.engine.spot)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
         known = remember(depot, recent)
         other.do('bucket.put("another", b"x")')
         assert [body(recent, known), body(recent, known)] == [b"blob"] * 2
@@ -215,7 +220,7 @@ def test_a_hash_is_remembered_until_anybody_commits(tmp_path: Path) -> None:
     path = b"/blobs/" + str(Digest.of(b"blob")).encode()
     with two_processes(tmp_path) as (depot, other):
         depot.content.put(b"blob")
-        recent = Recent(depot.engine.kv, depot.engine.spot)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
         known = remember(depot, recent, path)
         assert body(recent, known) == b"blob"
         other.do("depot.content.delete(Digest.of(b'blob'))")
@@ -228,7 +233,7 @@ def test_what_another_process_compacted_is_found_again_and_its_file_closed(tmp_p
         bucket.put("k", b"blob")
         bucket.put("dead", bytes(2 * limits.COMPACT_DEAD_BYTES_MIN))
         bucket.delete("dead")
-        recent = Recent(depot.engine.kv, depot.engine.spot)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
         known = remember(depot, recent)
         assert body(recent, known) == b"blob"
         other.do("from holdfast.core import limits")
@@ -255,7 +260,7 @@ def gone(folder: Path) -> list[str]:
 def test_a_store_that_was_closed_gives_nothing(tmp_path: Path) -> None:
     with open_depot(tmp_path) as depot:
         depot.bucket("recent").put("k", b"blob")
-        recent = Recent(depot.engine.kv, depot.engine.spot)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
         known = remember(depot, recent)
         assert body(recent, known) == b"blob"
     assert body(recent, known) is None

@@ -25,7 +25,7 @@ def depot(tmp_path: Path) -> Iterator[Depot]:
 
 
 def ask(depot: Depot, path: str, *, wait: bool = True) -> Answer | None:
-    request = Request("GET", path.encode(), b"", {b"host": b"test"})
+    request = Request("GET", path.encode(), b"", {b"host": b"test"}, "")
     return Site(depot).read(request, resolve("GET", path.encode()), wait=wait)
 
 

@@ -39,7 +39,7 @@ class AsyncLink:
     """The connections to one server, shared by all buckets of a client."""
 
     def __init__(self, url: str, options: ClientOptions) -> None:
-        self.address = transport.Address(url)
+        self.address = transport.Address(url, options.key)
         self.options = options
         self._http = httpx.AsyncClient(
             timeout=transport.timeout(options),

@@ -40,7 +40,7 @@ class Link:
     """The connections to one server, shared by all buckets of a client; safe from any thread."""
 
     def __init__(self, url: str, options: ClientOptions) -> None:
-        self.address = transport.Address(url)
+        self.address = transport.Address(url, options.key)
         self.options = options
         self._http = httpx.Client(
             timeout=transport.timeout(options),

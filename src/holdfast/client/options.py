@@ -1,7 +1,7 @@
 """How a client waits, retries and reports; times are seconds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes moved so far and the total, where it is known, from the thread that moves
@@ -27,4 +27,6 @@ class ClientOptions:
     """A server that asks for a longer wait (Retry-After) is not asked again."""
     connections_max: int = 32
     """Calls under way at once; more wait. Each open file may have one more connection."""
+    key: str = field(default="", repr=False)
+    """The API key to show; the URL may have it, too: `http://KEY@host`."""
     progress: Progress = no_progress

@@ -19,7 +19,7 @@ HEADERS = (("Accept-Encoding", "identity"), ("User-Agent", "holdfast"))
 class Address:
     """The URL of a server, perhaps with a path in front of ours."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str = "") -> None:
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
@@ -27,11 +27,16 @@ class Address:
         sane = parsed.host and "%" not in parsed.host and (parsed.port or 1) < 65_536
         if parsed.scheme not in {"http", "https"} or not sane or parsed.query:
             raise InvalidError("url", url[:200], "http://host:port or https://host:port")
-        self._url = parsed.copy_with(fragment=None)
+        self._url = parsed.copy_with(fragment=None, userinfo=b"")
+        shown = key or parsed.password or parsed.username
+        if not (shown.isascii() and shown.isprintable()):
+            raise InvalidError("API key", None, "as it was shown when it was made")
+        self.headers = (("Authorization", f"Bearer {shown}"),) if shown else ()
+        """What every request says of who sends it."""
         self._path = parsed.raw_path.rstrip(b"/")
 
     def __str__(self) -> str:
-        return str(self._url.copy_with(userinfo=b""))
+        return str(self._url)
 
     def url(self, target: str) -> httpx.URL:
         """Spell the whole URL of a request."""
@@ -73,7 +78,9 @@ def request(
 ) -> httpx.Request:
     """Make the request of a call."""
     url = address.url(call.target)
-    headers = httpx.Headers([("Host", url.netloc.decode()), *HEADERS, *call.headers])
+    headers = httpx.Headers(
+        [("Host", url.netloc.decode()), *HEADERS, *address.headers, *call.headers]
+    )
     if content is None and call.body:
         content, size_bytes = httpx.ByteStream(call.body), len(call.body)
         headers["Content-Type"] = "application/json"

@@ -58,7 +58,7 @@ class Settings:
     workers: int = setting(1, Processes(limits.WORKERS_MAX), "Processes that serve.")
     auth: str = setting(
         "none",
-        Choice(("none",), "API keys come with a later version"),
+        Choice(("none", "keys")),
         "How callers prove who they are.",
     )
     insecure: bool = setting(

@@ -1,5 +1,6 @@
 """The composition root: from the name of a store to the store."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -8,6 +9,7 @@ from holdfast.core.bucket import Bucket
 from holdfast.core.errors import InvalidError, UnsupportedError
 from holdfast.core.progress import Progress
 
+KEY_VARIABLE = "HOLDFAST_KEY"
 TARGETS = "a folder, file:///folder, http://host:port or https://host:port"
 
 
@@ -15,7 +17,8 @@ def open_bucket(target: str | Path, *, watch: Callable[[Progress], None] | None 
     """Open the store that `target` names: a folder in this process, or a server behind a URL.
 
     A folder is made when it is missing, and is locked while it is open: one process at a time.
-    After a power cut its index is made again first; who wants to `watch` is told how far that is.
+    After a power cut its index is made again first; who wants to `watch` is told how far that is. A
+    server is shown the API key in HOLDFAST_KEY, if that is set.
 
     Raises:
         InvalidError: `target` has another scheme.
@@ -27,11 +30,11 @@ def open_bucket(target: str | Path, *, watch: Callable[[Progress], None] | None 
     scheme = urlsplit(text).scheme
     if scheme in {"http", "https"}:
         try:
-            from holdfast.client import Client  # noqa: PLC0415 - httpx is an extra
+            from holdfast.client import Client, ClientOptions  # noqa: PLC0415 - httpx is an extra
         except ModuleNotFoundError as error:
             raise UnsupportedError("URLs need pip install 'holdfast[client]'") from error
 
-        return Client(text)
+        return Client(text, options=ClientOptions(key=os.environ.get(KEY_VARIABLE, "")))
     return _open_folder(folder_of(text), watch)
 
 

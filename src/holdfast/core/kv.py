@@ -139,10 +139,10 @@ class KV(Protocol):
     ) -> Pending[Committed | Conflict]:
         """Write all of `writes` if all of `compares` hold, else nothing, at one revision.
 
-        At most one write a key; deletes alone are taken when the disk is full, too. `blob` is what
-        `Sink.stage` of a store with the same log gave: it is stored with the writes, by one sync,
-        or, if a compare does not hold, not at all. The future ends when the commit is durable and
-        visible. An error in it means that nothing was written, but for UnavailableError after a
+        At most one write a key; deletes with counters are taken when the disk is full, too. `blob`
+        is what `Sink.stage` of a store with the same log gave: it is stored with the writes, by one
+        sync, or, if a compare does not hold, not at all. The future ends when the commit is durable
+        and visible. An error in it means that nothing was written, but for UnavailableError after a
         lost connection.
         """
 

@@ -21,10 +21,15 @@ POLICY_TYPES_MAX = 100  # patterns of content types in one policy
 WHOLE_MAX = 1 << 60  # the largest number of bytes, entries or seconds in a policy
 UNDELETE_S = 86_400  # in which a deleted name can be restored, a setting
 EXPIRE_S_MAX = 100 * 366 * 86_400  # until a name goes by itself
+KEY_BUCKETS_MAX = 100  # that one API key is for
+KEY_NETWORKS_MAX = 100  # that one API key may be used from
+LABEL_BYTES_MAX = 200  # of a key
+CALLERS_KEPT_MAX = 10_000  # API keys that are held in memory
 TERMS_KEPT_MAX = 10_000  # buckets whose policies are held in memory
 
 # Calls
 BATCH_REFS_MAX = 1000  # refs in one call for many
+ADMIN_BODY_BYTES_MAX = 64 * KIB  # a request to the admin face
 BATCH_BODY_BYTES_MAX = 4 * MIB  # a request for many things: 1,000 long keys in JSON
 READ_AHEAD_BYTES = 4 * MIB  # of blobs that one such call holds before they are asked for
 LIST_LIMIT_MAX = 1000  # entries in one page

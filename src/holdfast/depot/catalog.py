@@ -22,7 +22,7 @@ from holdfast.core.digest import DIGEST_BYTES, Digest
 from holdfast.core.entry import Entry, Grave
 from holdfast.core.errors import CorruptError
 from holdfast.core.kv import Add, Delete, Put, Write
-from holdfast.core.policy import NOBODY, owner_of
+from holdfast.core.policy import NOBODY, OWNER_MARK, owner_of
 
 ENTRY = b"e"
 GRAVE = b"g"
@@ -32,6 +32,7 @@ USAGE = b"u"
 SWEPT = b"s"
 OWNER_USAGE = b"w"
 DUE = b"d"
+OWNER = b"o"
 BY_CONTENT = b"c"
 VISIBLE = (b"c", b"e")
 """Holders that show a blob; they are before the others in the order of keys."""
@@ -175,6 +176,19 @@ def holding_row(reference: bytes) -> bytes | None:
     """The KV key of the name that a reference is of; None for that of the content face."""
     row = holder(reference)
     return None if row.startswith(BY_CONTENT) else row
+
+
+def entries_of(owner: str) -> bytes:
+    """What the KV keys of all entries of an owner begin with."""
+    return ENTRY + owner.encode() + OWNER_MARK.encode()
+
+
+def holding_owner(reference: bytes) -> str:
+    """Whose a holder is."""
+    row = holder(reference)
+    if row.startswith(BY_CONTENT):
+        return row[len(BY_CONTENT) :].decode()
+    return owner_of(row[1:].partition(b"\x00")[0].decode())
 
 
 def row_name(row: bytes) -> str:

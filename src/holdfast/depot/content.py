@@ -9,13 +9,17 @@ from holdfast.core.digest import Digest
 from holdfast.core.entry import HashPage, moment
 from holdfast.core.errors import BlobError, NotFoundError, UnsupportedError
 from holdfast.core.kv import Delete, Plan, Put, Transaction, Versioned, prefix_end
+from holdfast.core.kv import Item as KVItem
 from holdfast.core.many import drain, outcome, paged
+from holdfast.core.policy import NOBODY, bucket_of
 from holdfast.core.store import no_such_blob
 from holdfast.depot import catalog, media
+from holdfast.depot.change import Place
 from holdfast.depot.convoy import Convoy
-from holdfast.depot.engine import as_file, feed, open_named, read_rest
+from holdfast.depot.engine import as_file, chunks, feed, open_named
 from holdfast.depot.ingest import Arrival, Upload, check_size
 from holdfast.depot.listing import check_limit
+from holdfast.depot.policies import read_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.bucket import Data
     from holdfast.core.digest import BlobRef
-    from holdfast.core.kv import Item as KVItem
+    from holdfast.core.kv import Write
     from holdfast.core.pending import Pending
     from holdfast.core.store import Keep, Moment, Source, Span, Staged
     from holdfast.depot.catalog import Held
@@ -41,10 +45,16 @@ class Kept(NamedTuple):
 
 
 class ContentDepot:
-    """The verbs of core.bucket.Content: blobs by digest, over all buckets."""
+    """The verbs of core.bucket.Content: blobs by digest, over all buckets, or those of an owner.
 
-    def __init__(self, engine: Engine) -> None:
+    An owner sees a blob only if one of the own names holds it, or an own `put` here, whoever else
+    has the same bytes. What an owner holds here counts for the owner's quota.
+    """
+
+    def __init__(self, engine: Engine, owner: str | None = None) -> None:
         self._engine = engine
+        self._owner = owner
+        self._space = bucket_of(owner or NOBODY, "")
 
     def upload(
         self, digest: Digest | None, content_type: str | None = None, size_bytes: int = 0
@@ -57,7 +67,10 @@ class ContentDepot:
         kind = media.check(content_type) if content_type else None
         bound = self._engine.limits.content_max_bytes
         check_size(size_bytes, bound)
-        return Upload(self._engine.ingest, Arrival("", kind, digest, bound), self._keeping)
+        arrival = Arrival("", kind, digest, bound)
+        if self._space:
+            arrival.room = self._engine.names.room(Place(self._space, ""), size_bytes)
+        return Upload(self._engine.ingest, arrival, self._keeping)
 
     def put(self, data: Data, *, digest: Digest | None = None) -> Digest:
         """Store `data` and hold it."""
@@ -68,7 +81,7 @@ class ContentDepot:
     def get(self, digest: Digest, span: Span | None = None) -> bytes:
         """Read a blob, or a part, into memory."""
         with self.source(digest, span) as source:
-            return read_rest(source)
+            return b"".join(chunks(source))
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob as a seekable file."""
@@ -97,9 +110,24 @@ class ContentDepot:
 
     def _holders(self, digest: Digest) -> Sequence[KVItem]:
         """The first holder that shows a blob, if there is one."""
+        if self._owner is not None:
+            return self._own_holders(digest, self._owner)
         start = catalog.holds(digest)
         found = self._engine.kv.scan(start, prefix_end(start), limit=1)
         return [item for item in found if catalog.is_visible(item.key)]
+
+    def _own_holders(self, digest: Digest, owner: str) -> Sequence[KVItem]:
+        held = catalog.held_by_content(digest, owner)
+        stored = self._engine.kv.get(held)
+        if stored is not None:
+            return [KVItem(held, *stored)]
+        start = catalog.held_by_row(digest, catalog.entries_of(owner))
+        return self._engine.kv.scan(start, prefix_end(start), limit=1)
+
+    def _shows(self, reference: bytes) -> bool:
+        """Whether the holder shows the blob here."""
+        is_visible = catalog.is_visible(reference)
+        return is_visible and self._owner in (None, catalog.holding_owner(reference))
 
     def source(self, digest: Digest, span: Span | None = None) -> Source:
         """Open a blob that anything holds.
@@ -131,7 +159,7 @@ class ContentDepot:
             items = self._engine.kv.scan(start, end, limit=HASH_SCAN)
             for item in items:
                 digest = catalog.referenced_digest(item.key)
-                if (not found or found[-1] != digest) and catalog.is_visible(item.key):
+                if (not found or found[-1] != digest) and self._shows(item.key):
                     found.append(digest)
             if len(items) < HASH_SCAN:
                 break
@@ -140,10 +168,11 @@ class ContentDepot:
         return HashPage(found[:limit], found[limit - 1].hex() if more else None)
 
     def digests(self) -> Iterator[Digest]:
-        """Yield the digests of all blobs that anything holds, in order, also of hidden ones."""
+        """Yield the digests of all blobs that anything holds, seen or not, in order."""
         start, end = catalog.REFERENCE, prefix_end(catalog.REFERENCE)
         while items := self._engine.kv.scan(start, end, limit=HASH_SCAN):
-            yield from dict.fromkeys(catalog.referenced_digest(item.key) for item in items)
+            found = dict.fromkeys(catalog.referenced_digest(item.key) for item in items)
+            yield from found
             start = prefix_end(catalog.holds(catalog.referenced_digest(items[-1].key)))
 
     def keeper(self) -> Keep:
@@ -205,7 +234,7 @@ class ContentDepot:
         """Let go of blobs, as many as a batch takes with one sync; False where nothing was held."""
         convoy: Convoy[bool] = Convoy(self._engine.kv)
         for digest in digests:
-            convoy.add(_releasing(digest))
+            convoy.add(self._releasing(digest))
         return convoy.arrive()
 
     def missing(self, digests: Iterable[Digest]) -> Sequence[Digest]:
@@ -214,31 +243,43 @@ class ContentDepot:
 
     def release(self, digest: Digest) -> Pending[bool]:
         """Begin to let go."""
-        transaction = _releasing(digest)
+        transaction = self._releasing(digest)
         return self._engine.kv.transact(transaction.reads, transaction.planner, frees=True)
 
     def holds(self, digest: Digest) -> bool:
         """Whether the content face itself holds the blob, so that a PUT has nothing to do."""
-        return self._engine.kv.get(catalog.held_by_content(digest)) is not None
+        return self._engine.kv.get(self._row(digest)) is not None
+
+    def _row(self, digest: Digest) -> bytes:
+        return catalog.held_by_content(digest, self._owner or NOBODY)
 
     def _keeping(self, ref: BlobRef, content_type: str, blob: Staged | None) -> Transaction[Kept]:
         held = catalog.Held(ref.size_bytes, content_type, self._engine.names.clock.now_us())
-        key = catalog.held_by_content(ref.digest)
+        key = self._row(ref.digest)
+        quotas = self._engine.names.policies.of(self._space).quotas if self._space else ()
 
         def planner(values: Sequence[Versioned | None]) -> Plan[Kept]:
             if values[0] is not None:
                 return Plan((), Kept(ref, is_new=False))
-            return Plan((Put(key, catalog.encode_held(held)),), Kept(ref, is_new=True))
+            for quota, stored in zip(quotas, values[1:], strict=True):
+                quota.check(read_used(stored), ref.size_bytes, 1)
+            writes = [Put(key, catalog.encode_held(held)), *self._counting(1, ref.size_bytes)]
+            return Plan(writes, Kept(ref, is_new=True))
 
-        return Transaction((key,), planner, blob)
+        return Transaction((key, *(quota.row for quota in quotas)), planner, blob)
 
+    def _releasing(self, digest: Digest) -> Transaction[bool]:
+        """Let go of a blob; False when the content face did not hold it."""
+        key = self._row(digest)
 
-def _releasing(digest: Digest) -> Transaction[bool]:
-    """Let go of a blob; False when the content face did not hold it."""
-    key = catalog.held_by_content(digest)
+        def planner(values: Sequence[Versioned | None]) -> Plan[bool]:
+            if values[0] is None:
+                return Plan((), result=False)
+            held = catalog.decode_held(values[0].value)
+            return Plan([Delete(key), *self._counting(-1, -held.size_bytes)], result=True)
 
-    def planner(values: Sequence[Versioned | None]) -> Plan[bool]:
-        is_held = values[0] is not None
-        return Plan((Delete(key),) if is_held else (), is_held)
+        return Transaction((key,), planner, frees=True)
 
-    return Transaction((key,), planner, frees=True)
+    def _counting(self, blobs: int, size_bytes: int) -> Sequence[Write]:
+        """What an owner holds here counts like entries of a bucket without a name."""
+        return catalog.counting(self._space, blobs, size_bytes) if self._space else ()

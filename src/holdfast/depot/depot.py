@@ -19,8 +19,7 @@ from holdfast.depot.admission import check_expiry, check_key, check_metadata
 from holdfast.depot.change import Place, Wish
 from holdfast.depot.content import ContentDepot
 from holdfast.depot.convoy import Convoy
-from holdfast.depot.engine import Engine, as_file, feed, open_named, read_rest
-from holdfast.depot.events import EventReader, Scope
+from holdfast.depot.engine import Engine, as_file, chunks, feed, open_named
 from holdfast.depot.ingest import Arrival, Placing, Upload, check_size, smaller
 from holdfast.depot.listing import Query
 from holdfast.depot.names import Placed, check
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from holdfast.core.pending import Pending
     from holdfast.core.policy import Policy
     from holdfast.core.store import Source, Span, Staged, Usage
-    from holdfast.core.stream import Cursor
     from holdfast.log.report import Recovery
 
 DEFAULT_BUCKET = "default"
@@ -82,6 +80,10 @@ class Depot:
     def bucket(self, name: str) -> Depot:
         """Look at another bucket."""
         return Depot(self.engine, name)
+
+    def content_of(self, owner: str | None) -> ContentDepot:
+        """Look at blobs by their hashes as an owner may; None sees those of everybody."""
+        return self.content if owner is None else ContentDepot(self.engine, owner)
 
     def upload(
         self,
@@ -134,7 +136,7 @@ class Depot:
         """Read a blob, or a part, into memory; or what the name was in an earlier version."""
         _, source = self.source(key, span, version)
         with source:
-            return read_rest(source)
+            return b"".join(chunks(source))
 
     def open(self, key: str, *, version: int | None = None) -> BinaryIO:
         """Open a blob as a seekable file."""
@@ -320,26 +322,6 @@ class Depot:
             except BlobError as error:
                 convoy.refuse(error)
         return convoy.arrive()
-
-    def events(
-        self,
-        from_: Cursor | None = None,
-        *,
-        prefix: str = "",
-        wait_s: float = 0.0,
-        all_buckets: bool = False,
-    ) -> EventReader:
-        """Read what became of names, in the order of commits; ends when none came for `wait_s`.
-
-        From a cursor on, such as that of the last event that was dealt with; without one, from the
-        oldest that is kept, which compaction moves on.
-
-        Raises:
-            CompactedError: what follows the cursor is not kept any more.
-            InvalidError: the cursor is not one of this store.
-        """
-        scope = Scope(None if all_buckets else self._name, prefix)
-        return EventReader(self.engine.kv, self.engine.names.clock, scope, from_, wait_s)
 
     def stats(self) -> Stats:
         """How much is stored, over all buckets."""

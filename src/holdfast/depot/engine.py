@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdfast.core.store import Source, Span, Store
     from holdfast.depot.audit import Audit
     from holdfast.depot.kept import Expiry, Kept
+    from holdfast.depot.keys import Keys
     from holdfast.depot.stamps import Stamps
     from holdfast.log.compaction import Freed
     from holdfast.log.report import Recovery
@@ -51,6 +52,7 @@ class Engine(NamedTuple):
     store: Store
     kv: KV
     names: Names
+    keys: Keys
     kept: Kept
     expiry: Expiry
     ingest: Ingest
@@ -138,14 +140,6 @@ def chunks(source: Source) -> Iterator[bytes | bytearray | memoryview]:
     """Yield the rest of a source."""
     while chunk := source.read(limits.CHUNK_BYTES):
         yield chunk
-
-
-def read_rest(source: Source) -> bytes:
-    """Read the rest of a source into memory."""
-    first = source.read(limits.CHUNK_BYTES)
-    if len(first) == source.size_bytes:
-        return bytes(first)
-    return b"".join((first, *chunks(source)))
 
 
 def as_file(source: Source) -> BinaryIO:

@@ -21,6 +21,7 @@ from holdfast.core.kv import (
 )
 from holdfast.depot import catalog
 from holdfast.depot.change import Place
+from holdfast.depot.leaving import leave
 from holdfast.depot.listing import Query, check_limit, decode_cursor, encode_cursor
 
 if TYPE_CHECKING:
@@ -125,6 +126,9 @@ class Expiry:
                 due = catalog.read_due(item.key)
                 if due.table == catalog.VERSION:
                     yield from self._trim(due)
+                elif due.table == catalog.OWNER:
+                    yield from (Expired(entries=count) for count in leave(self._kv, due.bucket))
+                    self._commit((), (_forget(due),))
                 else:
                     yield from self._clear(due)
                     begun.append((due.table, self._begin(due)))

@@ -15,6 +15,7 @@ from holdfast.depot.engine import Engine, Limits
 from holdfast.depot.ingest import Ingest
 from holdfast.depot.inspection import CatalogMedium
 from holdfast.depot.kept import Expiry, Kept
+from holdfast.depot.keys import Keys
 from holdfast.depot.names import Names
 from holdfast.depot.policies import Policies
 from holdfast.depot.stamps import Stamps
@@ -82,6 +83,7 @@ def open_depot(
             store,
             kv,
             names,
+            Keys(kv, clock, entropy, policies),
             Kept(kv, names),
             Expiry(kv, policies, clock),
             ingest,

@@ -93,7 +93,7 @@ class Names:
         terms = self.policies.of(place.bucket)
         if not terms.quotas:
             return None
-        replaced = None if terms.keeps_versions else self.find(place)
+        replaced = None if terms.keeps_versions or not place.key else self.find(place)
         replaced_bytes = 0 if replaced is None else replaced.size_bytes
         room = Room(self._reservations, terms.quotas, replaced_bytes)
         room.grow(size_bytes)

@@ -10,13 +10,14 @@ the KV, and behind a moved horizon the count of changes is read again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.errors import CorruptError, QuotaError
-from holdfast.core.kv import Add, Delete, Put, counters, prefix_end
+from holdfast.core.errors import CorruptError, QuotaError, UnavailableError
+from holdfast.core.kv import Add, Committed, Delete, Put, Unchanged, counters, prefix_end
 from holdfast.core.policy import NO_POLICY, NOBODY, Owner, Policy, owner_of
 from holdfast.depot import catalog
 from holdfast.depot.catalog import Due
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 CHANGES = b"p"
 POLICY = b"b"
-OWNER = b"o"
+OWNER = catalog.OWNER
+LEAVE_S = 10  # until who wants the name of an owner who leaves may ask again
 TRIM_AFTER_S = 60  # until the surplus goes: longer than any change that saw the old policy
 NO_OWNER = Owner(name=NOBODY)
 
@@ -168,9 +170,34 @@ class Policies:
             writes.append(Put(catalog.due_key(Due(due_us, catalog.VERSION, bucket, "")), b""))
         self._kv.commit((), (*writes, CHANGED)).result()
 
-    def set_owner(self, owner: Owner) -> None:
-        """Let an owner have this quota and these limits from now on; durable when it returns."""
-        self._kv.commit((), (Put(owner_key(owner.name), _encode(owner)), CHANGED)).result()
+    def set_owner(self, owner: Owner) -> tuple[bool, Owner]:
+        """Let an owner have this quota and these limits from now on; durable when it returns.
+
+        Also says whether the owner is new.
+
+        Raises:
+            UnavailableError: what an earlier owner of that name had is still being removed.
+        """
+        if self._kv.get(leaving_key(owner.name)) is not None:
+            raise UnavailableError("an owner of this name is being removed", LEAVE_S)
+        before = self.owner(owner.name)
+        created_us = self._clock.now_us() if before is None else before.created_us
+        kept = replace(owner, created_us=created_us)
+        self._kv.commit((), (Put(owner_key(owner.name), _encode(kept)), CHANGED)).result()
+        return before is None, kept
+
+    def remove_owner(self, name: str) -> bool:
+        """Let an owner's keys open nothing from now on; what there is of the owner goes soon.
+
+        False if there is no such owner.
+        """
+        stored = self._kv.get(owner_key(name))
+        if stored is None:
+            return False
+        row = owner_key(name)
+        writes = (Delete(row), Put(leaving_key(name), b""), CHANGED)
+        outcome = self._kv.commit((Unchanged(row, stored.revision),), writes).result()
+        return isinstance(outcome, Committed)
 
     def _read(self, bucket: str) -> Terms:
         policy = self.policy(bucket)
@@ -192,6 +219,11 @@ CHANGED: Write = Add(CHANGES, (1,))
 def owner_key(name: str) -> bytes:
     """The row of an owner."""
     return OWNER + name.encode()
+
+
+def leaving_key(name: str) -> bytes:
+    """The row that says that what an owner had is to be removed."""
+    return catalog.due_key(Due(0, catalog.OWNER, name, ""))
 
 
 def _policy_key(bucket: str) -> bytes:

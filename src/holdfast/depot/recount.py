@@ -13,6 +13,7 @@ from holdfast.core import limits
 from holdfast.core.errors import CorruptError
 from holdfast.core.inspection import Finding
 from holdfast.core.kv import COUNTER_BYTES, Delete, Item, Put, add_counters, counters, prefix_end
+from holdfast.core.policy import NOBODY, bucket_of
 from holdfast.depot import catalog
 
 if TYPE_CHECKING:
@@ -40,10 +41,17 @@ class Counts:
 
     def add(self, row: Row) -> None:
         """Count a name."""
-        deltas = catalog.deltas(row)
+        self._add(row.entry.bucket, catalog.deltas(row))
+
+    def add_hold(self, owner: str, size_bytes: int) -> None:
+        """Count what an owner holds by the content face."""
+        if owner != NOBODY:
+            self._add(bucket_of(owner, ""), (1, size_bytes, 0, 0))
+
+    def _add(self, bucket: str, deltas: tuple[int, ...]) -> None:
         if not any(deltas):
             return
-        for key in catalog.usage_rows(row.entry.bucket):
+        for key in catalog.usage_rows(bucket):
             counter = self.rows.setdefault(key, Counter())
             for place, delta in enumerate(deltas):
                 counter[place] += delta
@@ -92,8 +100,8 @@ def _check_name(kv: KV, item: Item, counts: Counts) -> Iterator[Wrong]:
 def _check_due(kv: KV, item: Item, counts: Counts) -> Iterator[Wrong]:
     del counts
     due = catalog.read_due(item.key)
-    if due.table == catalog.VERSION:
-        return  # too many versions: whoever finds them gone does nothing
+    if due.table not in {catalog.ENTRY, catalog.GRAVE}:
+        return  # too many versions, or an owner who left: whoever finds them gone does nothing
     key = catalog.name_key(due.table, due.bucket, due.key.encode())
     stored = kv.get(key)
     row = None if stored is None else decode(Item(key, stored.value, stored.revision))
@@ -105,15 +113,16 @@ def _check_due(kv: KV, item: Item, counts: Counts) -> Iterator[Wrong]:
 
 
 def _check_reference(kv: KV, item: Item, counts: Counts) -> Iterator[Wrong]:
-    del counts
     name = catalog.holder_name(item.key)
     digest = catalog.referenced_digest(item.key)
     key = catalog.holding_row(item.key)
     if key is None:
         try:
-            catalog.decode_held(item.value)
+            held = catalog.decode_held(item.value)
         except CorruptError:
             yield Wrong(Finding(KIND, name, "the hold cannot be read", str(digest)), ())
+        else:
+            counts.add_hold(catalog.holding_owner(item.key), held.size_bytes)
         return
     stored = kv.get(key)
     row = None if stored is None else decode(Item(key, stored.value, stored.revision))

@@ -34,7 +34,7 @@ from holdfast.http.message import (
     head_error,
     log_failure,
 )
-from holdfast.http.site import Intake, is_transfer
+from holdfast.http.outcome import Intake, is_transfer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
@@ -100,6 +100,9 @@ class Endpoint:
 
     async def _answer(self, request: Request, body: StarletteRequest) -> Answer:
         target = route.resolve(request.method, request.path)
+        if target.route == route.ADMIN:
+            data = await self._whole(request, body, limits.ADMIN_BODY_BYTES_MAX)
+            return await self._in_thread(lambda: self._site.administer(request, target, data))
         if request.method in {"GET", "HEAD"}:
             if target.route not in {route.BLOB, route.HASH}:
                 return await self._in_thread(lambda: self._site.look(request, target))
@@ -117,14 +120,18 @@ class Endpoint:
     async def _many(self, request: Request, target: route.Target, body: StarletteRequest) -> Answer:
         if body.scope["http_version"] == "1.0":
             raise InvalidError("version", "1.0", "HTTP/1.1: the length of this answer is not known")
-        bound = limits.BATCH_BODY_BYTES_MAX
+        data = await self._whole(request, body, limits.BATCH_BODY_BYTES_MAX)
+        return await self._in_thread(lambda: self._site.many(request, target, data))
+
+    async def _whole(self, request: Request, body: StarletteRequest, bound: int) -> bytes:
+        """Read a body that is small."""
         check_size(_length(request), bound)
         data = bytearray()
         async for chunk in self._timed(body.stream()):
             data += chunk
             self._site.counts.receive(len(chunk))
             check_size(len(data), bound)
-        return await self._in_thread(lambda: self._site.many(request, target, bytes(data)))
+        return bytes(data)
 
     async def _receive(
         self, request: Request, target: route.Target, body: StarletteRequest
@@ -261,7 +268,8 @@ def _request(scope: Scope) -> Request:
         before = headers.get(name)
         value = raw.strip(b" \t")
         headers[name] = value if before is None else before + b", " + value
-    return Request(scope["method"], scope["raw_path"], scope["query_string"], headers)
+    address = scope["client"][0] if scope["client"] else ""
+    return Request(scope["method"], scope["raw_path"], scope["query_string"], headers, address)
 
 
 def _refusal(request: Request, version: str) -> BlobError | None:

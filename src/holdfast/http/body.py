@@ -13,8 +13,8 @@ from holdfast.core import events, limits
 from holdfast.core.errors import BlobError, CorruptError
 
 if TYPE_CHECKING:
+    from holdfast.http.outcome import Intake
     from holdfast.http.protocol import HotProtocol
-    from holdfast.http.site import Intake
 
 QUEUE_BYTES_MAX = limits.UPLOAD_QUEUE_CHUNKS * limits.CHUNK_BYTES
 

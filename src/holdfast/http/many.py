@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast import wire
 from holdfast.core import limits
+from holdfast.core.access import Scope
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, InvalidError
 from holdfast.core.many import outcome
@@ -19,7 +20,7 @@ from holdfast.http.message import SERVER_ERROR, WINDOW_BYTES, Answer, json_answe
 from holdfast.wire import Line, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from holdfast.core.store import Source
     from holdfast.depot.content import ContentDepot
@@ -39,7 +40,14 @@ class Opened(NamedTuple):
     source: Source
 
 
-def answer(depot: Depot, request: Request, target: Target, body: bytes) -> Answer:
+class Doors(NamedTuple):
+    """Let the caller in, for something that is only known once the body is read."""
+
+    bucket: Callable[[Scope], Depot]
+    content: Callable[[Scope], ContentDepot]
+
+
+def answer(doors: Doors, request: Request, target: Target, body: bytes) -> Answer:
     """Answer a POST that is about many things; what is to be deleted is, when this returns.
 
     Raises:
@@ -50,14 +58,15 @@ def answer(depot: Depot, request: Request, target: Target, body: bytes) -> Answe
     if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise InvalidError("content-encoding", request.header(b"content-encoding"), "identity")
     if target.route == route.MISSING:
-        missing = depot.content.missing(wire.parse_hashes(body))
+        missing = doors.content(Scope.READ).missing(wire.parse_hashes(body))
         return json_answer(200, wire.hashes_json(missing))
     wanted = wire.parse_wanted(body)
+    scope = Scope.DELETE if wanted.verb == wire.DELETE else Scope.READ
     found: Iterable[Found | Opened]
     if target.route == route.HASHES:
-        found = _of_content(depot.content, wanted)
+        found = _of_content(doors.content(scope), wanted)
     else:
-        found = _of_bucket(depot.bucket(target.bucket), wanted)
+        found = _of_bucket(doors.bucket(scope), wanted)
     return Answer(200, HEAD, length=-1, parts=_gathered(_frames(wanted.names, found)))
 
 

@@ -15,7 +15,9 @@ from holdfast.core.errors import (
     CorruptError,
     InvalidError,
     MethodError,
+    QuotaError,
     RateError,
+    UnauthenticatedError,
     UnavailableError,
     UnsatisfiableError,
 )
@@ -40,6 +42,9 @@ SERVER_ERROR = 500
 FORM = b"application/x-www-form-urlencoded"
 JSON_HEAD = b"content-type: application/json\r\nx-content-type-options: nosniff\r\n"
 WINDOW_BYTES = 4 * MIB  # of a stream: verified, then sent
+CHALLENGE = (
+    b'www-authenticate: Bearer realm="holdfast", Basic realm="holdfast", charset="UTF-8"\r\n'
+)
 CLOSE = b"connection: close\r\n\r\n"
 KEEP_OLD = b"connection: keep-alive\r\n\r\n"  # HTTP/1.0 must be told
 HEAD_END = b"\r\n"
@@ -56,6 +61,8 @@ class Request(NamedTuple):
     """As it came, percent-encoded."""
     query: bytes
     headers: Mapping[bytes, bytes]
+    address: str
+    """Where it comes from."""
 
     def header(self, name: bytes) -> str | None:
         """One header as text; bytes over 127 are read as Latin-1."""
@@ -130,11 +137,13 @@ def json_answer(status: int, body: bytes, head: bytes = b"") -> Answer:
 
 def error_answer(error: BlobError) -> Answer:
     """Answer with the one error shape and the headers that its status asks for."""
-    if error.status >= SERVER_ERROR:
+    if error.status >= SERVER_ERROR and not isinstance(error, QuotaError):
         log_failure(error)
     head = b""
     if isinstance(error, UnavailableError | RateError):
         head = b"retry-after: %d\r\n" % error.retry_after_s
+    elif isinstance(error, UnauthenticatedError):
+        head = CHALLENGE
     elif isinstance(error, MethodError):
         head = b"allow: %b\r\n" % error.allow.encode()
     elif isinstance(error, UnsatisfiableError):

@@ -20,6 +20,14 @@ PATHS = {
     "/blobs": (route.HASHES, "The digests of all blobs."),
     "/blobs/missing": (route.MISSING, "Which of many digests nothing holds."),
 }
+ADMIN = {
+    "/admin/owners": ({"get"}, "Who may store how much."),
+    "/admin/owners/{owner}": ({"get", "put", "delete"}, "One owner."),
+    "/admin/keys": ({"get", "post"}, "API keys."),
+    "/admin/keys/{id}": ({"get", "delete"}, "One API key."),
+    "/admin/keys/{id}/rotate": ({"post"}, "A new secret for an API key."),
+    "/admin/policies/{bucket}": ({"get", "put", "delete"}, "What a bucket takes and keeps."),
+}
 SERVICES = {
     "/": "A list of the routes, for people.",
     "/healthz": "200 while the process lives.",
@@ -28,6 +36,7 @@ SERVICES = {
     "/stats": "How much is stored.",
     "/openapi.json": "This document.",
 }
+KEPT = {"parameters"}
 WRITING = ("PUT", "POST")
 STRINGS = {"type": "array", "items": {"type": "string"}, "maxItems": limits.BATCH_REFS_MAX}
 WANTED = {
@@ -56,6 +65,9 @@ def document() -> bytes:
     """Write the description as JSON."""
     paths = {path: _path(path, *about) for path, about in PATHS.items()}
     paths |= {path: _path(path, route.SERVICE, about) for path, about in SERVICES.items()}
+    for path, (methods, about) in ADMIN.items():
+        described = _path(path, route.ADMIN, about)
+        paths[path] = {name: one for name, one in described.items() if name in methods | KEPT}
     schema = {
         "type": "object",
         "required": ["error"],

@@ -32,10 +32,10 @@ from holdfast.http.message import (
     error_answer,
     head_error,
 )
+from holdfast.http.outcome import is_transfer
 from holdfast.http.patience import BODY, BUSY, DRAIN, HEAD
 from holdfast.http.recent import HEAD_BYTES_MAX
 from holdfast.http.sender import Sender
-from holdfast.http.site import is_transfer
 from holdfast.http.unread import Unread
 
 if TYPE_CHECKING:
@@ -197,7 +197,8 @@ class HotProtocol(asyncio.Protocol):
         """Start the request whose head was read; return the bytes behind it."""
         reader = self.reader
         if triage.is_plain(reader) and triage.is_ordinary(reader):
-            known = self._recent.find(reader.url, reader.raw)
+            name = self._site.gate.mark(reader.url, reader.headers)
+            known = self._recent.find(name, reader.raw)
             if known is not None and self._answer_known(known):
                 return rest
         self._method = reader.verb.decode()
@@ -207,7 +208,9 @@ class HotProtocol(asyncio.Protocol):
             self.refuse(refused)
             return b""
         path, _, query = reader.url.partition(b"?")
-        request = Request(self._method, path, query, reader.headers)
+        peer = self.transport.get_extra_info("peername")
+        address = peer[0] if peer else ""
+        request = Request(self._method, path, query, reader.headers, address)
         size_bytes = int(reader.headers.get(b"content-length", b"0"))
         if triage.is_cold(request, size_bytes):
             self._hand_over(reader.raw + rest)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.digest import Digest
     from holdfast.core.kv import KV
+    from holdfast.depot.policies import Policies
     from holdfast.http.message import Answer
     from holdfast.http.route import Target
     from holdfast.log.spot import Spot
@@ -36,9 +37,9 @@ NEVER = -1
 class Known:
     """One path; `revision` is the newest at which it was seen to be current."""
 
-    __slots__ = ("digest", "entry_revision", "head", "key", "revision", "route", "spot")
+    __slots__ = ("changes", "digest", "entry_revision", "head", "key", "revision", "route", "spot")
 
-    def __init__(self, target: Target, digest: Digest, head: bytes, revision: int) -> None:
+    def __init__(self, target: Target, digest: Digest, head: bytes, at: tuple[int, int]) -> None:
         is_entry = target.route == route.BLOB
         name = target.name.encode()
         self.route = target.route
@@ -46,7 +47,7 @@ class Known:
         self.digest = digest
         self.head = head
         """From behind the lines that all answers share to the empty line."""
-        self.revision = revision
+        self.revision, self.changes = at
         self.entry_revision = 0
         self.spot: Spot | None = None
 
@@ -65,8 +66,9 @@ class Known:
 class Recent:
     """What is known of paths, and of heads of requests; the oldest go first when it is too much."""
 
-    def __init__(self, kv: KV, spot: Callable[[Digest], Spot | None]) -> None:
+    def __init__(self, kv: KV, spot: Callable[[Digest], Spot | None], policies: Policies) -> None:
         self._kv = kv
+        self._policies = policies
         self._spot = spot
         self._paths: OrderedDict[bytes, Known] = OrderedDict()
         self._paths_bytes = 0
@@ -99,19 +101,20 @@ class Recent:
             known.spot = None
         return body
 
-    def keep(self, path: bytes, target: Target, answer: Answer, revision: int) -> None:
-        """Remember a plain answer made at `revision` or later, unless its entry changed since.
+    def keep(self, path: bytes, target: Target, answer: Answer, at: tuple[int, int]) -> None:
+        """Remember a plain answer, unless its entry changed since.
 
-        A commit can be read a moment before `revision` counts it, so only an entry that is no
+        It was made at, or behind, the revision of the KV and the count of changes in `at`. A
+        commit can be read a moment before `revision` counts it, so only an entry that is no
         newer than `revision` is the one that the answer was made from.
         """
         if answer.digest is None:
             return
         head = answer.head + answer.content_length + HEAD_END
-        known = Known(target, answer.digest, head, revision)
+        known = Known(target, answer.digest, head, at)
         if known.key:
             stored = self._kv.get(known.key)
-            if stored is None or stored.revision > revision:
+            if stored is None or stored.revision > known.revision:
                 return
             known.entry_revision = stored.revision
         self._drop(path)
@@ -139,6 +142,8 @@ class Recent:
         revision = self._kv.revision()
         stored = self._kv.get(known.key) if known.key else None
         if stored is None or stored.revision != known.entry_revision:
+            return False
+        if known.changes != self._policies.changes:
             return False
         known.revision = revision
         return True

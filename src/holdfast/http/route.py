@@ -9,7 +9,8 @@ from urllib.parse import unquote_to_bytes
 from holdfast.core.errors import InvalidError, MethodError, NotFoundError
 from holdfast.wire import DEFAULT_BUCKET
 
-BLOB, METADATA, LISTING, HASH, HASHES, MISSING, SERVICE = (
+ADMIN, BLOB, METADATA, LISTING, HASH, HASHES, MISSING, SERVICE = (
+    "admin",
     "blob",
     "metadata",
     "listing",
@@ -19,6 +20,7 @@ BLOB, METADATA, LISTING, HASH, HASHES, MISSING, SERVICE = (
     "service",
 )
 METHODS = {
+    ADMIN: ("GET", "HEAD", "PUT", "POST", "DELETE"),
     BLOB: ("GET", "HEAD", "PUT", "POST", "DELETE"),
     METADATA: ("GET", "HEAD"),
     LISTING: ("GET", "HEAD", "POST"),
@@ -28,6 +30,7 @@ METHODS = {
     SERVICE: ("GET", "HEAD"),
 }
 PARAMETERS = {
+    ADMIN: ("cursor",),
     BLOB: ("disposition",),
     METADATA: (),
     LISTING: ("prefix", "delimiter", "cursor", "limit"),
@@ -37,8 +40,11 @@ PARAMETERS = {
     SERVICE: (),
 }
 SERVICES = {b"/healthz", b"/readyz", b"/metrics", b"/stats", b"/openapi.json", b"/"}
+GUARDED = frozenset(("/metrics", "/stats"))
+"""Services for who runs the store."""
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 METADATA_END = b"/metadata"
+ADMIN_START = b"/admin/"
 MANY = frozenset((LISTING, HASHES, MISSING))
 """Routes whose POST is about many things."""
 
@@ -50,6 +56,10 @@ class Target(NamedTuple):
     bucket: str = ""
     name: str = ""
     """A key, a hash as it was spelled, or the path of a service."""
+    owner: str | None = None
+    """Whose blobs a hash is looked for in; None: everybody's."""
+    is_steady: bool = True
+    """Whoever asks may do so until a key or a policy changes."""
 
 
 FIXED = {
@@ -118,6 +128,8 @@ def decode(raw: bytes, what: str) -> str:
 def _find(path: bytes) -> Target:
     if path.startswith(b"/blob/"):
         return _named(DEFAULT_BUCKET, path[6:])
+    if path.startswith(ADMIN_START):
+        return Target(ADMIN, name=path[len(ADMIN_START) :].decode("latin-1"))
     if path in FIXED:
         return FIXED[path]
     if path.startswith(b"/blobs/"):

@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from holdfast.core.access import ApiKey
 from holdfast.core.events import event
 from holdfast.core.seams import SystemClock
 from holdfast.depot.local import hold_depot, open_depot
@@ -18,6 +19,9 @@ from holdfast.http.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
+    from holdfast.depot.depot import Depot
+
+KEYS = "keys"
 
 
 def serve(settings: Settings) -> None:
@@ -36,14 +40,27 @@ def serve(settings: Settings) -> None:
 
 def _serve_alone(settings: Settings) -> None:
     with open_depot(settings.data, bounds(settings)) as depot:
+        if settings.auth == KEYS:
+            _make_first_key(depot)
         event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
         listener = listen(settings.host, settings.port)
         prepare(settings)
         with caretaker(depot, settings):
-            serve_site(Site(depot), settings, listener, partial(announce, settings, listener))
+            site = Site(depot, asks_keys=settings.auth == KEYS)
+            serve_site(site, settings, listener, partial(announce, settings, listener))
+
+
+def _make_first_key(depot: Depot) -> None:
+    """Print a key for who runs the store, if it has no key at all; it is never shown again."""
+    if depot.engine.keys.is_empty():
+        token, _ = depot.engine.keys.create(ApiKey(id="", label="first"))
+        print(f"the key of who runs this store, shown only now: {token}", flush=True)  # noqa: T201
 
 
 def _supervise(settings: Settings) -> None:
+    if settings.auth == KEYS:
+        with open_depot(settings.data, bounds(settings)) as depot:
+            _make_first_key(depot)
     with hold_depot(settings.data) as opening:
         event(logging.INFO, "store.open", data=str(settings.data), **opening)
         listeners = listen_together(settings.host, settings.port, settings.workers)

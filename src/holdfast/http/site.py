@@ -6,24 +6,35 @@ Uploads and changes end by a callback, from the thread that ends the commit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdfast import wire
 from holdfast.core import limits
+from holdfast.core.access import OPERATOR, Caller, Scope
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
 from holdfast.depot.change import Place
 from holdfast.depot.engine import LOOKS_MAX, open_blob
-from holdfast.http import many, metrics, openapi, route, transfer
+from holdfast.http import admin, many, metrics, openapi, route, transfer
 from holdfast.http.counts import Counts, Tally
+from holdfast.http.gate import Gate
 from holdfast.http.message import (
     Answer,
     Request,
     conditions,
-    defect_answer,
     description,
-    error_answer,
     json_answer,
+)
+from holdfast.http.outcome import (
+    COPY,
+    MOVE,
+    Intake,
+    complete,
+    ended_answer,
+    kept_answer,
+    newly_kept,
+    placed_answer,
+    removed_answer,
 )
 from holdfast.http.processes import Team
 from holdfast.http.recent import Recent
@@ -33,14 +44,11 @@ if TYPE_CHECKING:
 
     from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span
-    from holdfast.depot.content import Kept
+    from holdfast.depot.content import ContentDepot
     from holdfast.depot.depot import Depot
-    from holdfast.depot.ingest import Upload
     from holdfast.depot.names import Placed
     from holdfast.http.route import Target
 
-COPY = wire.COPY_FROM.lower().encode()
-MOVE = wire.MOVE_FROM.lower().encode()
 TEXT_HEAD = b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n"
 WELCOME = b"""holdfast
 
@@ -58,25 +66,16 @@ class _VanishedError(Exception):
     """The bytes went between the look at the name and the opening."""
 
 
-class Intake(NamedTuple):
-    """An admitted upload; `answer` makes the answer of what it comes to."""
-
-    upload: Upload[Any]
-    answer: Callable[[Any], Answer]
-
-    def finish(self, done: Callable[[Answer], None]) -> None:
-        """Store and name what was written, then call `done` from some thread, exactly once."""
-        complete(self.upload.finish, self.answer, done)
-
-
 class Site:
     """A depot with its faces; safe from any thread."""
 
-    def __init__(self, depot: Depot, team: Team | None = None) -> None:
+    def __init__(self, depot: Depot, team: Team | None = None, *, asks_keys: bool = False) -> None:
         self.depot = depot
+        self.gate = Gate(depot.engine.keys, is_open=not asks_keys)
+        self._policies = depot.engine.names.policies
         self.team = team or Team(Tally())
         self.counts = Counts(self.team.tally, self.team.number)
-        self.recent = Recent(depot.engine.kv, depot.engine.spot)
+        self.recent = Recent(depot.engine.kv, depot.engine.spot, self._policies)
 
     def begin(self) -> None:
         """Say that requests are taken."""
@@ -97,6 +96,9 @@ class Site:
         Raises:
             BlobError: as the request or the store has it.
         """
+        return self._read(request, self._enter(request, target, Scope.READ), wait=wait)
+
+    def _read(self, request: Request, target: Target, *, wait: bool) -> Answer | None:
         inline = False
         if request.query:
             asked = route.parameters(target, request.query).get("disposition", "attachment")
@@ -117,7 +119,8 @@ class Site:
     ) -> Answer | None:
         download = self._named(target) if target.route == route.BLOB else self._hashed(target)
         if request.method == "HEAD" and target.route == route.HASH:
-            return self._verified(request, download, inline=inline) if wait else None
+            content = self._content(target)
+            return _verified(content, request, download, inline=inline) if wait else None
         store = self.depot.engine.store
 
         def opener(span: Span | None) -> Source | None:
@@ -137,25 +140,45 @@ class Site:
         """
         if target.route == route.BLOB:
             return self._bucket(target.bucket).source(target.name)[1]
-        return self.depot.content.source(Digest.parse(target.name))
-
-    def _verified(self, request: Request, download: transfer.Download, *, inline: bool) -> Answer:
-        """Answer HEAD of a hash, also with the time at which the blob was last verified."""
-        at = self.depot.content.verified_at(download.digest)
-        answer = transfer.answer(request, download, _unopened, inline=inline, wait=True)
-        assert answer is not None
-        if at is not None:
-            line = f"{wire.VERIFIED_AT.lower()}: {wire.format_moment(at)}\r\n"
-            answer.head += line.encode()
-        return answer
+        return self._content(target).source(Digest.parse(target.name))
 
     def read_now(self, request: Request, target: Target, *, keep: bool) -> Answer | None:
         """Answer as `read` without waiting; `keep` a plain answer that may be asked for again."""
-        revision = self.depot.engine.kv.revision()
-        answer = self.read(request, target, wait=False)
-        if keep and answer is not None and answer.digest is not None and not request.query:
-            self.recent.keep(request.path, target, answer, revision)
+        revision, changes = self.depot.engine.kv.revision(), self._policies.changes
+        target = self._enter(request, target, Scope.READ)
+        answer = self._read(request, target, wait=False)
+        if answer is None or answer.digest is None or request.query:
+            return answer
+        if keep and target.is_steady:
+            name = self.gate.mark(request.path, request.headers)
+            self.recent.keep(name, target, answer, (revision, changes))
         return answer
+
+    def _enter(self, request: Request, target: Target, scope: Scope) -> Target:
+        """Let the caller in, and say whose the target is.
+
+        Raises:
+            UnauthenticatedError, DeniedError, NotFoundError: it may not.
+            InvalidError: the bucket is none.
+        """
+        if target.route == route.SERVICE and target.name not in route.GUARDED:
+            return target
+        caller = self.gate.enter(request)
+        if target.bucket:
+            bucket = self._allow(caller, target.bucket, scope)
+            return target._replace(bucket=bucket, is_steady=caller.is_steady)
+        if target.route == route.SERVICE:
+            caller.check_operator()
+        else:
+            caller.check_content(scope)
+        owner = None if caller.is_operator else caller.owner
+        return target._replace(owner=owner, is_steady=caller.is_steady)
+
+    def _allow(self, caller: Caller, name: str, scope: Scope) -> str:
+        bucket = caller.bucket(name)
+        if caller is not OPERATOR:
+            caller.check(scope, bucket, self._policies.of(bucket).policy)
+        return bucket
 
     def look(self, request: Request, target: Target) -> Answer:
         """Answer GET or HEAD of anything but a blob.
@@ -164,13 +187,15 @@ class Site:
             BlobError: as the request or the store has it.
         """
         asked = route.parameters(target, request.query)
+        is_list = target.route in {route.LISTING, route.HASHES}
+        target = self._enter(request, target, Scope.LIST if is_list else Scope.READ)
         if target.route == route.METADATA:
             entry = self._bucket(target.bucket).head(target.name)
             return json_answer(200, wire.entry_json(entry))
         if target.route == route.LISTING:
             return self._listing(target, asked)
         if target.route == route.HASHES:
-            page = self.depot.content.list(cursor=asked.get("cursor"), limit=_limit(asked))
+            page = self._content(target).list(cursor=asked.get("cursor"), limit=_limit(asked))
             return json_answer(200, wire.hash_page_json(page))
         return self._service(target.name)
 
@@ -189,14 +214,14 @@ class Site:
 
     def _hashed(self, target: Target) -> transfer.Download:
         digest = Digest.parse(target.name)
-        held = self.depot.content.held(digest)
+        held = self._content(target).held(digest)
         return transfer.Download(
             digest,
             held.size_bytes,
             held.content_type,
             held.since_us // 1_000_000,
             digest.file_name,
-            transfer.IMMUTABLE,
+            transfer.IMMUTABLE if self.gate.is_open else transfer.PRIVATE,
             {},
         )
 
@@ -228,7 +253,24 @@ class Site:
         Raises:
             BlobError: the request is none.
         """
-        return many.answer(self.depot, request, target, body)
+
+        def bucket(scope: Scope) -> Depot:
+            return self._bucket(self._enter(request, target, scope).bucket)
+
+        def content(scope: Scope) -> ContentDepot:
+            return self._content(self._enter(request, target, scope))
+
+        return many.answer(many.Doors(bucket, content), request, target, body)
+
+    def administer(self, request: Request, target: Target, body: bytes) -> Answer:
+        """Answer a request to the admin face.
+
+        Raises:
+            BlobError: refused.
+        """
+        asked = route.parameters(target, request.query)
+        call = admin.Call(self.depot.engine, self.gate.enter(request), request.method, body)
+        return call.answer(target.name.encode("latin-1"), asked)
 
     # Writing
 
@@ -239,18 +281,19 @@ class Site:
             BlobError: refused.
         """
         route.parameters(target, request.query)
+        target = self._enter(request, target, Scope.WRITE)
         about = description(request)
         if target.route == route.BLOB:
             depot = self._bucket(target.bucket)
             upload = depot.upload(target.name, about, conditions(request), size_bytes)
-            return Intake(upload, lambda placed: _placed(placed, request.path))
+            return Intake(upload, lambda placed: placed_answer(placed, request.path))
         digest = Digest.parse(target.name)
         if about.digest not in (None, digest):
             raise InvalidError("digest headers", str(about.digest), "the hash in the path")
-        if self.depot.content.holds(digest) and self._is_readable(digest):
+        content = self._content(target)
+        if content.holds(digest) and self._is_readable(digest):
             return kept_answer(digest, is_new=False)
-        content = self.depot.content
-        return Intake(content.upload(digest, about.content_type, size_bytes), _kept)
+        return Intake(content.upload(digest, about.content_type, size_bytes), newly_kept)
 
     def store(self, request: Request, target: Target, body: bytes) -> Pending[Placed]:
         """Begin to store a small body under a key, all at once.
@@ -259,12 +302,12 @@ class Site:
             BlobError: refused.
         """
         route.parameters(target, request.query)
-        depot = self._bucket(target.bucket)
+        depot = self._bucket(self._enter(request, target, Scope.WRITE).bucket)
         return depot.begin(target.name, body, description(request), conditions(request))
 
     def stored_answer(self, stored: Pending[Placed], url: bytes) -> Answer:
         """Answer what `store` came to."""
-        return _ended_answer(stored, lambda placed: _placed(placed, url.partition(b"?")[0]))
+        return ended_answer(stored, lambda placed: placed_answer(placed, url.partition(b"?")[0]))
 
     def _is_readable(self, digest: Digest) -> bool:
         """Whether a held blob can still be opened; a damaged one is welcome again."""
@@ -282,88 +325,57 @@ class Site:
         """
         route.parameters(target, request.query)
         if request.method != "DELETE":
-            self._transfer(request, target, done)
-        elif target.route == route.BLOB:
+            self._transfer(request, self._enter(request, target, Scope.WRITE), done)
+            return
+        target = self._enter(request, target, Scope.DELETE)
+        if target.route == route.BLOB:
             bucket = self._bucket(target.bucket)
-            complete(lambda: bucket.remove(target.name, conditions(request)), _removed, done)
+            complete(lambda: bucket.remove(target.name, conditions(request)), removed_answer, done)
         else:
             digest = Digest.parse(target.name)
-            complete(lambda: self.depot.content.release(digest), _removed, done)
+            complete(lambda: self._content(target).release(digest), removed_answer, done)
 
     def _transfer(self, request: Request, target: Target, done: Callable[[Answer], None]) -> None:
         move = MOVE in request.headers
         header = request.headers[MOVE if move else COPY]
         bucket, _, key = header.partition(b"/")
-        source = self._bucket(route.decode(bucket, "bucket"))
+        caller, whole = self.gate.enter(request), route.decode(bucket, "bucket")
+        for scope in (Scope.READ, Scope.DELETE) if move else (Scope.READ,):
+            self._allow(caller, whole, scope)
+        source = self._bucket(caller.bucket(whole))
         name = route.decode(key, "key")
         place = Place(target.bucket, target.name)
         when = conditions(request)
         complete(
             lambda: source.transfer(name, place, when, move=move),
-            lambda placed: _placed(placed, request.path),
+            lambda placed: placed_answer(placed, request.path),
             done,
         )
 
     def _bucket(self, name: str) -> Depot:
         return self.depot if name == self.depot.name else self.depot.bucket(name)
 
+    def _content(self, target: Target) -> ContentDepot:
+        return self.depot.content_of(target.owner)
+
+
+def _verified(
+    content: ContentDepot, request: Request, download: transfer.Download, *, inline: bool
+) -> Answer:
+    """Answer HEAD of a hash, also with the time at which the blob was last verified."""
+    at = content.verified_at(download.digest)
+    answer = transfer.answer(request, download, _unopened, inline=inline, wait=True)
+    assert answer is not None
+    if at is not None:
+        line = f"{wire.VERIFIED_AT.lower()}: {wire.format_moment(at)}\r\n"
+        answer.head += line.encode()
+    return answer
+
 
 def _unopened(span: Span | None) -> Source | None:
     """HEAD opens nothing."""
     del span
     return None
-
-
-def complete(
-    begin: Callable[[], Pending[Any]],
-    make: Callable[[Any], Answer],
-    done: Callable[[Answer], None],
-) -> None:
-    """Begin something and call `done` with its answer, or that of its error, exactly once."""
-    try:
-        future = begin()
-    except BlobError as error:
-        done(error_answer(error))
-        return
-    except Exception as error:  # noqa: BLE001 - the client waits for an answer
-        done(defect_answer(error, "site"))
-        return
-
-    future.add_done_callback(lambda ended: done(_ended_answer(ended, make)))
-
-
-def _ended_answer(ended: Pending[Any], make: Callable[[Any], Answer]) -> Answer:
-    error = ended.exception()
-    if error is None:
-        return make(ended.result())
-    return error_answer(error) if isinstance(error, BlobError) else defect_answer(error, "commit")
-
-
-def is_transfer(request: Request) -> bool:
-    """Whether a PUT copies or moves instead of bringing bytes."""
-    return COPY in request.headers or MOVE in request.headers
-
-
-def kept_answer(digest: Digest, *, is_new: bool) -> Answer:
-    """Answer a PUT on the content face."""
-    body = b'{"hash":"%b"}' % str(digest).encode()
-    head = b'etag: "%b"\r\n' % digest.hex().encode()
-    return json_answer(201 if is_new else 200, body, head)
-
-
-def _kept(kept: Kept) -> Answer:
-    return kept_answer(kept.ref.digest, is_new=kept.is_new)
-
-
-def _placed(placed: Placed, path: bytes) -> Answer:
-    entry = placed.entry
-    head = b"etag: %b\r\nlocation: %b\r\n" % (entry.etag.encode(), path)
-    return json_answer(201 if placed.is_new else 200, wire.entry_json(entry), head)
-
-
-def _removed(result: object) -> Answer:
-    del result
-    return Answer(204, b"", length=-1)
 
 
 def _limit(asked: dict[str, str]) -> int:

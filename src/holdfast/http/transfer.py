@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from holdfast.core.store import Source
 
 NO_CACHE = b"no-cache"
+PRIVATE = b"private, max-age=31536000, immutable"
 IMMUTABLE = b"public, max-age=31536000, immutable"
 BOUNDARY = b"holdfast-part-"
 HEAD = (

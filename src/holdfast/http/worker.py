@@ -39,7 +39,8 @@ def work(settings: Settings, team: Team, listener: socket.socket, lifeline: int)
         depot = stack.enter_context(open_depot(settings.data, bounds(settings), attached=True))
         if team.is_first:
             stack.enter_context(caretaker(depot, settings))
-        serve_site(Site(depot, team), settings, listener, _nothing)
+        site = Site(depot, team, asks_keys=settings.auth == "keys")
+        serve_site(site, settings, listener, _nothing)
 
 
 def _follow(lifeline: int) -> None:

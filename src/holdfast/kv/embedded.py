@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, CompactedError, CorruptError, bare
 from holdfast.core.kv import (
+    Add,
     Change,
     Committed,
     Compare,
@@ -90,7 +91,7 @@ class EmbeddedKV:
             return Committed(_write(batch, writes))
 
         reads = [compare.key for compare in compares if isinstance(compare, Unchanged)]
-        frees = blob is None and all(isinstance(write, Delete) for write in writes)
+        frees = blob is None and all(isinstance(write, Delete | Add) for write in writes)
         return self._log.submit(stage, _weight(writes, blob), _needs(reads, blob), frees=frees)
 
     def transact(

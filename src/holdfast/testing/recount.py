@@ -24,14 +24,14 @@ def check_catalog(kv: KV) -> None:
             references.add(catalog.held_by_row(entry.digest, item.key))
             _count(table, entry, counts)
     for item in _under(kv, catalog.REFERENCE):
-        catalog.decode_held(item.value)
-        is_content = catalog.holder(item.key).startswith(catalog.BY_CONTENT)
-        assert is_content or item.key in references, item
+        holder = catalog.holder(item.key)
+        assert holder.startswith(catalog.BY_CONTENT) or item.key in references, item
         references.discard(item.key)
+        _count_hold(holder, catalog.decode_held(item.value), counts)
     assert not references, references
     found = {item.key for item in _under(kv, catalog.DUE)}
-    trims = {key for key in found if catalog.read_due(key).table == catalog.VERSION}
-    assert found - trims == dues, found ^ dues
+    names = {key for key in found if catalog.read_due(key).table in catalog.NAMES[:2]}
+    assert names == dues, names ^ dues
     for table in (catalog.USAGE, catalog.OWNER_USAGE):
         for item in _under(kv, table):
             for place, value in enumerate(counters(item.value)):
@@ -62,6 +62,14 @@ def _count(table: bytes, entry: Entry, counts: Counter[tuple[bytes, int]]) -> No
     for row in rows:
         counts[row, ENTRIES if is_entry else VERSIONS] += 1
         counts[row, SIZES if is_entry else VERSION_SIZES] += entry.size_bytes
+
+
+def _count_hold(holder: bytes, held: catalog.Held, counts: Counter[tuple[bytes, int]]) -> None:
+    owner = holder[1:].decode() if holder.startswith(catalog.BY_CONTENT) else ""
+    if owner:
+        for row in (catalog.usage_key(f"{owner}~"), catalog.owner_usage_key(owner)):
+            counts[row, ENTRIES] += 1
+            counts[row, SIZES] += held.size_bytes
 
 
 def _under(kv: KV, prefix: bytes) -> Iterator[Item]:

@@ -1,0 +1,185 @@
+"""Who may do what: API keys, and callers that have shown one.
+
+A key belongs to an owner and opens the owner's buckets, or some of them. The key of nobody
+(`owner` is empty) is that of who runs the store: with the scope `admin` it opens everything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+
+from holdfast.core import limits
+from holdfast.core.errors import DeniedError, InvalidError, NotFoundError, UnauthenticatedError
+from holdfast.core.policy import NOBODY, OWNER_MARK, Policy, bucket_of, check_bucket, owner_of
+
+
+class Scope(StrEnum):
+    """What a key allows."""
+
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+    LIST = "list"
+    ADMIN = "admin"
+    """Policies, keys and owners: those of the key's owner, or all, for the key of nobody."""
+
+
+ALL_SCOPES = tuple(Scope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """What is known of a key; its secret is not."""
+
+    id: str
+    owner: str = NOBODY
+    scopes: tuple[Scope, ...] = ALL_SCOPES
+    buckets: tuple[str, ...] = ()
+    """Names without their owner; none opens all of them."""
+    label: str = ""
+    created_us: int = 0
+    expires_us: int = 0
+    """0: never."""
+    networks: tuple[str, ...] = ()
+    """Addresses that it may be used from, such as `10.0.0.0/8`; none allows all."""
+    alias_of: str = ""
+    """The id of a key whose owner, scopes and buckets it shares, while that one lives."""
+
+    def __post_init__(self) -> None:
+        """Check every member.
+
+        Raises:
+            InvalidError: one is out of its bounds.
+        """
+        for name in self.buckets:
+            check_bucket(name)
+            if OWNER_MARK in name:
+                raise InvalidError("buckets", name[:100], "names without their owner")
+        if len(self.buckets) > limits.KEY_BUCKETS_MAX:
+            raise InvalidError("buckets", len(self.buckets), f"at most {limits.KEY_BUCKETS_MAX}")
+        if len(self.networks) > limits.KEY_NETWORKS_MAX:
+            raise InvalidError("networks", len(self.networks), f"at most {limits.KEY_NETWORKS_MAX}")
+        for network in self.networks:
+            _network(network)
+        if len(self.label.encode(errors="replace")) > limits.LABEL_BYTES_MAX:
+            raise InvalidError("label", self.label[:100], f"{limits.LABEL_BYTES_MAX} bytes")
+
+
+def _network(text: str) -> object:
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise InvalidError("networks", text[:100], "10.0.0.0/8, ::1 and the like") from None
+
+
+class Caller:
+    """Whoever a request comes from; safe from any thread."""
+
+    __slots__ = ("is_steady", "key")
+
+    def __init__(self, key: ApiKey | None, *, is_steady: bool = False) -> None:
+        """Speak for a key; None for somebody who has shown none.
+
+        One is steady if nothing but a change of keys or policies can change what it may.
+        """
+        self.key = key
+        self.is_steady = is_steady
+
+    @property
+    def owner(self) -> str:
+        """Whose buckets it names without saying whose."""
+        return NOBODY if self.key is None else self.key.owner
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it may do anything."""
+        key = self.key
+        return key is not None and key.owner == NOBODY and Scope.ADMIN in key.scopes
+
+    def bucket(self, name: str) -> str:
+        """The whole name of a bucket as it was addressed.
+
+        Raises:
+            InvalidError: it is none.
+        """
+        return check_bucket(name if OWNER_MARK in name else bucket_of(self.owner, name))
+
+    def check(self, scope: Scope, bucket: str, policy: Policy) -> None:
+        """Let the caller do this in a bucket, or say why not.
+
+        What somebody else has looks as if it were not there, and writing to it is denied whether
+        it is or not.
+
+        Raises:
+            UnauthenticatedError: nobody may without a key.
+            DeniedError: this key may not.
+            NotFoundError: so that it learns nothing.
+        """
+        if self.is_operator or (scope is Scope.READ and policy.public):
+            return
+        key = self.key
+        if key is None:
+            raise unauthenticated()
+        if key.owner != owner_of(bucket):
+            if scope is Scope.READ:
+                raise NotFoundError("no such key", bucket=bucket)
+            raise DeniedError("this bucket is not yours", bucket=bucket)
+        if scope not in key.scopes:
+            raise DeniedError(f"the key has no scope {scope.value}", scope=scope.value)
+        if key.buckets and bucket.rpartition(OWNER_MARK)[2] not in key.buckets:
+            raise DeniedError("the key is for other buckets", bucket=bucket)
+
+    def check_content(self, scope: Scope) -> None:
+        """Let the caller use blobs by their hashes, over all buckets of its owner.
+
+        Raises:
+            UnauthenticatedError: it has shown no key.
+            DeniedError: this key may not.
+        """
+        if self.is_operator:
+            return
+        key = self.key
+        if key is None:
+            raise unauthenticated()
+        if scope not in key.scopes:
+            raise DeniedError(f"the key has no scope {scope.value}", scope=scope.value)
+        if key.buckets:
+            raise DeniedError("the key is for some buckets, and hashes are over all")
+
+    def check_operator(self) -> None:
+        """Let the caller do what only who runs the store may.
+
+        Raises:
+            UnauthenticatedError: it has shown no key.
+            DeniedError: this key may not.
+        """
+        if self.key is None:
+            raise unauthenticated()
+        if not self.is_operator:
+            raise DeniedError("only who runs the store may do this")
+
+
+OPERATOR = Caller(ApiKey(id=""), is_steady=True)
+"""Whoever calls a store that asks for no keys."""
+
+
+def unauthenticated() -> UnauthenticatedError:
+    """Say that a key is needed, and nothing about the one that came."""
+    return UnauthenticatedError("a valid API key is needed")
+
+
+def allows(networks: Sequence[str], address: str) -> bool:
+    """Whether an address is in one of the networks; anything is if there are none.
+
+    >>> allows(("10.0.0.0/8",), "10.1.2.3"), allows(("10.0.0.0/8",), "::1"), allows((), "")
+    (True, False, True)
+    """
+    if not networks:
+        return True
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return any(mapped in ip_network(network) for network in networks)

@@ -1,0 +1,224 @@
+"""API keys: made once, shown once, kept as the SHA-256 of their secrets.
+
+    k <id>   -> the key, JSON, with the hash of its secret
+
+A key is spelled `hf_<id>_<secret>`: 12 and 43 characters of which the second has 256 random bits.
+So many cannot be guessed, which is why one hash is enough to keep them (NIST SP 800-63B section
+5.1.1.2 asks for slow hashes of what people choose). Keys are compared in constant time, and what
+is wrong with a key is never told.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdfast.core import limits
+from holdfast.core.access import ALL_SCOPES, ApiKey, Caller, allows
+from holdfast.core.errors import CorruptError, InvalidError, NotFoundError
+from holdfast.core.kv import Committed, Delete, Put, Unchanged, Versioned, prefix_end
+from holdfast.core.policy import NOBODY
+from holdfast.depot.policies import CHANGED
+
+if TYPE_CHECKING:
+    from holdfast.core.kv import KV, Item
+    from holdfast.core.seams import Clock, Entropy
+    from holdfast.depot.policies import Policies
+
+KEY = b"k"
+ID_BYTES = 6
+SECRET_BYTES = 32
+TOKEN = re.compile(r"hf_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+NO_HASH = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What is kept of a key."""
+
+    key: ApiKey
+    hash: str
+    """Hex of the SHA-256 of the secret."""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Stored).decode
+
+
+class Keys:
+    """The API keys of a store; safe from any thread."""
+
+    def __init__(self, kv: KV, clock: Clock, entropy: Entropy, policies: Policies) -> None:
+        self._kv = kv
+        self._clock = clock
+        self._entropy = entropy
+        self._policies = policies
+        self._changes = -1
+        self._callers: dict[str, tuple[ApiKey, Caller]] = {}
+
+    def create(self, wanted: ApiKey) -> tuple[str, ApiKey]:
+        """Make a key like `wanted`, whose id and time do not count; the token is shown only now.
+
+        Raises:
+            InvalidError: its owner, or the key that it is an alias of, does not exist.
+        """
+        if wanted.owner != NOBODY and self._policies.owner(wanted.owner) is None:
+            raise InvalidError("owner", wanted.owner, "one that exists")
+        if wanted.alias_of:
+            original = self._find(wanted.alias_of)
+            if original is None or original.key.alias_of:
+                raise InvalidError("alias_of", wanted.alias_of[:100], "a key that is no alias")
+            wanted = replace(wanted, owner=original.key.owner, scopes=ALL_SCOPES, buckets=())
+        new_id = self._entropy.random_bytes(ID_BYTES).hex()
+        key = replace(wanted, id=new_id, created_us=self._clock.now_us())
+        return self._store(key, None), key
+
+    def rotate(self, key_id: str) -> str:
+        """Give a key a new secret; the old one opens nothing from now on.
+
+        Raises:
+            NotFoundError: no such key.
+        """
+        stored = self._kv.get(_row(key_id))
+        if stored is None:
+            raise no_such_key(key_id)
+        return self._store(_read(stored).key, stored)
+
+    def revoke(self, key_id: str) -> bool:
+        """Let a key, and its aliases, open nothing from now on; False if there is none."""
+        if self._kv.get(_row(key_id)) is None:
+            return False
+        self._kv.commit((), (Delete(_row(key_id)), CHANGED)).result()
+        return True
+
+    def get(self, key_id: str) -> ApiKey:
+        """Describe a key.
+
+        Raises:
+            NotFoundError: no such key.
+        """
+        found = self._find(key_id)
+        if found is None:
+            raise no_such_key(key_id)
+        return found.key
+
+    def list(
+        self,
+        after: str = "",
+        limit: int = limits.LIST_LIMIT_DEFAULT,
+        owner: str | None = None,
+    ) -> list[ApiKey]:
+        """Keys behind the id `after`, of one owner or all, in the order of their ids."""
+        found: list[ApiKey] = []
+        start, end = _row(after) + b"\x00" if after else KEY, prefix_end(KEY)
+        while items := self._kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
+            keys = [_read(Versioned(item.value, item.revision)).key for item in items]
+            found += [key for key in keys if owner in (None, key.owner)]
+            if len(found) >= limit:
+                break
+            start = items[-1].key + b"\x00"
+        return found[:limit]
+
+    def is_empty(self) -> bool:
+        """Whether there is no key at all."""
+        return not self._kv.scan(KEY, prefix_end(KEY), limit=1)
+
+    def caller(self, token: str, address: str) -> Caller | None:
+        """Who shows this token from this address; None if it opens nothing, whyever.
+
+        What was found is remembered while no key, owner or policy changes.
+        """
+        changes = self._policies.changes
+        if changes != self._changes:
+            self._callers = {}
+            self._changes = changes
+        callers = self._callers
+        found = callers.get(token)
+        if found is None:
+            found = self._look_up(token)
+            if found is None:
+                return None
+            if len(callers) >= limits.CALLERS_KEPT_MAX:
+                callers.clear()
+            callers[token] = found
+        shown_key, caller = found
+        return caller if self._is_valid(shown_key, caller.key, address) else None
+
+    def _is_valid(self, shown: ApiKey, key: ApiKey | None, address: str) -> bool:
+        """Whether time and place are right for a key, and for the one that it is an alias of."""
+        now_us = self._clock.now_us()
+        return all(
+            (one.expires_us == 0 or now_us < one.expires_us) and allows(one.networks, address)
+            for one in (shown, key)
+            if one is not None
+        )
+
+    def _look_up(self, token: str) -> tuple[ApiKey, Caller] | None:
+        """The key that is shown, and who that is."""
+        match = TOKEN.fullmatch(token)
+        stored = self._find(match[1]) if match is not None else None
+        expected = bytes.fromhex(stored.hash) if stored is not None else NO_HASH
+        actual = _hash(match[2]) if match is not None else NO_HASH
+        if not hmac.compare_digest(expected, actual) or stored is None or match is None:
+            return None
+        key = stored.key
+        if key.alias_of:
+            original = self._find(key.alias_of)
+            if original is None:
+                return None
+            key = original.key
+        if key.owner != NOBODY:
+            owner = self._policies.owner(key.owner)
+            if owner is None or owner.is_suspended:
+                return None
+        is_steady = not (key.expires_us or key.networks or stored.key.expires_us)
+        return stored.key, Caller(key, is_steady=is_steady and not stored.key.networks)
+
+    def _store(self, key: ApiKey, before: Versioned | None) -> str:
+        secret = base64.urlsafe_b64encode(self._entropy.random_bytes(SECRET_BYTES))
+        text = secret.decode().rstrip("=")
+        condition = Unchanged(_row(key.id), 0 if before is None else before.revision)
+        write = Put(_row(key.id), _encode(_Stored(key, _hash(text).hex())))
+        outcome = self._kv.commit((condition,), (write, CHANGED)).result()
+        if not isinstance(outcome, Committed):
+            raise no_such_key(key.id)
+        return f"hf_{key.id}_{text}"
+
+    def _find(self, key_id: str) -> _Stored | None:
+        stored = self._kv.get(_row(key_id))
+        return None if stored is None else _read(stored)
+
+
+def no_such_key(key_id: str) -> NotFoundError:
+    """Say that a key does not exist."""
+    return NotFoundError("no such API key", id=key_id[:100])
+
+
+def key_owner(item: Item) -> str:
+    """Whose a stored key is.
+
+    Raises:
+        CorruptError: it is none.
+    """
+    return _read(Versioned(item.value, item.revision)).key.owner
+
+
+def _row(key_id: str) -> bytes:
+    return KEY + key_id[: limits.BUCKET_BYTES_MAX].encode(errors="replace")
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _read(stored: Versioned) -> _Stored:
+    try:
+        return _decode(stored.value)
+    except msgspec.DecodeError as error:
+        raise CorruptError("an API key is damaged") from error

@@ -1,0 +1,264 @@
+"""The admin face: owners, API keys and policies as JSON (docs/http.md, "Admin").
+
+Who runs the store may do all of it; a key with the scope `admin` of an owner may look after the
+owner's own keys and policies. Everything may be sent twice: what is there already stays as it is,
+and only a new key is new each time. What was done is told as an event, without secrets.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from holdfast.core import limits
+from holdfast.core.access import ApiKey, Caller, Scope
+from holdfast.core.errors import DeniedError, InvalidError, MethodError, NotFoundError
+from holdfast.core.events import event
+from holdfast.core.policy import Owner, Policy, check_owner, owner_of
+from holdfast.http.message import Answer, json_answer
+from holdfast.http.route import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from holdfast.depot.engine import Engine
+
+LIST_PARTS, ONE_PARTS = 1, 2  # of a path below /admin
+
+_encode = msgspec.json.Encoder().encode
+
+Value = TypeVar("Value")
+
+
+class Call:
+    """One request to the admin face."""
+
+    def __init__(self, engine: Engine, caller: Caller, method: str, body: bytes) -> None:
+        self._engine = engine
+        self._policies = engine.names.policies
+        self._caller = caller
+        self._method = method
+        self._body = body
+
+    def answer(self, path: bytes, asked: dict[str, str]) -> Answer:
+        """Do what is asked for below /admin.
+
+        Raises:
+            BlobError: refused.
+        """
+        parts = [decode(part, "path") for part in path.split(b"/")]
+        kind, name = parts[0], parts[1] if len(parts) > 1 else ""
+        verbs: Mapping[str, Callable[[], Answer]] = {}
+        if len(parts) == LIST_PARTS:
+            verbs = self._of_all(kind, asked)
+        elif len(parts) == ONE_PARTS:
+            verbs = self._of_one(kind, name)
+        elif (kind, *parts[2:]) == ("keys", "rotate"):
+            verbs = {"POST": lambda: self._rotate(name)}
+        if not verbs:
+            raise NotFoundError("no such route", path=path[:100].decode("latin-1"))
+        method = "GET" if self._method == "HEAD" else self._method
+        if method not in verbs:
+            raise MethodError(", ".join(verbs))
+        return verbs[method]()
+
+    def _of_all(self, kind: str, asked: dict[str, str]) -> Mapping[str, Callable[[], Answer]]:
+        if kind == "owners":
+            return {"GET": lambda: self._owners(asked)}
+        if kind == "keys":
+            return {"GET": lambda: self._keys(asked), "POST": self._create_key}
+        return {}
+
+    def _of_one(self, kind: str, name: str) -> Mapping[str, Callable[[], Answer]]:
+        if kind == "owners":
+            check_owner(name)
+            return {
+                "GET": lambda: self._owner(name),
+                "PUT": lambda: self._set_owner(name),
+                "DELETE": lambda: self._remove_owner(name),
+            }
+        if kind == "keys":
+            return {
+                "GET": lambda: self._one(self._own_key(name)),
+                "DELETE": lambda: self._revoke(name),
+            }
+        if kind == "policies":
+            return {
+                "GET": lambda: self._policy(self._own_bucket(name)),
+                "PUT": lambda: self._set_policy(self._own_bucket(name)),
+                "DELETE": lambda: self._set_policy(self._own_bucket(name), Policy()),
+            }
+        return {}
+
+    # Owners
+
+    def _owners(self, asked: dict[str, str]) -> Answer:
+        self._caller.check_operator()
+        return self._page("owners", self._policies.owners, asked, lambda owner: owner.name)
+
+    def _owner(self, name: str) -> Answer:
+        if self._caller.owner != name:
+            self._caller.check_operator()
+        owner = self._policies.owner(name)
+        if owner is None:
+            raise NotFoundError("no such owner", owner=name)
+        used = self._policies.owner_used(name)
+        return self._json(200, {**_plain(owner), "used": used._asdict()})
+
+    def _set_owner(self, name: str) -> Answer:
+        self._caller.check_operator()
+        wanted = _read(Owner, self._body, {"name": name})
+        is_new, owner = self._policies.set_owner(wanted)
+        self._tell("owner.set", owner=name)
+        return self._json(201 if is_new else 200, _plain(owner))
+
+    def _remove_owner(self, name: str) -> Answer:
+        self._caller.check_operator()
+        if self._policies.remove_owner(name):
+            self._tell("owner.remove", owner=name)
+        return Answer(204, b"", length=-1)
+
+    # Keys
+
+    def _keys(self, asked: dict[str, str]) -> Answer:
+        self._check_admin()
+        keys = self._engine.keys
+        owner = None if self._caller.is_operator else self._caller.owner
+        return self._page("keys", lambda after, n: keys.list(after, n, owner), asked, _key_id)
+
+    def _create_key(self) -> Answer:
+        self._check_admin()
+        given: dict[str, Any] = {"id": ""}
+        if not self._caller.is_operator:
+            given["owner"] = self._caller.owner
+        wanted = _read(ApiKey, self._body, given)
+        if wanted.alias_of:
+            self._own_key(wanted.alias_of)
+        elif not self._caller.is_operator:
+            self._check_no_more(wanted)
+        token, key = self._engine.keys.create(wanted)
+        self._tell("key.create", id=key.id, owner=key.owner)
+        return self._json(201, {**_plain(key), "key": token})
+
+    def _check_no_more(self, wanted: ApiKey) -> None:
+        """See that nobody makes a key that may more than the own one."""
+        own = self._caller.key
+        assert own is not None
+        is_within = not own.buckets or (wanted.buckets and set(wanted.buckets) <= set(own.buckets))
+        if not set(wanted.scopes) <= set(own.scopes) or not is_within:
+            raise DeniedError("the new key would open more than yours")
+
+    def _own_key(self, key_id: str) -> ApiKey:
+        """Find a key that the caller looks after; others look as if they were not there."""
+        self._check_admin()
+        key = self._engine.keys.get(key_id)
+        if not self._caller.is_operator and key.owner != self._caller.owner:
+            raise NotFoundError("no such API key", id=key_id[:100])
+        return key
+
+    def _revoke(self, key_id: str) -> Answer:
+        try:
+            self._own_key(key_id)
+        except NotFoundError:
+            return Answer(204, b"", length=-1)
+        self._engine.keys.revoke(key_id)
+        self._tell("key.revoke", id=key_id)
+        return Answer(204, b"", length=-1)
+
+    def _rotate(self, key_id: str) -> Answer:
+        key = self._own_key(key_id)
+        token = self._engine.keys.rotate(key_id)
+        self._tell("key.rotate", id=key_id)
+        return self._json(200, {**_plain(key), "key": token})
+
+    # Policies
+
+    def _policy(self, bucket: str) -> Answer:
+        used = self._policies.used(bucket)
+        policy = _plain(self._policies.policy(bucket))
+        return self._json(200, {"bucket": bucket, **policy, "used": used._asdict()})
+
+    def _set_policy(self, bucket: str, policy: Policy | None = None) -> Answer:
+        wanted = _read(Policy, self._body, {}) if policy is None else policy
+        self._policies.set_policy(bucket, wanted)
+        self._tell("policy.set", bucket=bucket)
+        return self._policy(bucket)
+
+    def _own_bucket(self, name: str) -> str:
+        self._check_admin()
+        bucket = self._caller.bucket(name)
+        if not self._caller.is_operator and owner_of(bucket) != self._caller.owner:
+            raise DeniedError("this bucket is not yours", bucket=bucket)
+        key = self._caller.key
+        assert key is not None
+        if key.buckets and bucket.rpartition("~")[2] not in key.buckets:
+            raise DeniedError("the key is for other buckets", bucket=bucket)
+        return bucket
+
+    # Shared
+
+    def _check_admin(self) -> None:
+        if self._caller.key is None:
+            self._caller.check_operator()
+        elif Scope.ADMIN not in self._caller.key.scopes:
+            raise DeniedError("the key has no scope admin", scope="admin")
+
+    def _page(
+        self,
+        name: str,
+        read: Callable[[str, int], Sequence[Value]],
+        asked: dict[str, str],
+        position: Callable[[Value], str],
+    ) -> Answer:
+        found = read(asked.get("cursor", ""), limits.LIST_LIMIT_DEFAULT + 1)
+        shown = found[: limits.LIST_LIMIT_DEFAULT]
+        following = position(shown[-1]) if len(found) > len(shown) else None
+        return self._json(200, {name: [_plain(one) for one in shown], "next": following})
+
+    def _one(self, value: object) -> Answer:
+        return self._json(200, _plain(value))
+
+    def _json(self, status: int, value: object) -> Answer:
+        return json_answer(status, _encode(value), b"cache-control: no-store\r\n")
+
+    def _tell(self, action: str, **facts: str) -> None:
+        key = self._caller.key
+        event(logging.INFO, "admin.done", action=action, by=key.id if key else "", **facts)
+
+
+def _key_id(key: ApiKey) -> str:
+    return key.id
+
+
+def _plain(value: object) -> dict[str, Any]:
+    """The members of a value, for JSON."""
+    found = msgspec.to_builtins(value)
+    assert isinstance(found, dict)
+    return found
+
+
+def _read(kind: type[Value], body: bytes, given: dict[str, Any]) -> Value:
+    """Read what a body says of something, of which some is given already.
+
+    Raises:
+        InvalidError: it is no JSON object, or has members that are unknown or out of bounds.
+    """
+    try:
+        said = msgspec.json.decode(body or b"{}")
+    except msgspec.DecodeError as error:
+        raise InvalidError("body", str(error)[:100], "a JSON object") from None
+    if not isinstance(said, dict):
+        raise InvalidError("body", type(said).__name__, "a JSON object")
+    known = {field.name for field in fields(kind)} - {"created_us"}  # type: ignore[arg-type] # a dataclass
+    for name in said:
+        if name not in known or (name in given and said[name] != given[name]):
+            raise InvalidError("body", name[:100], f"members {', '.join(sorted(known - {'id'}))}")
+    try:
+        return msgspec.convert({**said, **given}, kind)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, InvalidError):
+            raise error.__cause__ from None
+        raise InvalidError("body", str(error)[:200], "members of their types") from None
