@@ -27,6 +27,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from holdfast.core.seams import Disk
+
 FS_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = struct.pack("I", 2)
 FICLONE = 0x40049409
@@ -48,6 +50,9 @@ class Kind(NamedTuple):
     def type(self) -> str:
         """What mount(8) and mkfs(8) call it."""
         return self.name.partition(" ")[0]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 EXT4 = Kind("ext4")
@@ -200,6 +205,37 @@ def workshop() -> Iterator[Path]:
             lock = undo.enter_context((base / "lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield base
+
+
+@contextmanager
+def small_disk(kind: Kind, free_bytes: int) -> Iterator[Path]:
+    """A file system of which all but about `free_bytes` is taken."""
+    with workshop() as base, ExitStack() as undo:
+        image = base / "disk.img"
+        _make_file_system(image, DISK_BYTES, kind.type)
+        mount = Mount(image, base / "disk", kind.type, kind.options)
+        undo.callback(mount.free)
+        mount.mount()
+        (mount.place / "all").touch()  # a name may need a block
+        with (mount.place / "taken").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, _free_bytes(mount.place) - free_bytes)
+        yield mount.place
+
+
+def take_all(place: Path) -> None:
+    """Take every block that is free, as another program may."""
+    with (place / "all").open("r+b", buffering=0) as file:
+        for size_bytes in (1 << 20, 1 << 16, 1 << 12, 1 << 12):
+            Disk().sync(file.fileno())  # so that what was freed lately is free
+            with suppress(OSError):
+                while True:
+                    os.posix_fallocate(file.fileno(), file.tell(), size_bytes)
+                    file.seek(size_bytes, os.SEEK_CUR)
+
+
+def _free_bytes(place: Path) -> int:
+    found = os.statvfs(place)
+    return found.f_bfree * found.f_frsize
 
 
 def why_not() -> str:

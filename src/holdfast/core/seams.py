@@ -154,6 +154,11 @@ class Disk:
         """Reserve space that reads as zeros, so that later writes need no new blocks."""
         os.posix_fallocate(descriptor, offset, size_bytes)
 
+    def free_bytes(self, path: Path) -> int:
+        """How much the file system of `path` has left for whoever is not root."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
     def truncate(self, descriptor: int, size_bytes: int) -> None:
         """Cut or extend the file."""
         os.ftruncate(descriptor, size_bytes)

@@ -26,7 +26,7 @@ from holdfast.core.kv import (
     Write,
     add_counters,
 )
-from holdfast.log.batch import Needs
+from holdfast.log.batch import Claim, Needs
 from holdfast.log.index import split
 from holdfast.log.staged import StagedBlob, StoredBlob
 
@@ -92,7 +92,8 @@ class EmbeddedKV:
 
         reads = [compare.key for compare in compares if isinstance(compare, Unchanged)]
         frees = blob is None and all(isinstance(write, Delete | Add) for write in writes)
-        return self._log.submit(stage, _weight(writes, blob), _needs(reads, blob), frees=frees)
+        claim = _claim(frees=frees)
+        return self._log.submit(stage, _weight(writes, blob), _needs(reads, blob), claim=claim)
 
     def transact(
         self,
@@ -107,7 +108,7 @@ class EmbeddedKV:
         blob = _check_one(transaction)
         size_bytes = WRITE_BYTES * len(reads) + (0 if blob is None else blob.size_bytes)
         stage = partial(_transact, transaction=transaction)
-        return self._log.submit(stage, size_bytes, _needs(reads, blob), frees=frees)
+        return self._log.submit(stage, size_bytes, _needs(reads, blob), claim=_claim(frees=frees))
 
     def transact_many(
         self, transactions: Sequence[Transaction[Result]]
@@ -122,8 +123,8 @@ class EmbeddedKV:
             return list(map(partial(_outcome, batch), transactions))
 
         needs = Needs(keys, [blob.ref.digest for blob in blobs])
-        frees = all(each.frees for each in transactions)
-        return self._log.submit(stage, size_bytes, needs, frees=frees)
+        claim = _claim(frees=all(each.frees for each in transactions))
+        return self._log.submit(stage, size_bytes, needs, claim=claim)
 
     def watch(self, prefix: bytes, from_revision: int, *, wait_s: float) -> Iterator[Change]:
         """Replay the log's commit records, then wait for more."""
@@ -207,6 +208,10 @@ def _outcome(batch: Batch, transaction: Transaction[Result]) -> Result | BlobErr
         return _transact(batch, transaction)
     except BlobError as error:
         return bare(error)
+
+
+def _claim(*, frees: bool) -> Claim:
+    return Claim.DELETE if frees else Claim.WRITE
 
 
 def _needs(keys: Sequence[bytes], blob: Staging | None) -> Needs:

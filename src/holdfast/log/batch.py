@@ -7,8 +7,10 @@ interpreter lock away, and a thread that wants it back has to wait.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+from holdfast.core import limits
 from holdfast.core.digest import DIGEST_BYTES
 from holdfast.core.errors import BlobError
 from holdfast.core.kv import Versioned
@@ -39,6 +41,24 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+class Claim(IntEnum):
+    """What a request may use of the reserve, by the quarters of it that it has to leave.
+
+    Names are deleted, then blobs removed that have none, and then compaction frees their space: the
+    way there must stay open to its end.
+    """
+
+    WRITE = 4
+    DELETE = 2
+    REMOVE = 1
+    COMPACT = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """What has to be left."""
+        return limits.RESERVE_BYTES * self // 4
+
+
 class Needs:
     """What a request reads: keys of the KV, or digests."""
 
@@ -55,10 +75,10 @@ class Job(Generic[Result]):
     What it returns becomes the result of `promise` once the batch is durable and visible; an error
     there means that nothing of the request happened. A stage may raise a BlobError before it
     appends anything: that ends this request alone. It may run again, if its batch could not be
-    written. What `frees` space may use the reserve of a full disk.
+    written. `claim` says what it may use of the reserve of a full disk.
     """
 
-    __slots__ = ("_refusal", "_result", "_stage", "frees", "needs", "promise", "size_bytes")
+    __slots__ = ("_refusal", "_result", "_stage", "claim", "needs", "promise", "size_bytes")
     _result: Result
 
     def __init__(
@@ -67,13 +87,13 @@ class Job(Generic[Result]):
         size_bytes: int,
         needs: Needs,
         *,
-        frees: bool = False,
+        claim: Claim = Claim.WRITE,
     ) -> None:
         self._stage = stage
         self._refusal: BlobError | None = None
         self.size_bytes = size_bytes
         self.needs = needs
-        self.frees = frees
+        self.claim = claim
         self.promise: Promise[Result] = Promise()
 
     def stage(self, batch: Batch) -> None:

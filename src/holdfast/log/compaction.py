@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError
+from holdfast.core.errors import BlobError, FullError
 from holdfast.log.accounts import State, write_bytes
-from holdfast.log.batch import Needs
+from holdfast.log.batch import Claim, Needs
 from holdfast.log.hint import hint_path
 from holdfast.log.index import Location
 from holdfast.log.record import (
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from holdfast.log.batch import Batch
     from holdfast.log.log import Log
     from holdfast.log.scan import Record
+
+
+STEPS_BYTES = 16 * limits.KIB  # for headers of what is moved, at most
 
 
 class Freed(NamedTuple):
@@ -158,9 +161,12 @@ def compact(
         CorruptError: the header of a segment is damaged.
         FullError, UnavailableError: the disk refuses; nothing is lost.
     """
-    if with_newest:
-        log.roll()
     failure: BlobError | None = None
+    if with_newest:
+        try:
+            log.roll()
+        except BlobError as error:
+            failure = error  # there may be others that free what this needs
     for segment_id, row in _worth_it(log, max(log.stretches()), dead_share):
         try:
             for freed in _empty(log, segment_id, row):
@@ -206,22 +212,44 @@ def _empty(log: Log, segment_id: int, row: Account) -> Iterator[Freed]:
     """Move what is live out of one finished segment, and remove it if all is."""
     is_dropped = row.state == State.DROPPED
     if not is_dropped:
-        deletion_bytes = yield from move_live(log, segment_id, row.size_bytes)
+        claim = _claim(log, row)
+        deletion_bytes = yield from move_live(log, segment_id, row.size_bytes, claim)
         is_dropped = deletion_bytes >= row.deletion_bytes and drop(log, segment_id)
     if is_dropped:
         remove_segment(log, segment_id)
+        log.segments.follow()
         yield Freed(0, row.size_bytes)
+
+
+def _claim(log: Log, row: Account) -> Claim:
+    """The reserve, if that alone has room for what has to move: half of it would free nothing.
+
+    Raises:
+        FullError: nor has the disk.
+    """
+    live_bytes = row.live_bytes + row.deletion_bytes
+    needed_bytes = live_bytes + live_bytes // 4 + STEPS_BYTES
+    newest, end = list(log.stretches().items())[-1]
+    room_bytes = segment_path(log.root, newest).stat().st_size - end
+    if needed_bytes <= room_bytes:
+        return Claim.COMPACT
+    if needed_bytes > room_bytes + log.disk.free_bytes(log.root):
+        raise FullError("the disk has no room for what is live in a segment")
+    return Claim.WRITE
 
 
 def drop(log: Log, segment_id: int) -> bool:
     """Say that nothing needs a finished segment any more; False when something in it is live."""
-    return log.submit(lambda batch: batch.drop(segment_id), 0, frees=True).result()
+    return log.submit(lambda batch: batch.drop(segment_id), 0, claim=Claim.COMPACT).result()
 
 
-def move_live(log: Log, segment_id: int, end: int) -> Generator[Freed, None, int]:
+def move_live(
+    log: Log, segment_id: int, end: int, claim: Claim = Claim.WRITE
+) -> Generator[Freed, None, int]:
     """Append again what is live of a finished segment and can be read, in bounded steps.
 
     Ends with the bytes of the deletions that it read, live or not: damage may have taken some.
+    `claim` says what it may use of the reserve.
 
     Raises:
         CorruptError: its header is damaged.
@@ -235,15 +263,15 @@ def move_live(log: Log, segment_id: int, end: int) -> Generator[Freed, None, int
         with suppress(msgspec.DecodeError):
             load.take(found)
         if load.size_bytes >= limits.COMPACT_STEP_BYTES:
-            yield _move(log, load)
+            yield _move(log, load, claim)
             deletion_bytes += load.deletion_bytes
             load = Load(segment_id)
-    yield _move(log, load)
+    yield _move(log, load, claim)
     return deletion_bytes + load.deletion_bytes
 
 
-def _move(log: Log, load: Load) -> Freed:
-    log.submit(load.stage, load.size_bytes, load.needs, frees=True).result()
+def _move(log: Log, load: Load, claim: Claim) -> Freed:
+    log.submit(load.stage, load.size_bytes, load.needs, claim=claim).result()
     return Freed(load.size_bytes, 0)
 
 

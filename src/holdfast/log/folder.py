@@ -50,7 +50,7 @@ class Folder:
         self.path = path
         self.segments = path / "log"
         self._disk = disk
-        self._index = path / "index"
+        self.index = path / "index"
 
     def identify(self, entropy: Entropy) -> str:
         """Read the log's id, or give it one.
@@ -80,14 +80,14 @@ class Folder:
         Raises:
             CorruptError: there is an index, so there were segments.
         """
-        if (self._index / "state").exists():
+        if (self.index / "state").exists():
             raise CorruptError("the segments are gone; remove the folder `index` to begin anew")
 
     def attach(self) -> tuple[Index, Board]:
         """Open the index of a log that another process opened and has open."""
-        board = Board(self._disk, self._index / "board", wipe=False)
+        board = Board(self._disk, self.index / "board", wipe=False)
         try:
-            index = Index(self._index)
+            index = Index(self.index)
             index.forget_dead_readers()
         except BaseException:
             board.close()
@@ -102,19 +102,19 @@ class Folder:
         Raises:
             OSError, FullError, UnavailableError: the disk refuses.
         """
-        trusted = trust(self._disk, self._index)
+        trusted = trust(self._disk, self.index)
         if trusted == Trust.NONE:
-            shutil.rmtree(self._index, ignore_errors=True)
-        self._disk.make_directory(self._index)
-        index = open_index(self._index)
+            shutil.rmtree(self.index, ignore_errors=True)
+        self._disk.make_directory(self.index)
+        index = open_index(self.index)
         try:
             known, missing = Known(), self._missing(index.applied())
             if missing or not self._is_of_this_log(index):
                 known = Known(missing, None if missing else self._once_applied(index))
                 index.close()
-                index = renew_index(self._index)
+                index = renew_index(self.index)
             index.forget_dead_readers()
-            self._write_state(running_state(self._index))
+            self._write_state(running_state(self.index))
         except BaseException:
             index.close()
             raise
@@ -122,11 +122,11 @@ class Folder:
 
     def make_board(self) -> Board:
         """Make the page that all processes share which are going to have the log open."""
-        return Board(self._disk, self._index / "board", wipe=True)
+        return Board(self._disk, self.index / "board", wipe=True)
 
     def mark_clean(self) -> None:
         """Say that the index was closed in order."""
-        self._write_state(clean_state(self._disk, self._index))
+        self._write_state(clean_state(self._disk, self.index))
 
     def _missing(self, applied: Position | None) -> list[Damage]:
         """What the index has applied and the newest segment does not hold any more."""
@@ -175,13 +175,13 @@ class Folder:
 
         A power cut may leave a part of it, which says that the index cannot be trusted.
         """
-        descriptor = self._disk.open(self._index / "state", os.O_WRONLY | os.O_CREAT)
+        descriptor = self._disk.open(self.index / "state", os.O_WRONLY | os.O_CREAT)
         try:
             self._disk.pwrite_all(descriptor, (state.encode().ljust(STATE_BYTES),), 0)
             self._disk.sync(descriptor)
         finally:
             self._disk.close(descriptor)
-        self._disk.sync_directory(self._index)
+        self._disk.sync_directory(self.index)
 
     def _write(self, path: Path, content: bytes) -> None:
         """Replace a small file so that a power cut leaves the old or the new one."""
@@ -215,8 +215,10 @@ class Guard:
             self.release()
             message = f"{path.parent} is in use by process {holder or 'unknown'}"
             raise UnavailableError(message) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        said = f"{os.getpid()}\n".encode()
+        with suppress(OSError):  # nothing but a message depends on it
+            os.pwrite(self._descriptor, said, 0)
+            os.ftruncate(self._descriptor, len(said))
 
     def release(self) -> None:
         """Let the folder go; a second call does nothing."""

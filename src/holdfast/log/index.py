@@ -120,12 +120,10 @@ class Index:
             readahead=False,
             mode=0o600,
         )
-        used_bytes = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
-        if (path / "data.mdb").stat().st_size < used_bytes:
-            self._environment.close()
-            raise lmdb.CorruptedError(
-                "half a file"
-            )  # to read behind the end of the file would kill the process
+        self._page_bytes: int = self._environment.stat()["psize"]
+        if (path / "data.mdb").stat().st_size < self.used_bytes:
+            self._environment.close()  # for to read behind the end would kill the process
+            raise lmdb.CorruptedError("half a file")
         self._blobs = self._environment.open_db(b"blobs")
         self._batches = self._environment.open_db(b"batches")
         self._facts = self._environment.open_db(b"facts")
@@ -138,6 +136,11 @@ class Index:
             elif version != VERSION:
                 self._environment.close()
                 raise lmdb.VersionMismatchError("an index of another version")
+
+    @property
+    def used_bytes(self) -> int:
+        """Up to where its file is used."""
+        return (int(self._environment.info()["last_pgno"]) + 1) * self._page_bytes
 
     def _begin(self, table: Table | None = None) -> Txn:
         try:

@@ -18,7 +18,7 @@ from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.accounts import State
-from holdfast.log.batch import Between, Job, Needs
+from holdfast.log.batch import Between, Claim, Job, Needs
 from holdfast.log.compaction import remove_segment
 from holdfast.log.facts import facts
 from holdfast.log.folder import Folder, Guard
@@ -38,9 +38,15 @@ from holdfast.log.record import (
 )
 from holdfast.log.recovery import Replay
 from holdfast.log.report import Recovery
+from holdfast.log.room import Room
 from holdfast.log.scan import Damage, Scan, header_damage
 from holdfast.log.segment import HEADER_BYTES as FIRST_OFFSET
-from holdfast.log.segment import Segment, SegmentHeader, map_disk_error, segment_ids
+from holdfast.log.segment import (
+    Segment,
+    SegmentHeader,
+    map_disk_error,
+    segment_ids,
+)
 from holdfast.log.tail import Tail
 from holdfast.log.writer import Writer
 
@@ -96,7 +102,12 @@ class Log:
                     undo.callback(self._guard.release)
                     self._open(undo, Meter(self._seams[1], watch))
                 self.segments = OpenSegments(self._root, self.disk, self.index, self._board)
-                self._writer = Writer(self.index, self._tail, self._board)
+                self._room = Room(self._folder.index, self.index)
+                undo.callback(self._room.close)
+                if not attached:
+                    self._make_room()
+                self._writer = Writer(self.index, self._tail, self._board, self._room)
+                self._writer.before_batch = self.segments.follow
                 self._writer.on_commit = self._announce
                 undo.pop_all()
         except OSError as error:
@@ -118,6 +129,11 @@ class Log:
         self._begin_segment_of_this_format()
         self._remove_dropped()
         self.recovery.tell()
+
+    def _make_room(self) -> None:
+        """Keep space for the index while there is some: others may fill the disk."""
+        with suppress(OSError), self.index.writing():
+            self._room.reserve()
 
     def _attach(self, undo: ExitStack) -> None:
         self.id = self._folder.identify(self._seams[2])
@@ -169,14 +185,14 @@ class Log:
         size_bytes: int,
         needs: Needs = NO_NEEDS,
         *,
-        frees: bool = False,
+        claim: Claim = Claim.WRITE,
     ) -> Promise[Result]:
         """Queue a request that appends about `size_bytes` (see `Job`).
 
         Raises:
             UnavailableError: closed, failed, or too many requests are waiting.
         """
-        job = Job(stage, size_bytes, needs, frees=frees)
+        job = Job(stage, size_bytes, needs, claim=claim)
         self._writer.submit(job)
         return job.promise
 
@@ -189,7 +205,7 @@ class Log:
             BlobError: from `act`.
             UnavailableError: as `submit` does, or the batch that it shared could not be written.
         """
-        self.submit(lambda batch: act(Between(batch, self.index)), 0, frees=True).result()
+        self.submit(lambda batch: act(Between(batch, self.index)), 0, claim=Claim.REMOVE).result()
 
     def read(self, digest: bytes, place: Location, *, wait: bool) -> memoryview | None:
         """Read and verify a blob's payload; None when `wait` is False and a disk is needed.
@@ -316,6 +332,7 @@ class Log:
             self._let_go_of_all()
 
     def _let_go_of_all(self) -> None:
+        self._room.close()
         self.index.close()
         self._board.close()
         self.segments.close()

@@ -50,13 +50,17 @@ class OpenSegments:
 
     def find(self, segment_id: int) -> Segment | None:
         """Give a segment that is open already."""
-        if self._drops != self._board.drops:
-            self.let_go()
+        self.follow()
         return self._segments.get(segment_id)
 
     def close(self) -> None:
         """Let go of all."""
         self._segments.clear()
+
+    def follow(self) -> None:
+        """Let go of dropped segments if there are new ones; costs next to nothing."""
+        if self._drops != self._board.drops:
+            self.let_go()
 
     def let_go(self) -> None:
         """Close segments that were dropped, so that the disk gets their space."""

@@ -110,9 +110,14 @@ class Segment:
 
     @classmethod
     def create(
-        cls, disk: Disk, root: Path, header: SegmentHeader, first: Sequence[Buffer] = ()
+        cls,
+        disk: Disk,
+        root: Path,
+        header: SegmentHeader,
+        first: Sequence[Buffer] = (),
+        reserve_bytes: int | None = None,
     ) -> Self:
-        """Make a new segment, with its `first` record and the reserve, that survives a power cut.
+        """Make a new segment, with its `first` record and a reserve, that survives a power cut.
 
         Raises:
             OSError: nothing that recovery would take for a segment is left behind.
@@ -122,14 +127,16 @@ class Segment:
         descriptor = disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
             used = disk.pwrite_all(descriptor, (pack_header(header), *first), 0)
-            disk.allocate(descriptor, used, limits.RESERVE_BYTES)
+            ahead_bytes = limits.RESERVE_BYTES if reserve_bytes is None else reserve_bytes
+            disk.allocate(descriptor, used, max(1, ahead_bytes))
             disk.sync(descriptor)
             disk.rename(temporary, path)
             disk.sync_directory(root)
         except OSError:
             disk.close(descriptor)
-            with suppress(OSError):
-                disk.unlink(path)
+            for made in (temporary, path):
+                with suppress(OSError):
+                    disk.unlink(made)
             raise
         return cls(disk, path, descriptor, header)
 

@@ -75,18 +75,15 @@ class Tail:
         age_s = max(0, self._clock.now_us() - header.created_us) // SECOND_US
         return End(position, header.salt, min(age_s, 0xFFFFFFFF))
 
-    def append(
-        self, buffers: Sequence[Buffer], start: Position, end: int, *, frees: bool = False
-    ) -> None:
-        """Write a batch behind `start` and sync it.
+    def append(self, buffers: Sequence[Buffer], start: Position, end: int, kept_bytes: int) -> None:
+        """Write a batch behind `start` and sync it, with `kept_bytes` of room behind it.
 
         Raises:
             OSError: nothing of it is part of the log.
         """
         segment = self._follow(start.segment_id)
-        needed = end if frees else end + limits.RESERVE_BYTES
         try:
-            self._allocated = segment.reserve(self._allocated, needed)
+            self._allocated = segment.reserve(self._allocated, end + kept_bytes)
             self._disk.pwrite_all(segment.descriptor, buffers, start.offset)
         except OSError as error:
             if error.errno not in FULL:
@@ -104,9 +101,34 @@ class Tail:
         Raises:
             OSError: the disk refuses.
         """
-        start = self.begin(txn).start
-        if not self._is_empty(txn, start):
+        start = self.begin(txn, frees=True).start
+        if self._is_empty(txn, start):
+            return
+        try:
             self._roll(txn, start)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self._roll_into_reserve(txn, start)
+
+    def _roll_into_reserve(self, txn: Txn, start: Position) -> None:
+        """Make the next segment in space that is reserved here: the disk has no other.
+
+        Half of that is kept, for who knows what else a new file needs.
+        """
+        segment = self._follow(start.segment_id)
+        before_bytes = segment.size_bytes
+        room_bytes = before_bytes - start.offset
+        self._disk.truncate(segment.descriptor, start.offset + room_bytes // 2)
+        try:
+            position = self._roll(txn, start, room_bytes // 4)
+        except OSError:
+            with suppress(OSError):
+                self._disk.allocate(segment.descriptor, 0, before_bytes)
+            raise
+        with suppress(OSError):  # the other half, which is free now
+            needed = position.offset + room_bytes * 3 // 4
+            self._allocated = self._follow(position.segment_id).reserve(self._allocated, needed)
 
     def close(self, end: Position) -> None:
         """Give reserved space back, but what is kept for what frees space.
@@ -179,7 +201,7 @@ class Tail:
             return False
         return Kind(last.header[KIND_AT]) is Kind.MANIFEST
 
-    def _roll(self, txn: Txn, position: Position) -> Position:
+    def _roll(self, txn: Txn, position: Position, reserve_bytes: int | None = None) -> Position:
         """Make the next segment and let the log go on there."""
         salt = int.from_bytes(self._entropy.random_bytes(8), "little")
         header = SegmentHeader(position.segment_id + 1, salt, self._clock.now_us())
@@ -192,7 +214,8 @@ class Tail:
         manifest = Manifest(position.revision, [*older, (position.segment_id, position.offset)])
         packed, payload = pack_manifest(manifest, header)
         self._board.rolling = header.id
-        segment = Segment.create(self._disk, self._root, header, (packed, payload))
+        first = (packed, payload)
+        segment = Segment.create(self._disk, self._root, header, first, reserve_bytes)
         found = Found(manifest, packed, HEADER_BYTES + len(packed) + len(payload))
         return self._enter(txn, position, segment, found)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, FullError, UnavailableError
-from holdfast.log.batch import Batch, Job
+from holdfast.log.batch import Batch, Claim, Job
 from holdfast.log.segment import map_disk_error
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from holdfast.log.board import Board
     from holdfast.log.index import Index
+    from holdfast.log.room import Room
     from holdfast.log.tail import Tail
 
 
@@ -44,8 +45,9 @@ class WriterStats:
 class Writer:
     """The one that appends in this process; `submit` is safe from any thread."""
 
-    def __init__(self, index: Index, tail: Tail, board: Board) -> None:
+    def __init__(self, index: Index, tail: Tail, board: Board, room: Room) -> None:
         self._index = index
+        self._room = room
         self._tail = tail
         self._board = board
         self._process = os.getpid()
@@ -55,6 +57,7 @@ class Writer:
         self._closing = False
         self._ended = False
         self.stats = WriterStats()
+        self.before_batch: Callable[[], None] = _ignore
         self.on_commit: Callable[[], None] = _ignore
         self._thread = threading.Thread(target=self._run, name="holdfast-log", daemon=True)
         self._thread.start()
@@ -102,16 +105,20 @@ class Writer:
         ended = False
         while not ended and (job := self._queue.get()) is not None:
             jobs, ended = self._take(job)
-            error = self._write_or_fail(jobs)
-            if isinstance(error, FullError) and (freeing := [job for job in jobs if job.frees]):
-                for each in jobs:
-                    if not each.frees:
-                        each.settle(error)
-                jobs, error = freeing, self._write_or_fail(freeing)
-            for each in jobs:
-                each.settle(error)
+            self._end(jobs)
         self._ended = True
         self._refuse_rest()
+
+    def _end(self, jobs: list[Job[Any]]) -> None:
+        """Write and tell who asked; on a full disk, what frees space by itself, then one by one."""
+        error = self._write_or_fail(jobs)
+        parts = _parts(jobs) if isinstance(error, FullError) else []
+        left = {job for part in parts for job in part}
+        for job in jobs:
+            if job not in left:
+                job.settle(error)
+        for part in parts:
+            self._end(part)
 
     def _write_or_fail(self, jobs: list[Job[Any]]) -> BlobError | None:
         """Write; a defect of ours ends in an error for everybody, never in silence."""
@@ -152,6 +159,7 @@ class Writer:
         return UnavailableError(self._defect.message if self._defect else "the log is closed")
 
     def _write(self, jobs: list[Job[Any]]) -> BlobError | None:
+        self.before_batch()
         try:
             commits = self._commit(jobs)
         except OSError as error:
@@ -167,15 +175,18 @@ class Writer:
 
     def _commit(self, jobs: list[Job[Any]]) -> int:
         """Append what the jobs stage, and return the number of commits."""
-        frees = all(job.frees for job in jobs)
+        claim = max(job.claim for job in jobs)
+        frees = claim != Claim.WRITE
         with self._index.writing() as txn:
+            if not frees:
+                self._room.reserve()
             batch = Batch(self._index, txn, self._tail.begin(txn, frees=frees))
             batch.fetch([job.needs for job in jobs])
             for job in jobs:
                 job.stage(batch)
             end = batch.seal()
             if batch.buffers:
-                self._tail.append(batch.buffers, batch.start, end.offset, frees=frees)
+                self._tail.append(batch.buffers, batch.start, end.offset, claim.kept_bytes)
                 self._board.horizon = end.revision
         self.stats.batches += 1
         self.stats.jobs += len(jobs)
@@ -191,6 +202,14 @@ class Writer:
             self._is_settled = False
         else:
             self._is_settled = True
+
+
+def _parts(jobs: list[Job[Any]]) -> list[list[Job[Any]]]:
+    """What may still be done of a batch for which the disk was too full."""
+    freeing = [job for job in jobs if job.claim != Claim.WRITE]
+    if len(freeing) < len(jobs):
+        return [freeing] if freeing else []
+    return [[job] for job in jobs] if len(jobs) > 1 else []
 
 
 def _ignore() -> None:

@@ -15,7 +15,7 @@ from holdfast.core.digest import DIGEST_BYTES, BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, TooLargeError, bare
 from holdfast.core.many import name_all, open_one
 from holdfast.core.store import NativeFile, Span, Traits, Verdict, clamp, no_such_blob
-from holdfast.log.batch import Batch, Needs
+from holdfast.log.batch import Batch, Claim, Needs
 from holdfast.log.reading import file_refs, read_many, stored_us
 from holdfast.log.staged import StagedBlob
 from holdfast.log.usage import usage_of
@@ -111,7 +111,7 @@ class SegmentStore:
         if digests:
             gone = list(digests)
             stage = partial(Batch.remove_blobs, digests=gone)
-            self._log.submit(stage, DIGEST_BYTES * len(gone), frees=True).result()
+            self._log.submit(stage, DIGEST_BYTES * len(gone), claim=Claim.REMOVE).result()
 
     def expire(
         self, digests: Collection[Digest], before_us: int, keep: Keep
@@ -125,7 +125,9 @@ class SegmentStore:
         if old:
             needs = Needs(digests=list(old))
             stage = partial(_expire, old, keep)
-            verdicts |= self._log.submit(stage, DIGEST_BYTES * len(old), needs, frees=True).result()
+            verdicts |= self._log.submit(
+                stage, DIGEST_BYTES * len(old), needs, claim=Claim.REMOVE
+            ).result()
         return verdicts
 
     def usage(self) -> Usage:
