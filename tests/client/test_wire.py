@@ -85,7 +85,6 @@ EXAMPLES: list[BlobError] = [
     errors.QuotaError(5, 4),
     errors.QuotaError(5, 4, "entries"),
     errors.UnsupportedTypeError("declared image/png", declared="image/png", shown=None),
-    errors.RateError("requests", 10, "requests", 7),
     errors.FullError("the disk is full"),
     errors.UnauthenticatedError("no key"),
     errors.DeniedError("read only"),

@@ -489,7 +489,6 @@ def test_a_bucket_has_its_own_largest_size(depot: Depot) -> None:
         lambda: Policy(types=("image/png; x=y",)),
         lambda: Policy(types=("a/b",) * 101),
         lambda: Owner(name="a", quota_bytes=-1),
-        lambda: Owner(name="a", requests_s=0),
     ],
 )
 def test_a_policy_out_of_bounds_is_refused(make: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from rawhttp import Reply
 from serving import Server, Servers
 
+from holdfast.core.entry import moment
 from holdfast.core.seams import SystemClock
 
 _numbers = itertools.count(1)
@@ -56,7 +57,7 @@ def wrong_keys(guarded: Guarded) -> list[str]:
     good, other = guarded.key(owner), guarded.key(owner)
     revoked = guarded.key(owner)
     guarded.admin("DELETE", f"keys/{revoked.split('_')[1]}")
-    expired = guarded.key(owner, expires_us=1)
+    expired = guarded.key(owner, expires_at="2001-01-01T00:00:00Z")
     far = guarded.key(owner, networks=["203.0.113.0/24"])
     gone = guarded.owner()
     orphan = guarded.key(gone)
@@ -265,7 +266,8 @@ def test_a_rotated_key_has_only_its_new_secret(guarded: Guarded) -> None:
 
 
 def test_a_key_that_expires_stops_at_its_time(guarded: Guarded) -> None:
-    token = guarded.key(guarded.owner(), expires_us=SystemClock().now_us() + 1_500_000)
+    expires_at = moment(SystemClock().now_us() + 1_500_000).isoformat()
+    token = guarded.key(guarded.owner(), expires_at=expires_at)
     guarded.ask("PUT", "/blob/k", token, b"x")
     deadline = time.monotonic() + 10
     while (status := guarded.ask("GET", "/blob/k", token).status) == 200:
@@ -311,10 +313,29 @@ def test_nobody_makes_a_key_that_may_more(guarded: Guarded) -> None:
         ("owners/B!", b"{}"),
         ("owners/b", b'{"name":"c"}'),
         ("owners/b", b'{"created_us":1}'),
+        ("owners/b", b'{"created_at":"2001-01-01T00:00:00Z"}'),
     ],
 )
 def test_a_bad_admin_request_is_refused(guarded: Guarded, path: str, body: bytes) -> None:
     reply = guarded.ask("PUT", f"/admin/{path}", guarded.server.key, body)
+    assert (reply.status, reply.code) == (400, "invalid")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"expires_at": "soon"},
+        {"expires_at": 1},
+        {"expires_at": "2001-01-01T00:00:00"},
+        {"scopes": ["fly"]},
+        {"networks": ["here"]},
+        {"buckets": ["a~b"]},
+        {"label": "x" * 201},
+        {"owner": "nobody-made"},
+    ],
+)
+def test_a_bad_key_is_not_made(guarded: Guarded, about: dict[str, object]) -> None:
+    reply = guarded.admin("POST", "keys", **about)
     assert (reply.status, reply.code) == (400, "invalid")
 
 

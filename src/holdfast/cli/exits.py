@@ -23,7 +23,6 @@ EXIT_CODES: Mapping[type[BlobError], int] = MappingProxyType(
         errors.TooLargeError: 6,
         errors.QuotaError: 6,
         errors.UnsupportedTypeError: 2,
-        errors.RateError: 7,
         errors.FullError: 6,
         errors.UnavailableError: 7,
         errors.UnauthenticatedError: 8,

@@ -130,24 +130,6 @@ class UnsupportedTypeError(BlobError):
     code = "unsupported_type"
 
 
-class RateError(BlobError):
-    """Too many requests, or too many bytes, in too short a time."""
-
-    status = 429
-    code = "rate_exceeded"
-    retryable = True
-
-    def __init__(self, what: str, limit: int, unit: str, retry_after_s: int) -> None:
-        super().__init__(
-            f"{what}: at most {limit} {unit} a second",
-            what=what,
-            limit=limit,
-            unit=unit,
-            retry_after_s=retry_after_s,
-        )
-        self.retry_after_s = retry_after_s
-
-
 class FullError(BlobError):
     """The disk is full; reads and deletes go on."""
 

@@ -43,8 +43,6 @@ class Policy:
 
     public: bool = False
     """Anybody may read its blobs by their keys."""
-    by_hash: bool = False
-    """Anybody may read its blobs by their hashes."""
     quota_bytes: int | None = None
     """Of its entries and their versions together."""
     quota_entries: int | None = None
@@ -89,10 +87,6 @@ class Owner:
     created_us: int = 0
     quota_bytes: int | None = None
     quota_entries: int | None = None
-    requests_s: int | None = None
-    """Requests that are answered in a second, over all keys."""
-    bytes_s: int | None = None
-    """Bytes of bodies in a second, both ways."""
     is_suspended: bool = False
     """None of the keys opens anything; what is stored stays."""
 
@@ -104,8 +98,6 @@ class Owner:
         """
         for name in ("quota_bytes", "quota_entries"):
             _check_whole(name, getattr(self, name), 0)
-        for name in ("requests_s", "bytes_s"):
-            _check_whole(name, getattr(self, name), 1)
 
 
 def check_owner(name: str) -> str:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 
+from holdfast import wire
 from holdfast.core import limits
 from holdfast.core.access import ApiKey, Caller, Scope
+from holdfast.core.entry import EPOCH, moment
 from holdfast.core.errors import DeniedError, InvalidError, MethodError, NotFoundError
 from holdfast.core.events import event
 from holdfast.core.policy import Owner, Policy, check_owner, owner_of
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from holdfast.depot.engine import Engine
 
 LIST_PARTS, ONE_PARTS = 1, 2  # of a path below /admin
+
+TIMES = {"created_us": "created_at", "expires_us": "expires_at"}
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -234,9 +240,13 @@ def _key_id(key: ApiKey) -> str:
 
 
 def _plain(value: object) -> dict[str, Any]:
-    """The members of a value, for JSON."""
+    """The members of a value, for JSON, where times are RFC 3339."""
     found = msgspec.to_builtins(value)
     assert isinstance(found, dict)
+    for name, spelled in TIMES.items():
+        if name in found:
+            at_us = found.pop(name)
+            found[spelled] = wire.format_moment(moment(at_us)) if at_us else None
     return found
 
 
@@ -252,11 +262,16 @@ def _read(kind: type[Value], body: bytes, given: dict[str, Any]) -> Value:
         raise InvalidError("body", str(error)[:100], "a JSON object") from None
     if not isinstance(said, dict):
         raise InvalidError("body", type(said).__name__, "a JSON object")
-    known = {field.name for field in fields(kind)} - {"created_us"}  # type: ignore[arg-type] # a dataclass
+    members = {field.name for field in fields(kind)} - {"created_us"}  # type: ignore[arg-type] # a dataclass
+    known = {TIMES.get(name, name) for name in members}
     for name in said:
         if name not in known or (name in given and said[name] != given[name]):
             raise InvalidError("body", name[:100], f"members {', '.join(sorted(known - {'id'}))}")
+    expires_at = said.pop("expires_at", None)
     try:
+        if expires_at is not None:
+            expires = msgspec.convert(expires_at, Moment)
+            given = {**given, "expires_us": (expires - EPOCH) // timedelta(microseconds=1)}
         return msgspec.convert({**said, **given}, kind)
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, InvalidError):

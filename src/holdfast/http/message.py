@@ -16,7 +16,6 @@ from holdfast.core.errors import (
     InvalidError,
     MethodError,
     QuotaError,
-    RateError,
     UnauthenticatedError,
     UnavailableError,
     UnsatisfiableError,
@@ -140,7 +139,7 @@ def error_answer(error: BlobError) -> Answer:
     if error.status >= SERVER_ERROR and not isinstance(error, QuotaError):
         log_failure(error)
     head = b""
-    if isinstance(error, UnavailableError | RateError):
+    if isinstance(error, UnavailableError):
         head = b"retry-after: %d\r\n" % error.retry_after_s
     elif isinstance(error, UnauthenticatedError):
         head = CHALLENGE

@@ -131,12 +131,6 @@ _BUILDERS: dict[str, Callable[[str, dict[str, Fact]], BlobError]] = {
     errors.QuotaError.code: lambda _, facts: errors.QuotaError(
         _int(facts, "used"), _int(facts, "limit"), str(facts["unit"])
     ),
-    errors.RateError.code: lambda _, facts: errors.RateError(
-        str(facts["what"]),
-        _int(facts, "limit"),
-        str(facts["unit"]),
-        _int(facts, "retry_after_s"),
-    ),
     errors.MethodError.code: lambda _, facts: errors.MethodError(str(facts["allow"])),
     errors.UnavailableError.code: lambda message, facts: errors.UnavailableError(
         message, _int(facts, "retry_after_s")
