@@ -1,7 +1,8 @@
 """What becomes of names, in any order: stored, deleted, brought back, restored, expired, collected.
 
-The oracle is a dict of what each name was. KEPT_EXAMPLES sets how many orders are tried. Whatever it says is there must be there with its bytes,
-after any collection; and once all is deleted and every time is over, no blob is left.
+The oracle is a dict of what each name was. Whatever it says is there must be there with its bytes,
+after any collection; and once all is deleted and every time is over, no blob is left. KEPT_EXAMPLES
+sets how many orders are tried.
 """
 
 import os
