@@ -118,6 +118,18 @@ def test_a_refused_request_spoils_only_its_connection(hot: Server, bucket: str, 
     hot.check_clean(bucket, ("good",))
 
 
+@pytest.mark.parametrize("name", ["bare LFs", "both lengths", "a chunk size that is none"])
+def test_a_refusal_waits_for_its_turn(server: Server, bucket: str, name: str) -> None:
+    """An answer that says that it is the last one makes a refusal of what follows needless."""
+    upload = spell("PUT", f"/b/{bucket}/good", headers={"Transfer-Encoding": "chunked"})
+    good = upload + chunked(b"hello")
+    replies = server.exchange(good * 2 + FRAMING[name].replace(b"%b", bucket.encode()))
+    expected = [201] if server.is_hot else [201, 200, 400]
+    assert [reply.status for reply in replies] == expected
+    assert replies[-1].closes
+    server.check_clean(bucket, ("good",))
+
+
 def test_blanks_around_a_length_belong_to_nothing(server: Server, bucket: str) -> None:
     raw = b"PUT /b/%b/k HTTP/1.1\r\nHost: x\r\nContent-Length: \t 5 \r\n\r\nhello"
     with server.connect() as connection:

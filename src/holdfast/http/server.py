@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 import uvicorn.lifespan.off
 import uvicorn.loops.uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.core import limits
 from holdfast.core.seams import SystemClock
 from holdfast.http.app import make_app
+from holdfast.http.cold import ColdProtocol
 from holdfast.http.listen import BACKLOG
 from holdfast.http.loop import Shared
 from holdfast.http.protocol import HotProtocol
@@ -74,7 +74,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             ws="none",
-            http=self._connect if settings.hot_path else "httptools",  # type: ignore[arg-type] # a factory of protocols serves as well as a class
+            http=self._connect if settings.hot_path else ColdProtocol,  # type: ignore[arg-type] # a factory of protocols serves as well as a class
             loop="uvloop",
             lifespan="off",
             log_config=None,
@@ -119,7 +119,7 @@ class Server(uvicorn.Server):
         return self._shared
 
     def _connect(self, config: uvicorn.Config, **rest: Any) -> HotProtocol:  # noqa: ANN401 - uvicorn's own call
-        cold = partial(HttpToolsProtocol, config=config, **rest)
+        cold = partial(ColdProtocol, config=config, **rest)
         return HotProtocol(self._site, self._share(), cold, self.server_state)
 
 
