@@ -103,23 +103,22 @@ class Policies:
         self._kv = kv
         self._clock = clock
         self._undelete_s = undelete_s
-        self._horizon = -1
-        self._changes = 0
+        self._seen = (-1, 0)  # a horizon and the changes up to it, which threads must not mix
         self._terms: dict[str, Terms] = {}
 
     @property
     def changes(self) -> int:
         """A number that is another one when any policy, owner or key has changed."""
-        horizon = self._kv.horizon()
-        if horizon != self._horizon:
-            revision = self._kv.revision()
-            stored = self._kv.get(CHANGES)
-            changes = 0 if stored is None else stored.revision
-            if changes != self._changes:
-                self._terms = {}
-                self._changes = changes
-            self._horizon = revision
-        return self._changes
+        horizon, before = self._seen
+        if self._kv.horizon() == horizon:
+            return before
+        revision = self._kv.revision()
+        stored = self._kv.get(CHANGES)
+        changes = 0 if stored is None else stored.revision
+        if changes != before:
+            self._terms = {}
+        self._seen = revision, changes
+        return changes
 
     def of(self, bucket: str) -> Terms:
         """What holds for a bucket now."""
