@@ -16,6 +16,7 @@ from typing import NamedTuple
 from holdfast.core.digest import Digest
 from holdfast.core.limits import KIB
 from holdfast.core.store import Span
+from holdfast.core.stream import Kind
 from holdfast.depot.depot import Depot
 from holdfast.depot.local import open_depot
 from holdfast.log.segment import segment_ids
@@ -216,6 +217,7 @@ class Ledger:
         assert stored <= self.sent
         assert {found_digest for found_digest, _ in found.values()} <= stored
         check_catalog(depot.engine.kv)
+        check_events(depot, found)
         assert depot.stats().entries == len(found)
         assert list((folder / "files" / "tmp").iterdir()) == []
         self.figures["rounds"] += 1
@@ -273,6 +275,17 @@ def entries(depot: Depot) -> dict[Name, tuple[Digest, int]]:
         for bucket in BUCKETS
         for entry in depot.bucket(bucket).entries()
     }
+
+
+def check_events(depot: Depot, found: dict[Name, tuple[Digest, int]]) -> None:
+    """Hold the events to the names: what they come to, as far back as they are kept, is there."""
+    reader = depot.events(all_buckets=True)
+    is_whole = reader.cursor.revision == 1
+    told = {(event.bucket, event.key): event for event in reader}
+    for name, event in told.items():
+        expected = found.get(name, (None, 0))[0]
+        assert (event.digest if event.kind is Kind.UPLOADED else None) == expected, event
+    assert not is_whole or set(found) <= set(told)
 
 
 def holds(depot: Depot) -> dict[Name, tuple[Digest, int]]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hand_clock import HandClock
 
 from holdfast.core.bucket import Description
 from holdfast.core.errors import (
@@ -18,7 +19,6 @@ from holdfast.core.errors import (
     UnsupportedTypeError,
 )
 from holdfast.core.policy import Mismatch, Owner, Policy, bucket_of
-from holdfast.core.seams import SystemClock
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.kept import Expired
@@ -31,17 +31,6 @@ from holdfast.testing.recount import check_catalog
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 EXE = b"MZ" + bytes(100)
 DAY_S = 86_400
-
-
-class HandClock(SystemClock):
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.moved_s = 0.0
-        self._began_us = super().now_us()
-
-    def now_us(self) -> int:
-        return self._began_us + int(self.moved_s * 1_000_000)
 
 
 @pytest.fixture

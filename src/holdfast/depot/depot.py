@@ -20,6 +20,7 @@ from holdfast.depot.change import Place, Wish
 from holdfast.depot.content import ContentDepot
 from holdfast.depot.convoy import Convoy
 from holdfast.depot.engine import Engine, as_file, chunks, feed, open_named
+from holdfast.depot.events import EventReader, Scope
 from holdfast.depot.ingest import Arrival, Placing, Upload, check_size, smaller
 from holdfast.depot.listing import Query
 from holdfast.depot.names import Placed, check
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from holdfast.core.pending import Pending
     from holdfast.core.policy import Policy
     from holdfast.core.store import Source, Span, Staged, Usage
+    from holdfast.core.stream import Cursor
     from holdfast.log.report import Recovery
 
 DEFAULT_BUCKET = "default"
@@ -322,6 +324,21 @@ class Depot:
             except BlobError as error:
                 convoy.refuse(error)
         return convoy.arrive()
+
+    def events(
+        self,
+        from_: Cursor | None = None,
+        *,
+        prefix: str = "",
+        wait_s: float = 0.0,
+        all_buckets: bool = False,
+    ) -> EventReader:
+        """Read what became of names, in the order of commits; see depot.events.EventReader.
+
+        Begins with the oldest that is kept, unless told, and ends when none came for `wait_s`.
+        """
+        scope = Scope(None if all_buckets else self._name, prefix)
+        return EventReader(self.engine.kv, self.engine.names.clock, scope, from_, wait_s)
 
     def stats(self) -> Stats:
         """How much is stored, over all buckets."""

@@ -290,7 +290,11 @@ class Log:
         return make_missing_hints(self.disk, self._root, finished)
 
     def wait_for_commit(self, revision: int, wait_s: float) -> bool:
-        """Wait until there is a revision of at least `revision`; False when time ran out."""
+        """Wait until there is a revision of at least `revision`; False when time ran out.
+
+        Raises:
+            UnavailableError: the log is closed, or was closed meanwhile.
+        """
         clock = self._seams[1]
         until_s = clock.monotonic_s() + wait_s
         while self.revision < revision:
@@ -317,6 +321,7 @@ class Log:
                 with suppress(OSError, BlobError):
                     self._end_in_order()
             self._let_go_of_all()
+            self._announce()
         if not self._is_attached:
             self._guard.release()
 
