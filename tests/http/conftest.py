@@ -18,6 +18,7 @@ WAYS = {
 BY_TWO = {
     "test_http_access",
     "test_http_content",
+    "test_http_events",
     "test_http_keyed",
     "test_http_listing",
     "test_http_model",

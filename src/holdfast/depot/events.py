@@ -94,6 +94,19 @@ class EventReader:
         """
         return next(self._events)
 
+    def is_behind(self) -> bool:
+        """Whether there are commits that were not read; quick."""
+        return self.cursor.revision <= self._kv.revision()
+
+    def some(self, commits_max: int) -> list[Event]:
+        """Read so many commits at most, without waiting, and give their events.
+
+        Raises:
+            CompactedError, CorruptError: as `__next__` does.
+        """
+        newest = min(self._kv.revision(), self.cursor.revision + commits_max - 1)
+        return list(self._read(newest))
+
     def _run(self) -> Iterator[Event]:
         until_s = self._clock.monotonic_s() + self._wait_s
         while True:

@@ -25,6 +25,8 @@ from holdfast.core.errors import (
 from holdfast.core.store import Span
 from holdfast.depot.ingest import check_size
 from holdfast.http import route
+from holdfast.http.cold import abort_of
+from holdfast.http.feed import Listeners
 from holdfast.http.form import Form
 from holdfast.http.message import (
     Answer,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from holdfast.config.settings import Settings
+    from holdfast.http.feed import Feed
     from holdfast.http.loop import Shared
     from holdfast.http.message import Stream
     from holdfast.http.site import Site
@@ -75,6 +78,7 @@ class Endpoint:
         self._site = site
         self._settings = settings
         self._shared = shared
+        self._listeners = Listeners(self._in_thread)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI 3 (asgi.readthedocs.io)."""
@@ -104,6 +108,9 @@ class Endpoint:
             data = await self._whole(request, body, limits.ADMIN_BODY_BYTES_MAX)
             return await self._in_thread(lambda: self._site.administer(request, target, data))
         if request.method in {"GET", "HEAD"}:
+            if target.route == route.EVENTS:
+                self._listeners.check()
+                _refuse_old(body)
             if target.route not in {route.BLOB, route.HASH}:
                 return await self._in_thread(lambda: self._site.look(request, target))
             answer = await self._in_thread(lambda: self._site.read(request, target, wait=True))
@@ -118,8 +125,7 @@ class Endpoint:
         return await self._receive(request, target, body)
 
     async def _many(self, request: Request, target: route.Target, body: StarletteRequest) -> Answer:
-        if body.scope["http_version"] == "1.0":
-            raise InvalidError("version", "1.0", "HTTP/1.1: the length of this answer is not known")
+        _refuse_old(body)
         data = await self._whole(request, body, limits.BATCH_BODY_BYTES_MAX)
         return await self._in_thread(lambda: self._site.many(request, target, data))
 
@@ -201,12 +207,18 @@ class Endpoint:
         self, request: Request, answer: Answer, body: StarletteRequest, send: Send
     ) -> None:
         try:
-            if answer.parts is None:
-                await self._send_all(request, answer, send)
-            else:
+            if answer.feed is not None:
+                await self._send_feed(answer, answer.feed, body, send)
+            elif answer.parts is not None:
                 await self._send_parts(answer, answer.parts, body, send)
+            else:
+                await self._send_all(request, answer, send)
         except BlobError as error:
             log_failure(error)  # the answer stays too short, which clients see
+            abort = abort_of(body.scope)
+            if isinstance(error, SlowError) and abort is not None:
+                abort()
+                await body.receive()  # that it is gone
         except RuntimeError as error:
             if UVLOOP_CLOSED not in str(error):
                 raise
@@ -221,13 +233,29 @@ class Endpoint:
         while chunk := await self._in_thread(partial(next, parts, b"")):
             if await body.is_disconnected():
                 return
-            self._site.counts.send(len(chunk))
-            try:
-                async with asyncio.timeout(self._settings.body_wait_s):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            except TimeoutError:
-                raise SlowError("the client did not take the answer in time") from None
+            await self._give(chunk, send)
         await send({"type": "http.response.body", "body": b""})
+
+    async def _send_feed(
+        self, answer: Answer, feed: Feed, body: StarletteRequest, send: Send
+    ) -> None:
+        """Send events as they happen, until the client leaves or the server stops."""
+
+        async def is_over() -> bool:
+            return self._shared().is_stopping or await body.is_disconnected()
+
+        await send(_start(answer))
+        await self._listeners.tell(feed, lambda chunk: self._give(chunk, send), is_over)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _give(self, chunk: bytes, send: Send) -> None:
+        """Send a part of an answer to a client that takes it in time."""
+        self._site.counts.send(len(chunk))
+        try:
+            async with asyncio.timeout(self._settings.body_wait_s):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TimeoutError:
+            raise SlowError("the client did not take the answer in time") from None
 
     async def _send_all(self, request: Request, answer: Answer, send: Send) -> None:
         await send(_start(answer))
@@ -286,6 +314,11 @@ def _refusal(request: Request, version: str) -> BlobError | None:
     if b"upgrade" in headers and _has_body(request):  # uvicorn's parser drops the body
         return InvalidError("upgrade", request.header(b"upgrade"), "not together with a body")
     return None if version in {"2", "3"} else head_error(version, headers.get(b"host"))
+
+
+def _refuse_old(body: StarletteRequest) -> None:
+    if body.scope["http_version"] == "1.0":
+        raise InvalidError("version", "1.0", "HTTP/1.1: the length of this answer is not known")
 
 
 def _has_body(request: Request) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.digest import Digest
     from holdfast.core.store import Source
+    from holdfast.http.feed import Feed
 
 EXPIRE_IN = wire.EXPIRE_IN.lower().encode()
 DIGITS_MAX = 12
@@ -102,6 +103,9 @@ class Answer:
     """Of the whole blob, when `body` is just that."""
     parts: Generator[bytes] | None = None
     """A body that is made while it is sent, by the app alone; each step may wait for a disk."""
+
+    feed: Feed | None = None
+    """Events, which the app tells as they happen."""
 
     @property
     def content_length(self) -> bytes:

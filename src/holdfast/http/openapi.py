@@ -18,6 +18,7 @@ PATHS = {
     "/b/{bucket}": (route.LISTING, "A listing of a bucket."),
     "/blobs/{hash}": (route.HASH, "A blob by the SHA-256 of its bytes."),
     "/blobs": (route.HASHES, "The digests of all blobs."),
+    "/events": (route.EVENTS, "What became of names: lines of JSON, or server-sent events."),
     "/blobs/missing": (route.MISSING, "Which of many digests nothing holds."),
 }
 ADMIN = {

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from holdfast.core.errors import InvalidError, MethodError, NotFoundError
 from holdfast.wire import DEFAULT_BUCKET
 
-ADMIN, BLOB, METADATA, LISTING, HASH, HASHES, MISSING, SERVICE = (
+ADMIN, BLOB, METADATA, LISTING, HASH, HASHES, MISSING, EVENTS, SERVICE = (
     "admin",
     "blob",
     "metadata",
@@ -17,6 +17,7 @@ ADMIN, BLOB, METADATA, LISTING, HASH, HASHES, MISSING, SERVICE = (
     "hash",
     "hashes",
     "missing",
+    "events",
     "service",
 )
 METHODS = {
@@ -27,6 +28,7 @@ METHODS = {
     HASH: ("GET", "HEAD", "PUT", "DELETE"),
     HASHES: ("GET", "HEAD", "POST"),
     MISSING: ("POST",),
+    EVENTS: ("GET",),
     SERVICE: ("GET", "HEAD"),
 }
 PARAMETERS = {
@@ -37,11 +39,13 @@ PARAMETERS = {
     HASH: ("disposition",),
     HASHES: ("cursor", "limit"),
     MISSING: (),
+    EVENTS: ("from", "bucket", "prefix", "wait_s"),
     SERVICE: (),
 }
 SERVICES = {b"/healthz", b"/readyz", b"/metrics", b"/stats", b"/openapi.json", b"/"}
 GUARDED = frozenset(("/metrics", "/stats"))
 """Services for who runs the store."""
+EVENTS_PATH = b"/events"
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 METADATA_END = b"/metadata"
 ADMIN_START = b"/admin/"
@@ -66,6 +70,7 @@ FIXED = {
     b"/blob": Target(LISTING, DEFAULT_BUCKET),
     b"/blobs": Target(HASHES),
     b"/blobs/missing": Target(MISSING),
+    EVENTS_PATH: Target(EVENTS),
     **{path: Target(SERVICE, name=path.decode()) for path in SERVICES},
 }
 

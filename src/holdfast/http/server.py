@@ -97,6 +97,11 @@ class Server(uvicorn.Server):
             self._site.begin()
             self._on_start()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is under way; what has no end of its own ends now."""
+        self._share().is_stopping = True
+        await super().shutdown(sockets)
+
     def stop_on_signals(self) -> None:
         """Stop on SIGINT and SIGTERM, and survive them until the store is closed.
 

@@ -15,7 +15,7 @@ from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
 from holdfast.depot.change import Place
 from holdfast.depot.engine import LOOKS_MAX, open_blob
-from holdfast.http import admin, many, metrics, openapi, route, transfer
+from holdfast.http import admin, feed, many, metrics, openapi, route, transfer
 from holdfast.http.counts import Counts, Tally
 from holdfast.http.gate import Gate
 from holdfast.http.message import (
@@ -57,6 +57,7 @@ PUT, GET, HEAD, DELETE  /blob/{key}           a name in the bucket `default`
 GET                     /blob?prefix=         a listing; also /b/{bucket}?prefix=
 PUT, GET, HEAD, DELETE  /blobs/{sha256}       a blob by the hash of its bytes
 GET                     /blobs                all hashes
+GET                     /events               what became of names, in order
 POST                    /b/{bucket}, /blobs   many at once; also /blobs/missing
 GET                     /openapi.json /metrics /healthz /readyz /stats
 """
@@ -187,6 +188,9 @@ class Site:
             BlobError: as the request or the store has it.
         """
         asked = route.parameters(target, request.query)
+        if target.route == route.EVENTS:
+            name = asked.get("bucket")
+            return feed.answer(self.depot, request, asked, lambda: self._listen(request, name))
         is_list = target.route in {route.LISTING, route.HASHES}
         target = self._enter(request, target, Scope.LIST if is_list else Scope.READ)
         if target.route == route.METADATA:
@@ -224,6 +228,15 @@ class Site:
             transfer.IMMUTABLE if self.gate.is_open else transfer.PRIVATE,
             {},
         )
+
+    def _listen(self, request: Request, name: str | None) -> str | None:
+        """Let a caller hear of a bucket, or of all."""
+        caller = self.gate.enter(request)
+        if name is None:
+            caller.check_operator()
+            return None
+        self._allow(caller, name, Scope.READ)
+        return self._allow(caller, name, Scope.LIST)
 
     def _listing(self, target: Target, asked: dict[str, str]) -> Answer:
         page = self._bucket(target.bucket).list(

@@ -16,6 +16,7 @@ from holdfast.wire.documents import (
     parse_stats,
     stats_json,
 )
+from holdfast.wire.events import event_error_json, event_json, mark_json, parse_event
 from holdfast.wire.failures import (
     RETRY_AFTER_S_MAX,
     encode_error,
@@ -77,16 +78,20 @@ __all__ = [
     "encode_error",
     "entry_json",
     "error_json",
+    "event_error_json",
+    "event_json",
     "format_moment",
     "hash_page_json",
     "hash_path",
     "hashes_json",
     "line_json",
+    "mark_json",
     "metadata_headers",
     "page_json",
     "parse_digest",
     "parse_entry",
     "parse_error",
+    "parse_event",
     "parse_hash_page",
     "parse_hashes",
     "parse_line",
