@@ -16,7 +16,7 @@ from holdfast.core.store import no_such_blob
 from holdfast.depot import catalog, media
 from holdfast.depot.change import Place
 from holdfast.depot.convoy import Convoy
-from holdfast.depot.engine import as_file, chunks, feed, open_named
+from holdfast.depot.engine import as_file, feed, open_named, read_rest
 from holdfast.depot.ingest import Arrival, Upload, check_size
 from holdfast.depot.listing import check_limit
 from holdfast.depot.policies import read_used
@@ -81,7 +81,7 @@ class ContentDepot:
     def get(self, digest: Digest, span: Span | None = None) -> bytes:
         """Read a blob, or a part, into memory."""
         with self.source(digest, span) as source:
-            return b"".join(chunks(source))
+            return read_rest(source)
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob as a seekable file."""

@@ -19,7 +19,7 @@ from holdfast.depot.admission import check_expiry, check_key, check_metadata
 from holdfast.depot.change import Place, Wish
 from holdfast.depot.content import ContentDepot
 from holdfast.depot.convoy import Convoy
-from holdfast.depot.engine import Engine, as_file, chunks, feed, open_named
+from holdfast.depot.engine import Engine, as_file, feed, open_named, read_rest
 from holdfast.depot.events import EventReader, Scope
 from holdfast.depot.ingest import Arrival, Placing, Upload, check_size, smaller
 from holdfast.depot.listing import Query
@@ -138,7 +138,7 @@ class Depot:
         """Read a blob, or a part, into memory; or what the name was in an earlier version."""
         _, source = self.source(key, span, version)
         with source:
-            return b"".join(chunks(source))
+            return read_rest(source)
 
     def open(self, key: str, *, version: int | None = None) -> BinaryIO:
         """Open a blob as a seekable file."""

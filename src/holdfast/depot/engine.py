@@ -142,6 +142,14 @@ def chunks(source: Source) -> Iterator[bytes | bytearray | memoryview]:
         yield chunk
 
 
+def read_rest(source: Source) -> bytes:
+    """Read the rest of a source into memory."""
+    first = source.read(limits.CHUNK_BYTES)
+    if len(first) == source.size_bytes:
+        return bytes(first)
+    return b"".join((first, *chunks(source)))
+
+
 def as_file(source: Source) -> BinaryIO:
     """Make a source a buffered binary file."""
     return io.BufferedReader(Reader(source), limits.CHUNK_BYTES // 8)

@@ -63,7 +63,7 @@ class SegmentStore:
             place = self._index.locate(digest)
             if place is None:
                 raise no_such_blob(digest)
-            offset, size_bytes = clamp(span, place.content_bytes)
+            part = None if span is None else clamp(span, place.content_bytes)
             try:
                 payload = self._log.read(digest, place, wait=wait)
             except FileNotFoundError:
@@ -73,7 +73,9 @@ class SegmentStore:
             raise CorruptError("the segment of a blob is missing", digest=str(digest))
         if payload is None:
             return None
-        return MemorySource(payload if span is None else payload[offset : offset + size_bytes])
+        if part is not None:
+            payload = payload[part.offset : part.offset + part.size_bytes]
+        return MemorySource(payload)
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Look all of them up at once, then read neighbours together, a window at a time."""
