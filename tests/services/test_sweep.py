@@ -23,6 +23,7 @@ from holdfast.core.errors import (
 )
 from holdfast.core.kv import Plan
 from holdfast.core.limits import KIB, MIB
+from holdfast.core.policy import Policy
 from holdfast.core.protection import Protections
 from holdfast.core.store import Moment, Store, Verdict
 from holdfast.depot.change import Place
@@ -284,6 +285,23 @@ def test_a_depot_keeps_what_has_a_name_or_is_held(depot: Depot) -> None:
     assert depot.content.get(held) == b"held"
     stored = {ref.digest for ref in depot.engine.store.scan()}
     assert stored == set(depot.content.digests())
+
+
+def test_what_graves_and_versions_hold_takes_nobodys_turn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known to be held before it is asked about; else it would come first each time."""
+    with open_depot(folder, Limits(undelete_s=3600)) as depot:
+        depot.set_policy(Policy(versions=10))
+        for number in range(8):
+            depot.put("k", b"%d" % number)
+        depot.put("deleted", b"a grave holds it")
+        depot.delete("deleted")
+        depot.engine.store.put_many([b"%d without a name" % number for number in range(30)])
+        monkeypatch.setattr(limits, "SWEEP_REFS_MAX", 30)
+        assert len(list(depot.content.digests())) == 9
+        report = all_of(depot, run_ahead())
+        assert (report.live, report.removed, report.protected) == (9, 30, 0)
 
 
 def test_a_name_that_is_committed_during_a_sweep_keeps_its_blob(depot: Depot) -> None:
