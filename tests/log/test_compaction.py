@@ -29,6 +29,7 @@ from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, CompactedError, CorruptError, UnavailableError
 from holdfast.core.kv import Delete, Put, Write
+from holdfast.core.seams import Disk
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.accounts import Account, State
 from holdfast.log.compaction import compact, worst_segment
@@ -377,6 +378,33 @@ def test_a_missing_segment_is_damage_and_a_dropped_one_is_not(folder: Path) -> N
             assert [each[:2] for each in log.recovery.damages] == [(left[1], 0)]
             assert 0 < log.recovery.damages[0].size_bytes <= size_bytes
         shutil.rmtree(folder / "index")
+
+
+class FullDisk(Disk):
+    """Has no block left, and takes all that it is given."""
+
+    is_full = True
+
+    def free_bytes(self, path: Path) -> int:
+        return 0 if self.is_full else super().free_bytes(path)
+
+
+def test_the_newest_segment_is_finished_where_the_disk_is_full(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a small store on a full disk would wait for it to grow."""
+    monkeypatch.setattr(limits, "RESERVE_BYTES", 64 * limits.KIB)
+    disk = FullDisk()
+    with Log(folder, disk) as log:
+        digests = [put_blob(log, blob(number)) for number in range(10)]
+        assert run(log, 0.5, with_newest=False) == 0, "nothing is dead"
+        SegmentStore(log).remove(digests[1:])
+        disk.is_full = False
+        assert run(log, 0.5, with_newest=False) == 0
+        disk.is_full = True
+        assert run(log, 0.5, with_newest=False) > 3000
+        assert run(log, 0.5, with_newest=False) == 0
+        assert contents(log)[0] == {bytes(digests[0]): blob(0)}
 
 
 def test_the_worst_is_chosen_first() -> None:

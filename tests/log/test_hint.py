@@ -32,10 +32,11 @@ from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log import rebuild
 from holdfast.log.blocks import HEAD, BlockFile, DamagedError
 from holdfast.log.changes import TABLES
-from holdfast.log.hint import HEADER_BYTES, Hint, make_hint, pack_header
+from holdfast.log.compaction import compact
+from holdfast.log.hint import HEADER_BYTES, Hint, hint_path, make_hint, pack_header
 from holdfast.log.log import Log
 from holdfast.log.scan import Damage, Scan
-from holdfast.log.segment import Segment, SegmentHeader
+from holdfast.log.segment import Segment, SegmentHeader, segment_path
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
 from holdfast.testing.faults import Fault, FaultyDisk
@@ -249,6 +250,25 @@ def test_a_hint_that_is_no_file_is_none(folder: Path) -> None:
     second.mkdir()
     third.symlink_to("/dev/zero")
     assert rebuilt(folder) == expected
+
+
+def test_a_segment_that_compaction_removes_meanwhile_gets_no_hint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its generator may stand between two steps when the segment goes."""
+    monkeypatch.setattr(limits, "COMPACT_DEAD_BYTES_MIN", 100)
+    with Log(folder) as log:
+        for number in range(40):
+            put_key(log, b"k", b"%d" % number * 100)
+        log.roll()
+        making = log.make_hints()
+        next(making)
+        for _ in compact(log, 0.0):
+            pass
+        assert not segment_path(log.root, 1).exists()
+        for _ in making:
+            pass
+        assert not hint_path(log.root, 1).exists()
 
 
 def test_hints_of_segments_that_are_gone_and_halves_of_hints_are_removed(folder: Path) -> None:
@@ -526,6 +546,7 @@ def test_a_rebuild_from_hints_takes_little_memory() -> None:
     """Of 24,000 blobs in 3 segments, a few blocks at a time."""
     with pytest.MonkeyPatch.context() as patch, quick_folder() as base:
         patch.setattr(limits, "SEGMENT_BYTES_MAX", 8 * limits.MIB + limits.MIB // 2)
+        patch.setattr(limits, "RESERVE_BYTES", limits.MIB)  # which is read in windows of 4 MiB
         folder = base / "store"
         with Log(folder) as log:
             for start in range(0, 24_000, 500):

@@ -402,7 +402,7 @@ class RottenDisk(Disk):
 
     def _is_bad(self, descriptor: int, size_bytes: int, offset: int) -> bool:
         status = os.fstat(descriptor)
-        if status.st_size > 2 * MIB and status.st_nlink:
+        if 3 * MIB < status.st_size < 4 * MIB and status.st_nlink:
             self._file = self._file or status.st_ino
         return status.st_ino == self._file and offset <= 2 * MIB < offset + size_bytes
 

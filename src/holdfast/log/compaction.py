@@ -153,16 +153,16 @@ def compact(
     """Free the disk of dead bytes, segment by segment, worst first, in bounded steps.
 
     Ends when none of the segments that were finished when it began has a share of at least
-    `dead_share` of them; `with_newest`, the newest segment is finished first. A step that is not
-    taken leaves a log as good as before. A segment that fails keeps no other from being emptied;
-    the first failure is raised at the end.
+    `dead_share` of them. The newest segment is finished first `with_newest`, or if the disk is full
+    and so much of it is dead. A step that is not taken leaves a log as good as before. A segment
+    that fails keeps no other from being emptied; the first failure is raised at the end.
 
     Raises:
         CorruptError: the header of a segment is damaged.
         FullError, UnavailableError: the disk refuses; nothing is lost.
     """
     failure: BlobError | None = None
-    if with_newest:
+    if with_newest or _is_newest_worth_it(log, dead_share):
         try:
             log.roll()
         except BlobError as error:
@@ -179,6 +179,16 @@ def compact(
             failure = failure or error
     if failure is not None:
         raise failure
+
+
+def _is_newest_worth_it(log: Log, dead_share: float) -> bool:
+    """Whether much of the newest segment is dead, and the disk so full that it may stay newest."""
+    if log.disk.free_bytes(log.root) >= limits.SEGMENT_ALLOCATE_BYTES:
+        return False
+    rows = log.index.accounts.rows()
+    newest, end = list(log.stretches().items())[-1]
+    rows[newest] = rows[newest]._replace(size_bytes=end)
+    return worst_segment(rows, newest + 1, dead_share, rows.keys() - {newest}) == newest
 
 
 def _worth_it(log: Log, newest: int, dead_share: float) -> Iterator[tuple[int, Account]]:

@@ -8,6 +8,7 @@ from the segment, and the bytes of blobs are verified against their records on e
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import struct
@@ -354,7 +355,14 @@ class _Making:
         )
 
     def publish(self) -> None:
-        """Make the hint survive a power cut under its name."""
+        """Make the hint survive a power cut under its name.
+
+        Raises:
+            OSError: the disk refuses; FileNotFoundError when the segment is gone by now.
+        """
         self._disk.sync(self._descriptor)
         self._disk.rename(self._temporary, self._path)
+        if not self._segment.path.exists():  # whoever removed it has looked for the hint before
+            self._disk.unlink(self._path)
+            raise FileNotFoundError(errno.ENOENT, "the segment is gone")
         self._disk.sync_directory(self._path.parent)

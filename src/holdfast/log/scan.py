@@ -83,7 +83,8 @@ class Scan:
         size_bytes = segment.size_bytes
         self._size_bytes = size_bytes if end is None else min(end, size_bytes)
         self._window_bytes = window_bytes or WINDOW_BYTES
-        self._window = memoryview(b"")
+        self._data = b""
+        self._window = memoryview(self._data)
         self._base = 0
 
     def records(self, start: int) -> Iterator[Record | Damage]:
@@ -150,23 +151,26 @@ class Scan:
     def _next_record(self, offset: int) -> int:
         """Where the next valid header stands, or the size of the file."""
         while offset < self._size_bytes:
-            window = self._bytes(offset, self._window_bytes).tobytes()
-            at = window.find(MAGIC)
+            size_bytes = len(self._bytes(offset, self._window_bytes))
+            data, base = self._data, self._base
+            end = offset - base + size_bytes
+            at = data.find(MAGIC, offset - base, end)
             while at >= 0:
-                place = offset + at
+                place = base + at
                 head = self._bytes(place, HEADER_BYTES)
                 if unpack(head, self._segment.header.salt, place) is not None:
                     return place
-                at = window.find(MAGIC, at + 1)
-            offset += max(1, len(window) - len(MAGIC) + 1)
+                at = data.find(MAGIC, at + 1, end)
+            offset += max(1, size_bytes - len(MAGIC) + 1)
         return self._size_bytes
 
     def _is_unused(self, offset: int) -> bool:
         while offset < self._size_bytes:
-            window = self._bytes(offset, self._window_bytes).tobytes()
-            if window.count(0) != len(window):
+            size_bytes = len(self._bytes(offset, self._window_bytes))
+            at = offset - self._base
+            if self._data.count(0, at, at + size_bytes) != size_bytes:
                 return False
-            offset += len(window)
+            offset += size_bytes
         return True
 
     def _bytes(self, offset: int, size_bytes: int) -> memoryview:
@@ -175,8 +179,9 @@ class Scan:
         if at < 0 or at + size_bytes > len(self._window):
             step = max(size_bytes, self._window_bytes)
             step = min(step, self._size_bytes - offset)
-            data = self._disk.pread(self._segment.descriptor, step, offset)
-            self._window, self._base, at = memoryview(data), offset, 0
+            self._data, self._window = b"", memoryview(b"")  # one at a time
+            self._data = self._disk.pread(self._segment.descriptor, step, offset)
+            self._window, self._base, at = memoryview(self._data), offset, 0
         return self._window[at : at + size_bytes]
 
 
