@@ -101,8 +101,8 @@ def _used_bytes(folder: Path) -> int:
 
 def put(directory: Path, seconds: float, first: float) -> Figures:
     """Put new keys durably for a while."""
-    end = time.monotonic() + seconds
     with open_bucket(directory) as bucket:
+        end = time.monotonic() + seconds
         return _together(
             lambda number: bool(bucket.put(f"p{number}", blob(number))),
             lambda done: time.monotonic() >= end,
