@@ -14,6 +14,7 @@ from serving import Server, Servers
 
 from holdfast.core.entry import moment
 from holdfast.core.seams import SystemClock
+from holdfast.http import openapi
 
 _numbers = itertools.count(1)
 
@@ -337,6 +338,16 @@ def test_a_bad_admin_request_is_refused(guarded: Guarded, path: str, body: bytes
 def test_a_bad_key_is_not_made(guarded: Guarded, about: dict[str, object]) -> None:
     reply = guarded.admin("POST", "keys", **about)
     assert (reply.status, reply.code) == (400, "invalid")
+
+
+@pytest.mark.parametrize("path", openapi.ADMIN)
+def test_the_described_methods_are_those_of_the_admin_face(guarded: Guarded, path: str) -> None:
+    described = {name.upper() for name in openapi.ADMIN[path][0]}
+    place = path.replace("{owner}", "some").replace("{bucket}", "b").replace("{id}", "0" * 12)
+    for method in {"GET", "PUT", "POST", "DELETE"} - described:
+        reply = guarded.ask(method, place, guarded.server.key)
+        assert reply.status == 405
+        assert set(reply.headers["allow"].split(", ")) == described
 
 
 def test_secrets_are_shown_once_and_logged_never(guarded: Guarded) -> None:
