@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 from proofs import PAGE, Prove, proving
 
+collect_ignore = ["data"]  # stores of old formats, and the scripts that made them
 pytest.register_assert_rewrite("holdfast.testing")
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):  # elsewhere every run looks for new examples

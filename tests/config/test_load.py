@@ -89,7 +89,7 @@ def test_an_unknown_variable_is_refused_so_that_no_typo_switches_a_guard_off() -
         ("workers = 0", "from 1 to 64, or auto"),
         ("workers = 65", "from 1 to 64, or auto"),
         ("workers = 'many'", "from 1 to 64, or auto"),
-        ("auth = 'keys'", "a later version"),
+        ("auth = 'password'", "none or keys"),
         ("cors_origins = 'https://example.org'", "a list of origins"),
         ("cors_origins = ['ftp://x']", "a list of origins"),
         ("data = ''", "a folder"),

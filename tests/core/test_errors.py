@@ -29,7 +29,7 @@ def test_every_class_of_the_module_is_in_the_table() -> None:
         (errors.UnsatisfiableError(7), {"size_bytes": 7}),
         (errors.DigestMismatchError("a", "b"), {"expected": "a", "actual": "b"}),
         (errors.TooLargeError("body", 5), {"what": "body", "limit": 5, "unit": "bytes"}),
-        (errors.QuotaError(3, 2), {"used_bytes": 3, "limit_bytes": 2}),
+        (errors.QuotaError(3, 2), {"used": 3, "limit": 2, "unit": "bytes"}),
         (errors.MethodError("GET, PUT"), {"allow": "GET, PUT"}),
         (errors.UnavailableError("later", 3), {"retry_after_s": 3}),
         (errors.CompactedError(9), {"oldest": 9}),

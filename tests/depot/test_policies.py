@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hand_clock import HandClock
 
-from holdfast.core.bucket import Description
+from holdfast.core.bucket import CREATE_ONLY, Description
 from holdfast.core.errors import (
     InvalidError,
     NotFoundError,
@@ -185,6 +185,19 @@ def test_replaced_entries_are_kept_and_can_be_read(depot: Depot) -> None:
     assert depot.get("k", version=3) == b"3"
 
 
+def test_nothing_is_restored_of_a_name_that_is_not_there(depot: Depot, clock: HandClock) -> None:
+    depot.set_policy(Policy(versions=5))
+    depot.put("k", b"0")
+    depot.put("k", b"1", about=Description(expire_s=1))
+    clock.moved_s += 2
+    for _ in range(2):
+        with pytest.raises(NotFoundError):
+            depot.restore("k", 0)
+        depot.put("k", b"2")
+        assert depot.restore("k", 0).size_bytes == 1
+        depot.delete("k")
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 10])
 def test_versions_come_in_pages(depot: Depot, limit: int) -> None:
     depot.set_policy(Policy(versions=10))
@@ -291,11 +304,34 @@ def test_a_policy_says_how_long_names_live(depot: Depot, clock: HandClock) -> No
     assert [entry.key for entry in depot.list().entries] == ["l"]
 
 
+def test_a_delete_of_an_expired_name_leaves_no_versions_behind(
+    depot: Depot, clock: HandClock
+) -> None:
+    depot.set_policy(Policy(versions=5))
+    depot.put("k", b"one")
+    depot.put("k", b"two", about=Description(expire_s=1))
+    clock.moved_s += 2
+    assert not depot.delete("k")
+    assert expire(depot) == Expired(entries=1, versions=1)
+    assert collect(depot, clock) == 2
+
+
+def test_undelete_over_an_expired_name_counts_right(depot: Depot, clock: HandClock) -> None:
+    depot.put("k", b"precious")
+    depot.delete("k")
+    depot.set_policy(Policy(undelete_s=0))
+    depot.put("k", b"brief", about=Description(expire_s=1))
+    clock.moved_s += 2
+    assert depot.undelete("k").size_bytes == 8
+    assert depot.stats().entry_bytes == 8
+
+
 def test_an_expired_name_may_be_created_again(depot: Depot, clock: HandClock) -> None:
     depot.put("k", b"x", about=Description(expire_s=1))
     clock.moved_s += 2
-    depot.delete("k")
-    assert depot.stats().entries == 0
+    assert not depot.delete("k")
+    assert depot.put("k", b"y", when=CREATE_ONLY).version == 1
+    assert depot.stats().entries == 1
 
 
 @pytest.mark.parametrize("expire_s", [0, -1, 10**12])

@@ -113,7 +113,9 @@ class Connection:
 
     def is_answered(self, wait_s: float) -> bool:
         """Whether something comes within this time."""
-        return bool(self._ahead) or bool(select.select([self.socket], [], [], wait_s)[0])
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(self._ahead) or bool(poll.poll(wait_s * 1000))
 
     def at_end(self) -> bool:
         """Whether the server closed, once it has sent or closed."""

@@ -134,16 +134,17 @@ class Change:
         """The writes that remove the name.
 
         It can be restored for a while. One that is not `buried` lives on elsewhere, and leaves a
-        grave only for its versions.
+        grave only for its versions. One that has expired is left to the janitor, who takes its
+        versions, too.
         """
-        entry = self._stored
+        entry = self.old
         if entry is None:
             return []
         writes = self._unname(entry)
         writes += catalog.counting(self.place.bucket, -1, -entry.size_bytes)
         keeps_versions = self._terms.keeps_versions
         is_kept = keeps_versions or (buried and self._terms.undelete_s > 0)
-        if not is_kept or self.old is None:
+        if not is_kept:
             return writes
         if self.grave is not None:
             writes += self._close_grave(self.grave)
@@ -161,9 +162,14 @@ class Change:
         entry = grave.entry
         if 0 < entry.expires_us <= self._now_us:
             entry = entry._replace(expires_us=0)
-        self._check_quotas(entry.size_bytes, 1)
+        size_bytes, entries = entry.size_bytes, 1
         writes = self._close_grave(grave)
-        writes += catalog.counting(self.place.bucket, 1, entry.size_bytes)
+        if self._stored is not None:  # it has expired
+            writes += self._unname(self._stored)
+            size_bytes -= self._stored.size_bytes
+            entries -= 1
+        self._check_quotas(size_bytes, entries)
+        writes += catalog.counting(self.place.bucket, entries, size_bytes)
         return entry, catalog.merge(writes + self._name(entry))
 
     def _check_quotas(self, size_bytes: int, entries: int) -> None:

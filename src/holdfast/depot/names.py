@@ -197,7 +197,7 @@ class Names:
             check(when, change.old)
             kept = values[0] if row else None
             origin = change.old
-            if kept is not None:
+            if kept is not None and origin is not None:
                 origin = catalog.decode_entry(place.bucket, place.key, kept.value)
             elif origin is not None and origin.version != version:
                 origin = None
