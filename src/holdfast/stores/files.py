@@ -199,7 +199,8 @@ class FileStore:
             self._make_folder(path.parent)
             hidden = digest in self._unsynced
             replaces = path.exists() and not hidden
-            self._unsynced.add(digest)
+            if not replaces:  # else readers have either file, and verify it
+                self._unsynced.add(digest)
             try:
                 self._disk.rename(temporary, path)
                 self._handles.drop([digest])
