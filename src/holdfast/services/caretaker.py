@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from holdfast.core import limits
@@ -20,7 +21,7 @@ from holdfast.core.events import defect, event
 from holdfast.core.seams import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from holdfast.core.seams import Clock
 
@@ -56,6 +57,33 @@ class Task(Protocol):
 
     def close(self) -> None:
         """Let go; no step follows."""
+
+
+class Steps(ABC):
+    """A task whose steps come out of a generator; behind an error it is begun anew."""
+
+    def __init__(self) -> None:
+        self._work = self._run()
+
+    def step(self) -> Done:
+        """Do as much as the generator does until it yields.
+
+        Raises:
+            BlobError, OSError: this step failed; the next one begins again.
+        """
+        try:
+            return next(self._work)
+        except BaseException:
+            self._work = self._run()
+            raise
+
+    def close(self) -> None:
+        """Stop where the generator stands; what was done stays done."""
+        self._work.close()
+
+    @abstractmethod
+    def _run(self) -> Generator[Done, None, None]:
+        """Work for ever, and yield behind each bounded part; what is left says where to begin."""
 
 
 class _Turn:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.events import event
-from holdfast.services.caretaker import Done
+from holdfast.services.caretaker import Done, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LOOK_UP_S = 60.0  # between looking for segments that are worth it
 
 
-class Compaction:
+class Compaction(Steps):
     """The task of a caretaker."""
 
     name = "compaction"
@@ -29,23 +29,7 @@ class Compaction:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._work = self._run()
-
-    def step(self) -> Done:
-        """Move some, or remove a segment.
-
-        Raises:
-            FullError, UnavailableError: the disk refuses; the next step begins the segment again.
-        """
-        try:
-            return next(self._work)
-        except BaseException:
-            self._work = self._run()
-            raise
-
-    def close(self) -> None:
-        """Stop; what was moved stays moved."""
-        self._work.close()
+        super().__init__()
 
     def _run(self) -> Generator[Done, None, None]:
         while True:

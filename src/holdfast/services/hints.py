@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.services.caretaker import Done
+from holdfast.services.caretaker import Done, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOOK_UP_S = 30.0  # between looking for segments without a hint
 
 
-class Hints:
+class Hints(Steps):
     """The task of a caretaker."""
 
     name = "hints"
@@ -28,23 +28,7 @@ class Hints:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._work = self._run()
-
-    def step(self) -> Done:
-        """Do a few milliseconds of work.
-
-        Raises:
-            UnavailableError: the disk refuses; the next step begins the segment again.
-        """
-        try:
-            return next(self._work)
-        except BaseException:
-            self._work = self._run()
-            raise
-
-    def close(self) -> None:
-        """Leave nothing half made behind."""
-        self._work.close()
+        super().__init__()
 
     def _run(self) -> Generator[Done, None, None]:
         while True:

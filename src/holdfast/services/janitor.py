@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from holdfast.core.events import event
-from holdfast.services.caretaker import Done
+from holdfast.services.caretaker import Done, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOOK_UP_S = 5.0  # between looking for what is due
 
 
-class Janitor:
+class Janitor(Steps):
     """The task of a caretaker."""
 
     name = "janitor"
@@ -28,23 +28,7 @@ class Janitor:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._work = self._run()
-
-    def step(self) -> Done:
-        """Remove a few hundred names, or versions of one.
-
-        Raises:
-            FullError, UnavailableError: the disk refuses; the next step begins again.
-        """
-        try:
-            return next(self._work)
-        except BaseException:
-            self._work = self._run()
-            raise
-
-    def close(self) -> None:
-        """Stop; what was removed stays removed."""
-        self._work.close()
+        super().__init__()
 
     def _run(self) -> Generator[Done, None, None]:
         while True:

@@ -18,7 +18,7 @@ from holdfast.core.errors import NotFoundError
 from holdfast.core.events import event
 from holdfast.core.seams import SystemClock
 from holdfast.depot.stamps import Stamp
-from holdfast.services.caretaker import Done
+from holdfast.services.caretaker import Done, Steps
 from holdfast.services.repair import Repair
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _Chapter(NamedTuple):
     size_bytes: int
 
 
-class Scrub:
+class Scrub(Steps):
     """The task of a caretaker; how far it is, `Pass.gauges` says."""
 
     name = "scrub"
@@ -69,19 +69,11 @@ class Scrub:
         self._pass_us = int(days * DAY_S * SECOND_US)
         self._pass = self._stamps.own()
         self._saved_s = self._clock.monotonic_s()
-        self._work = self._run()
-
-    def step(self) -> Done:
-        """Read about a MiB."""
-        try:
-            return next(self._work)
-        except BaseException:
-            self._work = self._run()  # which goes on where this one was
-            raise
+        super().__init__()
 
     def close(self) -> None:
         """Write down where the pass is; a disk that refuses costs what was read since."""
-        self._work.close()
+        super().close()
         with suppress(OSError):
             self._save()
 

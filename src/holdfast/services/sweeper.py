@@ -15,7 +15,7 @@ from holdfast.core.events import event
 from holdfast.core.kv import Add
 from holdfast.core.seams import SystemClock
 from holdfast.depot import catalog
-from holdfast.services.caretaker import Done
+from holdfast.services.caretaker import Done, Steps
 from holdfast.services.sweep import Manner, Sweep
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ PAUSE_S = 0.02  # between two steps
 SHARE = 50  # the time from one sweep to the next, in times that one took
 
 
-class Sweeper:
+class Sweeper(Steps):
     """The task of a caretaker."""
 
     name = "sweep"
@@ -49,23 +49,7 @@ class Sweeper:
         self._manner = Manner(grace_s=grace_s, clock=self._clock)
         self._seen = -1
         """The revision of a sweep that left nothing for a later one."""
-        self._work = self._run()
-
-    def step(self) -> Done:
-        """Look at some blobs, or remove some.
-
-        Raises:
-            BlobError: the sweep is given up; the next step begins another.
-        """
-        try:
-            return next(self._work)
-        except BaseException:
-            self._work = self._run()
-            raise
-
-    def close(self) -> None:
-        """Leave the sweep where it is."""
-        self._work.close()
+        super().__init__()
 
     def _run(self) -> Generator[Done, None, None]:
         yield Done(0, min(FIRST_S, self._every_s))
