@@ -55,7 +55,8 @@ def _let_go(kv: KV, owner: str) -> Iterator[int]:
                 writes += catalog.counting(bucket_of(owner, ""), -1, -size_bytes)
             yield _commit(kv, some, writes)
         yield 0
-        start = items[-1].key + b"\x00"
+        if not held:  # else some may have changed at that moment
+            start = items[-1].key + b"\x00"
 
 
 def _remove(kv: KV, prefix: bytes) -> Iterator[int]:
