@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hand_clock import HandClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -17,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from holdfast.core.bucket import Description
 from holdfast.core.errors import NotFoundError, PreconditionError
 from holdfast.core.policy import Policy
-from holdfast.core.seams import SystemClock
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.sweep import Manner
@@ -30,24 +30,13 @@ GRACE_S = 3600
 EXAMPLES = int(os.environ.get("KEPT_EXAMPLES", "40"))
 
 
-class HandClock(SystemClock):
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.moved_s = 0
-        self._began_us = super().now_us()
-
-    def now_us(self) -> int:
-        return self._began_us + self.moved_s * 1_000_000
-
-
 @dataclass
 class Known:
     """What a name is, or was when it was deleted."""
 
     data: bytes
     version: int
-    ends_s: int | None = None
+    ends_s: float | None = None
     """When it expires, or its grave goes."""
     older: list[tuple[int, bytes]] = field(default_factory=list)
 

@@ -32,6 +32,7 @@ HOST = Text(
     "an address such as 127.0.0.1, ::1 or localhost", re.compile(r"[A-Za-z0-9.:%_-]{1,253}")
 )
 DAY_S = 86_400
+KEYS = "keys"
 
 
 def setting(default: T, kind: Kind, about: str) -> T:
@@ -58,7 +59,7 @@ class Settings:
     workers: int = setting(1, Processes(limits.WORKERS_MAX), "Processes that serve.")
     auth: str = setting(
         "none",
-        Choice(("none", "keys")),
+        Choice(("none", KEYS)),
         "How callers prove who they are.",
     )
     insecure: bool = setting(
@@ -137,6 +138,11 @@ class Settings:
         Switch(),
         "Answer blob routes in the lean protocol; off sends all through the ASGI app.",
     )
+
+    @property
+    def asks_keys(self) -> bool:
+        """Whether callers show API keys."""
+        return self.auth == KEYS
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from holdfast.core.pending import Pending
     from holdfast.core.store import Keep, Moment, Source, Span, Staged
     from holdfast.depot.catalog import Held
-    from holdfast.depot.convoy import Convoy
-from holdfast.depot.engine import Engine
+    from holdfast.depot.engine import Engine
 
 HASH_SCAN = 512
 

@@ -88,6 +88,8 @@ class HotProtocol(asyncio.Protocol):
         """Begin to wait for a request."""
         self.transport = transport
         self.unread = Unread(transport)
+        peer = transport.get_extra_info("peername")
+        self._address = peer[0] if peer else ""
         self._state.connections.add(self)  # type: ignore[arg-type] # uvicorn calls shutdown() only
         self.shared.connections.add(self)
         others = self._site.counts.connect()
@@ -208,9 +210,7 @@ class HotProtocol(asyncio.Protocol):
             self.refuse(refused)
             return b""
         path, _, query = reader.url.partition(b"?")
-        peer = self.transport.get_extra_info("peername")
-        address = peer[0] if peer else ""
-        request = Request(self._method, path, query, reader.headers, address)
+        request = Request(self._method, path, query, reader.headers, self._address)
         size_bytes = int(reader.headers.get(b"content-length", b"0"))
         if triage.is_cold(request, size_bytes):
             self._hand_over(reader.raw + rest)

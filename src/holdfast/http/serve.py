@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from holdfast.config.settings import Settings
     from holdfast.depot.depot import Depot
 
-KEYS = "keys"
-
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish requests and drain commits.
@@ -40,13 +38,13 @@ def serve(settings: Settings) -> None:
 
 def _serve_alone(settings: Settings) -> None:
     with open_depot(settings.data, bounds(settings)) as depot:
-        if settings.auth == KEYS:
+        if settings.asks_keys:
             _make_first_key(depot)
         event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
         listener = listen(settings.host, settings.port)
         prepare(settings)
         with caretaker(depot, settings):
-            site = Site(depot, asks_keys=settings.auth == KEYS)
+            site = Site(depot, asks_keys=settings.asks_keys)
             serve_site(site, settings, listener, partial(announce, settings, listener))
 
 
@@ -58,7 +56,7 @@ def _make_first_key(depot: Depot) -> None:
 
 
 def _supervise(settings: Settings) -> None:
-    if settings.auth == KEYS:
+    if settings.asks_keys:
         with open_depot(settings.data, bounds(settings)) as depot:
             _make_first_key(depot)
     with hold_depot(settings.data) as opening:

@@ -39,7 +39,7 @@ def work(settings: Settings, team: Team, listener: socket.socket, lifeline: int)
         depot = stack.enter_context(open_depot(settings.data, bounds(settings), attached=True))
         if team.is_first:
             stack.enter_context(caretaker(depot, settings))
-        site = Site(depot, team, asks_keys=settings.auth == "keys")
+        site = Site(depot, team, asks_keys=settings.asks_keys)
         serve_site(site, settings, listener, _nothing)
 
 
