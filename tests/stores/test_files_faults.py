@@ -302,6 +302,40 @@ def test_a_commit_that_fails_late_takes_nothing_from_one_that_overtook_it(tmp_pa
     store.close()
 
 
+class Between(Disk):
+    """Does things in the first sync of a file, and in every sync of a folder behind that."""
+
+    def __init__(self) -> None:
+        self.in_file: Callable[[], object] | None = None
+        self.in_folder: Callable[[], object] | None = None
+
+    def sync(self, descriptor: int) -> None:
+        act, self.in_file = self.in_file, None
+        if act is not None:
+            act()
+        super().sync(descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        if self.in_folder is not None:
+            self.in_folder()
+        super().sync_directory(path)
+
+
+def test_a_durable_blob_is_read_while_the_same_one_is_published_again(tmp_path: Path) -> None:
+    disk = Between()
+    store = open_files(tmp_path, disk)
+    seen: list[bytes | None] = []
+
+    def put_first() -> None:
+        put(store, DATA)
+        disk.in_folder = lambda: seen.append(read(store, DIGEST))
+
+    disk.in_file = put_first
+    put(store, DATA)
+    assert seen == [DATA]
+    store.close()
+
+
 # Power cuts.
 
 
