@@ -13,6 +13,7 @@ import pytest
 from rawhttp import Connection, spell
 from serving import Server, Servers, wait_until
 
+from holdfast.config.settings import Settings
 from holdfast.core import limits
 from holdfast.core.access import ALL_SCOPES, ApiKey, Scope
 from holdfast.core.bucket import Description, Item
@@ -298,7 +299,7 @@ def test_a_quiet_stream_shows_signs_of_life(
 
 def test_a_key_hears_of_what_it_may_read_until_it_is_revoked(tmp_path: Path) -> None:
     with open_depot(tmp_path / "store") as depot:
-        keys, site = depot.engine.keys, Site(depot, asks_keys=True)
+        keys, site = depot.engine.keys, Site(depot, settings=Settings(auth="keys"))
         depot.engine.names.policies.set_owner(Owner(name="alice"))
         depot.bucket("alice~photos").put("a", b"x")
         depot.bucket("bob~photos").put("b", b"x")

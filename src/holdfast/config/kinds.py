@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Protocol
 
@@ -234,6 +235,26 @@ class Origins:
         if not all(isinstance(one, str) and ORIGIN.fullmatch(one) for one in raw):
             raise ValueError(raw)
         return tuple(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Networks of addresses."""
+
+    @property
+    def allowed(self) -> str:
+        """Show some."""
+        return 'a list of networks such as ["10.0.0.0/8", "::1"]'
+
+    def from_text(self, text: str) -> object:
+        """Split at commas."""
+        return [part.strip() for part in text.split(",") if part.strip()]
+
+    def read(self, raw: object) -> object:
+        """Refuse names, and addresses with bits behind their network."""
+        if not isinstance(raw, list | tuple) or not all(isinstance(one, str) for one in raw):
+            raise ValueError(raw)
+        return tuple(str(ip_network(one)) for one in raw)
 
 
 def parse_size(text: str) -> int:

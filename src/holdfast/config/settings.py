@@ -16,6 +16,7 @@ from holdfast.config.kinds import (
     Choice,
     Kind,
     Location,
+    Networks,
     Origins,
     Processes,
     Seconds,
@@ -128,6 +129,19 @@ class Settings:
         limits.SWEEP_GRACE_S,
         Seconds(1, 3650 * DAY_S),
         "Seconds for which a blob without a name is kept all the same.",
+    )
+    webhook_networks: tuple[str, ...] = setting(
+        (),
+        Networks(),
+        "Networks that webhooks may be sent to besides the public internet.",
+    )
+    webhook_wait_s: float = setting(
+        limits.WEBHOOK_WAIT_S, Seconds(0.1, 300), "Longest wait for the answer of a receiver."
+    )
+    webhook_give_up_s: float = setting(
+        limits.WEBHOOK_GIVE_UP_S,
+        Seconds(0, 30 * DAY_S),
+        "Seconds for which a message waits while its receiver fails, before it is given up.",
     )
     log_level: str = setting(
         "info", Choice(("debug", "info", "warning", "error")), "Least important events to log."

@@ -147,6 +147,18 @@ class Caller:
         if key.buckets:
             raise DeniedError("the key is for some buckets, and hashes are over all")
 
+    def check_admin(self) -> None:
+        """Let the caller look after keys, policies and webhooks: its owner's, or all.
+
+        Raises:
+            UnauthenticatedError: it has shown no key.
+            DeniedError: this key may not.
+        """
+        if self.key is None:
+            raise unauthenticated()
+        if Scope.ADMIN not in self.key.scopes:
+            raise DeniedError("the key has no scope admin", scope="admin")
+
     def check_operator(self) -> None:
         """Let the caller do what only who runs the store may.
 

@@ -41,6 +41,20 @@ KV_VALUE_BYTES_MAX = 256 * KIB
 SNIFF_BYTES = 512  # looked at to guess a content type
 RANGES_MAX = 64  # in one Range header; more are ignored and the whole blob is sent
 
+# Webhooks
+WEBHOOKS_MAX = 200  # of a store: as many threads, if all their receivers hang
+WEBHOOKS_OWNER_MAX = 20
+WEBHOOK_URL_BYTES_MAX = 2000
+WEBHOOK_WAIT_S = 15  # for the whole answer of a receiver, a setting
+WEBHOOK_RETRY_S = 1  # until a message is sent again; doubles with each failure
+WEBHOOK_RETRY_S_MAX = 3600  # also of what a receiver may ask for (Retry-After)
+WEBHOOK_GIVE_UP_S = 86_400  # for which a message waits while its receiver fails, a setting
+WEBHOOK_OVERLAP_S = 86_400  # for which a secret signs on that was rotated, unless asked
+WEBHOOK_OVERLAP_S_MAX = 30 * 86_400
+WEBHOOK_ANSWER_BYTES_MAX = 16 * KIB  # read of the body of an answer
+WEBHOOK_PINGS_MAX = 2  # tests under way at once in one process
+DEAD_LETTERS_MAX = 1000  # kept of one webhook; the oldest go first
+
 # The log
 SMALL_BLOB_BYTES_MAX = 256 * KIB  # larger blobs become files of their own
 SEGMENT_BYTES_MAX = 256 * MIB

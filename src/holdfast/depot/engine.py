@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from holdfast.depot.kept import Expiry, Kept
     from holdfast.depot.keys import Keys
     from holdfast.depot.stamps import Stamps
+    from holdfast.depot.webhooks import Webhooks
     from holdfast.log.compaction import Freed
     from holdfast.log.report import Recovery
     from holdfast.log.spot import Spot
@@ -53,6 +54,7 @@ class Engine(NamedTuple):
     kv: KV
     names: Names
     keys: Keys
+    webhooks: Webhooks
     kept: Kept
     expiry: Expiry
     ingest: Ingest

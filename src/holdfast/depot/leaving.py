@@ -1,6 +1,7 @@
 """What becomes of all that an owner had, once the owner is removed: it goes, in bounded steps.
 
-Names, what is kept of them, blobs held by their hashes, keys, policies, counters; nobody else's.
+Names, what is kept of them, blobs held by their hashes, webhooks, keys, policies, counters; nobody
+else's.
 Each step is one commit, and whoever is stopped in between begins again with what is left.
 """
 
@@ -14,6 +15,7 @@ from holdfast.core.policy import OWNER_MARK, bucket_of
 from holdfast.depot import catalog
 from holdfast.depot.keys import KEY, key_owner
 from holdfast.depot.policies import CHANGED, POLICY
+from holdfast.depot.webhooks import DEAD, STANDING, WEBHOOK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +36,7 @@ def leave(kv: KV, owner: str) -> Iterator[int]:
                 writes += catalog.forgetting(row, item.key)
             yield _commit(kv, items, writes)
     yield from _let_go(kv, owner)
-    for prefix in (POLICY, catalog.USAGE):
+    for prefix in (WEBHOOK, STANDING, DEAD, POLICY, catalog.USAGE):
         yield from _remove(kv, prefix + owner.encode() + OWNER_MARK.encode())
     kv.commit((), (Delete(catalog.owner_usage_key(owner)),)).result()
     yield from _revoke(kv, owner)

@@ -19,6 +19,7 @@ from holdfast.depot.keys import Keys
 from holdfast.depot.names import Names
 from holdfast.depot.policies import Policies
 from holdfast.depot.stamps import Stamps
+from holdfast.depot.webhooks import Webhooks
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.compaction import compact
 from holdfast.log.inspection import LogMedium
@@ -69,11 +70,6 @@ def open_depot(
         shutil.rmtree(path / SCRATCH, ignore_errors=True)
     files.between = log.between
     store = TieredStore(SegmentStore(log), files, bounds.small_blob_bytes_max)
-
-    def close() -> None:
-        store.close()
-        log.close()
-
     kv = EmbeddedKV(log)
     policies = Policies(kv, clock, bounds.undelete_s)
     names, ingest = Names(kv, clock, policies), Ingest(store, kv)
@@ -84,6 +80,7 @@ def open_depot(
             kv,
             names,
             Keys(kv, clock, entropy, policies),
+            Webhooks(kv, clock, entropy, policies),
             Kept(kv, names),
             Expiry(kv, policies, clock),
             ingest,
@@ -97,9 +94,14 @@ def open_depot(
             partial(compact, log),
             disk,
             partial(find, log),
-            close,
+            partial(_close, store, log),
         )
     )
+
+
+def _close(store: TieredStore, log: Log) -> None:
+    store.close()
+    log.close()
 
 
 @contextmanager

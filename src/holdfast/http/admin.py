@@ -8,35 +8,47 @@ and only a new key is new each time. What was done is told as an event, without 
 from __future__ import annotations
 
 import logging
-from dataclasses import fields
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from holdfast import wire
-from holdfast.core import limits
-from holdfast.core.access import ApiKey, Caller, Scope
-from holdfast.core.entry import EPOCH, moment
-from holdfast.core.errors import DeniedError, InvalidError, MethodError, NotFoundError
+from holdfast.core.access import ApiKey, Caller
+from holdfast.core.errors import DeniedError, MethodError, NotFoundError
 from holdfast.core.events import event
 from holdfast.core.policy import Owner, Policy, check_owner, owner_of
-from holdfast.http.message import Answer, json_answer
-from holdfast.http.route import decode
+from holdfast.http import members
+from holdfast.http.hooks import HookCall
+from holdfast.http.members import plain, read
+from holdfast.http.message import Answer
+from holdfast.http.route import decode, parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from holdfast.depot.engine import Engine
+    from holdfast.http.gate import Gate
+    from holdfast.http.hooks import Pings
+    from holdfast.http.message import Request
+    from holdfast.http.route import Target
 
 LIST_PARTS, ONE_PARTS = 1, 2  # of a path below /admin
 
-TIMES = {"created_us": "created_at", "expires_us": "expires_at"}
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
-_encode = msgspec.json.Encoder().encode
+class Desk:
+    """The admin face of a store; safe from any thread."""
 
-Value = TypeVar("Value")
+    def __init__(self, engine: Engine, gate: Gate, pings: Pings) -> None:
+        self._engine = engine
+        self._gate = gate
+        self._pings = pings
+
+    def answer(self, request: Request, target: Target, body: bytes) -> Answer:
+        """Do what a request asks for.
+
+        Raises:
+            BlobError: refused.
+        """
+        asked = parameters(target, request.query)
+        call = Call(self._engine, self._gate.enter(request), request.method, body)
+        return call.answer(target.name.encode("latin-1"), asked, self._pings)
 
 
 class Call:
@@ -49,7 +61,7 @@ class Call:
         self._method = method
         self._body = body
 
-    def answer(self, path: bytes, asked: dict[str, str]) -> Answer:
+    def answer(self, path: bytes, asked: dict[str, str], pings: Pings) -> Answer:
         """Do what is asked for below /admin.
 
         Raises:
@@ -58,7 +70,10 @@ class Call:
         parts = [decode(part, "path") for part in path.split(b"/")]
         kind, name = parts[0], parts[1] if len(parts) > 1 else ""
         verbs: Mapping[str, Callable[[], Answer]] = {}
-        if len(parts) == LIST_PARTS:
+        if kind == "webhooks":
+            hooks = HookCall(self._engine.webhooks, pings, self._caller, self._body)
+            verbs = hooks.verbs(parts[1:], asked, self._tell)
+        elif len(parts) == LIST_PARTS:
             verbs = self._of_all(kind, asked)
         elif len(parts) == ONE_PARTS:
             verbs = self._of_one(kind, name)
@@ -103,7 +118,7 @@ class Call:
 
     def _owners(self, asked: dict[str, str]) -> Answer:
         self._caller.check_operator()
-        return self._page("owners", self._policies.owners, asked, lambda owner: owner.name)
+        return members.page("owners", self._policies.owners, asked, lambda owner: owner.name)
 
     def _owner(self, name: str) -> Answer:
         if self._caller.owner != name:
@@ -112,14 +127,14 @@ class Call:
         if owner is None:
             raise NotFoundError("no such owner", owner=name)
         used = self._policies.owner_used(name)
-        return self._json(200, {**_plain(owner), "used": used._asdict()})
+        return members.answer(200, {**plain(owner), "used": used._asdict()})
 
     def _set_owner(self, name: str) -> Answer:
         self._caller.check_operator()
-        wanted = _read(Owner, self._body, {"name": name})
+        wanted = read(Owner, self._body, {"name": name})
         is_new, owner = self._policies.set_owner(wanted)
         self._tell("owner.set", owner=name)
-        return self._json(201 if is_new else 200, _plain(owner))
+        return members.answer(201 if is_new else 200, plain(owner))
 
     def _remove_owner(self, name: str) -> Answer:
         self._caller.check_operator()
@@ -130,24 +145,24 @@ class Call:
     # Keys
 
     def _keys(self, asked: dict[str, str]) -> Answer:
-        self._check_admin()
+        self._caller.check_admin()
         keys = self._engine.keys
         owner = None if self._caller.is_operator else self._caller.owner
-        return self._page("keys", lambda after, n: keys.list(after, n, owner), asked, _key_id)
+        return members.page("keys", lambda after, n: keys.list(after, n, owner), asked, _key_id)
 
     def _create_key(self) -> Answer:
-        self._check_admin()
+        self._caller.check_admin()
         given: dict[str, Any] = {"id": ""}
         if not self._caller.is_operator:
             given["owner"] = self._caller.owner
-        wanted = _read(ApiKey, self._body, given)
+        wanted = read(ApiKey, self._body, given)
         if wanted.alias_of:
             self._own_key(wanted.alias_of)
         elif not self._caller.is_operator:
             self._check_no_more(wanted)
         token, key = self._engine.keys.create(wanted)
         self._tell("key.create", id=key.id, owner=key.owner)
-        return self._json(201, {**_plain(key), "key": token})
+        return members.answer(201, {**plain(key), "key": token})
 
     def _check_no_more(self, wanted: ApiKey) -> None:
         """See that nobody makes a key that may more than the own one."""
@@ -159,7 +174,7 @@ class Call:
 
     def _own_key(self, key_id: str) -> ApiKey:
         """Find a key that the caller looks after; others look as if they were not there."""
-        self._check_admin()
+        self._caller.check_admin()
         key = self._engine.keys.get(key_id)
         if not self._caller.is_operator and key.owner != self._caller.owner:
             raise NotFoundError("no such API key", id=key_id[:100])
@@ -178,23 +193,23 @@ class Call:
         key = self._own_key(key_id)
         token = self._engine.keys.rotate(key_id)
         self._tell("key.rotate", id=key_id)
-        return self._json(200, {**_plain(key), "key": token})
+        return members.answer(200, {**plain(key), "key": token})
 
     # Policies
 
     def _policy(self, bucket: str) -> Answer:
         used = self._policies.used(bucket)
-        policy = _plain(self._policies.policy(bucket))
-        return self._json(200, {"bucket": bucket, **policy, "used": used._asdict()})
+        policy = plain(self._policies.policy(bucket))
+        return members.answer(200, {"bucket": bucket, **policy, "used": used._asdict()})
 
     def _set_policy(self, bucket: str, policy: Policy | None = None) -> Answer:
-        wanted = _read(Policy, self._body, {}) if policy is None else policy
+        wanted = read(Policy, self._body, {}) if policy is None else policy
         self._policies.set_policy(bucket, wanted)
         self._tell("policy.set", bucket=bucket)
         return self._policy(bucket)
 
     def _own_bucket(self, name: str) -> str:
-        self._check_admin()
+        self._caller.check_admin()
         bucket = self._caller.bucket(name)
         if not self._caller.is_operator and owner_of(bucket) != self._caller.owner:
             raise DeniedError("this bucket is not yours", bucket=bucket)
@@ -206,29 +221,8 @@ class Call:
 
     # Shared
 
-    def _check_admin(self) -> None:
-        if self._caller.key is None:
-            self._caller.check_operator()
-        elif Scope.ADMIN not in self._caller.key.scopes:
-            raise DeniedError("the key has no scope admin", scope="admin")
-
-    def _page(
-        self,
-        name: str,
-        read: Callable[[str, int], Sequence[Value]],
-        asked: dict[str, str],
-        position: Callable[[Value], str],
-    ) -> Answer:
-        found = read(asked.get("cursor", ""), limits.LIST_LIMIT_DEFAULT + 1)
-        shown = found[: limits.LIST_LIMIT_DEFAULT]
-        following = position(shown[-1]) if len(found) > len(shown) else None
-        return self._json(200, {name: [_plain(one) for one in shown], "next": following})
-
     def _one(self, value: object) -> Answer:
-        return self._json(200, _plain(value))
-
-    def _json(self, status: int, value: object) -> Answer:
-        return json_answer(status, _encode(value), b"cache-control: no-store\r\n")
+        return members.answer(200, plain(value))
 
     def _tell(self, action: str, **facts: str) -> None:
         key = self._caller.key
@@ -237,43 +231,3 @@ class Call:
 
 def _key_id(key: ApiKey) -> str:
     return key.id
-
-
-def _plain(value: object) -> dict[str, Any]:
-    """The members of a value, for JSON, where times are RFC 3339."""
-    found = msgspec.to_builtins(value)
-    assert isinstance(found, dict)
-    for name, spelled in TIMES.items():
-        if name in found:
-            at_us = found.pop(name)
-            found[spelled] = wire.format_moment(moment(at_us)) if at_us else None
-    return found
-
-
-def _read(kind: type[Value], body: bytes, given: dict[str, Any]) -> Value:
-    """Read what a body says of something, of which some is given already.
-
-    Raises:
-        InvalidError: it is no JSON object, or has members that are unknown or out of bounds.
-    """
-    try:
-        said = msgspec.json.decode(body or b"{}")
-    except msgspec.DecodeError as error:
-        raise InvalidError("body", str(error)[:100], "a JSON object") from None
-    if not isinstance(said, dict):
-        raise InvalidError("body", type(said).__name__, "a JSON object")
-    members = {field.name for field in fields(kind)} - {"created_us"}  # type: ignore[arg-type] # a dataclass
-    known = {TIMES.get(name, name) for name in members}
-    for name in said:
-        if name not in known or (name in given and said[name] != given[name]):
-            raise InvalidError("body", name[:100], f"members {', '.join(sorted(known - {'id'}))}")
-    expires_at = said.pop("expires_at", None)
-    try:
-        if expires_at is not None:
-            expires = msgspec.convert(expires_at, Moment)
-            given = {**given, "expires_us": (expires - EPOCH) // timedelta(microseconds=1)}
-        return msgspec.convert({**said, **given}, kind)
-    except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, InvalidError):
-            raise error.__cause__ from None
-        raise InvalidError("body", str(error)[:200], "members of their types") from None

@@ -106,7 +106,7 @@ class Endpoint:
         target = route.resolve(request.method, request.path)
         if target.route == route.ADMIN:
             data = await self._whole(request, body, limits.ADMIN_BODY_BYTES_MAX)
-            return await self._in_thread(lambda: self._site.administer(request, target, data))
+            return await self._in_thread(lambda: self._site.desk.answer(request, target, data))
         if request.method in {"GET", "HEAD"}:
             if target.route == route.EVENTS:
                 self._listeners.check()

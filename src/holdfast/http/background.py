@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.depot.engine import Limits
+from holdfast.http.dial import dialing
 from holdfast.services.caretaker import Caretaker
 from holdfast.services.compaction import Compaction
+from holdfast.services.dispatch import Dispatch
 from holdfast.services.hints import Hints
 from holdfast.services.janitor import Janitor
 from holdfast.services.scrub import Scrub
@@ -36,3 +38,9 @@ def caretaker(depot: Depot, settings: Settings) -> Caretaker:
     if settings.sweep_every_s:
         tasks.append(Sweeper(depot, settings.sweep_every_s, settings.sweep_grace_s))
     return Caretaker(tasks)
+
+
+def dispatch(depot: Depot, settings: Settings) -> Dispatch:
+    """What sends events to webhooks: the same process as looks after the store."""
+    dial = dialing(settings, depot.engine.names.clock)
+    return Dispatch(depot.engine, dial, settings.webhook_give_up_s)

@@ -52,6 +52,7 @@ def start(level: str, style: str, **always: Fact) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("httpcore").setLevel(logging.WARNING)  # it would tell URLs and headers
 
 
 def _moment(record: logging.LogRecord) -> str:

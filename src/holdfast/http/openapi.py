@@ -27,6 +27,12 @@ ADMIN = {
     "/admin/keys": ({"get", "post"}, "API keys."),
     "/admin/keys/{id}": ({"get", "delete"}, "One API key."),
     "/admin/keys/{id}/rotate": ({"post"}, "A new secret for an API key."),
+    "/admin/webhooks": ({"get"}, "Who is told of events."),
+    "/admin/webhooks/{webhook}": ({"get", "put", "delete"}, "One webhook."),
+    "/admin/webhooks/{webhook}/rotate": ({"post"}, "A new secret for a webhook."),
+    "/admin/webhooks/{webhook}/test": ({"post"}, "Send a message that tells of nothing."),
+    "/admin/webhooks/{webhook}/dead": ({"get"}, "Messages that were given up."),
+    "/admin/webhooks/{webhook}/redeliver": ({"post"}, "Send such messages again."),
     "/admin/policies/{bucket}": ({"get", "put", "delete"}, "What a bucket takes and keeps."),
 }
 SERVICES = {

@@ -11,7 +11,7 @@ from holdfast.core.events import event
 from holdfast.core.seams import SystemClock
 from holdfast.depot.local import hold_depot, open_depot
 from holdfast.http import journal
-from holdfast.http.background import bounds, caretaker
+from holdfast.http.background import bounds, caretaker, dispatch
 from holdfast.http.listen import listen, listen_together
 from holdfast.http.server import announce, prepare, serve_site
 from holdfast.http.site import Site
@@ -43,8 +43,8 @@ def _serve_alone(settings: Settings) -> None:
         event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
         listener = listen(settings.host, settings.port)
         prepare(settings)
-        with caretaker(depot, settings):
-            site = Site(depot, asks_keys=settings.asks_keys)
+        with caretaker(depot, settings), dispatch(depot, settings):
+            site = Site(depot, settings=settings)
             serve_site(site, settings, listener, partial(announce, settings, listener))
 
 

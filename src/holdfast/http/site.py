@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast import wire
+from holdfast.config.settings import Settings
 from holdfast.core import limits
 from holdfast.core.access import OPERATOR, Caller, Scope
 from holdfast.core.digest import Digest
@@ -17,7 +18,9 @@ from holdfast.depot.change import Place
 from holdfast.depot.engine import LOOKS_MAX, open_blob
 from holdfast.http import admin, feed, many, metrics, openapi, route, transfer
 from holdfast.http.counts import Counts, Tally
+from holdfast.http.dial import dialing
 from holdfast.http.gate import Gate
+from holdfast.http.hooks import Pings
 from holdfast.http.message import (
     Answer,
     Request,
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from holdfast.depot.names import Placed
     from holdfast.http.route import Target
 
+DEFAULTS = Settings()
 TEXT_HEAD = b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n"
 WELCOME = b"""holdfast
 
@@ -70,9 +74,13 @@ class _VanishedError(Exception):
 class Site:
     """A depot with its faces; safe from any thread."""
 
-    def __init__(self, depot: Depot, team: Team | None = None, *, asks_keys: bool = False) -> None:
+    def __init__(
+        self, depot: Depot, team: Team | None = None, settings: Settings = DEFAULTS
+    ) -> None:
         self.depot = depot
-        self.gate = Gate(depot.engine.keys, is_open=not asks_keys)
+        self.gate = Gate(depot.engine.keys, is_open=not settings.asks_keys)
+        pings = Pings(dialing(settings, depot.engine.names.clock), depot.engine.names.clock)
+        self.desk = admin.Desk(depot.engine, self.gate, pings)
         self._policies = depot.engine.names.policies
         self.team = team or Team(Tally())
         self.counts = Counts(self.team.tally, self.team.number)
@@ -274,16 +282,6 @@ class Site:
             return self._content(self._enter(request, target, scope))
 
         return many.answer(many.Doors(bucket, content), request, target, body)
-
-    def administer(self, request: Request, target: Target, body: bytes) -> Answer:
-        """Answer a request to the admin face.
-
-        Raises:
-            BlobError: refused.
-        """
-        asked = route.parameters(target, request.query)
-        call = admin.Call(self.depot.engine, self.gate.enter(request), request.method, body)
-        return call.answer(target.name.encode("latin-1"), asked)
 
     # Writing
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.events import event
 from holdfast.depot.local import open_depot
-from holdfast.http.background import bounds, caretaker
+from holdfast.http.background import bounds, caretaker, dispatch
 from holdfast.http.server import serve_site
 from holdfast.http.site import Site
 
@@ -39,7 +39,8 @@ def work(settings: Settings, team: Team, listener: socket.socket, lifeline: int)
         depot = stack.enter_context(open_depot(settings.data, bounds(settings), attached=True))
         if team.is_first:
             stack.enter_context(caretaker(depot, settings))
-        site = Site(depot, team, asks_keys=settings.asks_keys)
+            stack.enter_context(dispatch(depot, settings))
+        site = Site(depot, team, settings)
         serve_site(site, settings, listener, _nothing)
 
 
