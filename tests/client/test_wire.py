@@ -84,6 +84,7 @@ EXAMPLES: list[BlobError] = [
     errors.SlowError("too slow", waited_s=10),
     errors.QuotaError(5, 4),
     errors.QuotaError(5, 4, "entries"),
+    errors.RateError("key", 20, 2, 7, "bytes"),
     errors.UnsupportedTypeError("declared image/png", declared="image/png", shown=None),
     errors.FullError("the disk is full"),
     errors.UnauthenticatedError("no key"),

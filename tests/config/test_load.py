@@ -57,11 +57,21 @@ def test_every_kind_is_read_from_toml_and_from_text(file: Path) -> None:
     typed = read(
         file,
         'data = "d"\nport = 1\nhot_path = false\nidle_wait_s = 2\nmax_body_bytes = "30 MiB"\n'
-        'cors_origins = ["https://example.org"]\nlog_format = "json"\n',
+        'cors_origins = ["https://example.org"]\nlog_format = "json"\n'
+        'networks = ["10.0.0.0/8", "::1"]\naddress_requests_s = 25\nkey_requests_s = 0\n',
     )
-    names = ("data", "port", "hot_path", "idle_wait_s", "max_body_bytes", "cors_origins")
-    texts = ("d", "1", "off", "2.0", "31457280", "https://example.org")
-    env = {ENVIRONMENT_PREFIX + n.upper(): text for n, text in zip(names, texts, strict=True)}
+    texts = {
+        "data": "d",
+        "port": "1",
+        "hot_path": "off",
+        "idle_wait_s": "2.0",
+        "max_body_bytes": "31457280",
+        "cors_origins": "https://example.org",
+        "networks": "10.0.0.0/8, ::1",
+        "address_requests_s": "25",
+        "key_requests_s": "0",
+    }
+    env = {ENVIRONMENT_PREFIX + name.upper(): text for name, text in texts.items()}
     assert read(env=env | {"HOLDFAST_LOG_FORMAT": "JSON"}) == typed
 
 
@@ -92,6 +102,14 @@ def test_an_unknown_variable_is_refused_so_that_no_typo_switches_a_guard_off() -
         ("auth = 'password'", "none or keys"),
         ("cors_origins = 'https://example.org'", "a list of origins"),
         ("cors_origins = ['ftp://x']", "a list of origins"),
+        ("networks = '10.0.0.0/8'", "a list of networks"),
+        ("networks = ['10.0.0.1/8']", "a list of networks"),
+        ("trusted_proxies = ['*']", "a list of networks"),
+        ("proxy_header = 'x-real-ip'", "x-forwarded-for or forwarded"),
+        ("address_requests_s = -1", "a number from 0.001"),
+        ("address_requests_s = false", "a number from 0.001"),
+        ("key_bytes_s = 'fast'", "a size such as"),
+        ("rate_burst_s = 0", "a number of seconds from 0.001"),
         ("data = ''", "a folder"),
         ("num_shards = 0", "at least 1"),
         ("tls_key = 'k.pem'", "come together"),

@@ -10,7 +10,7 @@ def test_every_class_says_its_status_code_and_whether_to_retry() -> None:
     for each in found:
         assert each.code == each.code.lower().replace(" ", "_")
         assert 400 <= each.status < 600
-        assert each.retryable == (each is errors.UnavailableError)
+        assert each.retryable == (each in {errors.UnavailableError, errors.RateError})
         assert each.__doc__
         assert "status" in vars(each) or each is errors.CorruptError
     assert BlobError not in found

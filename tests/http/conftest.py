@@ -22,6 +22,7 @@ BY_TWO = {
     "test_http_keyed",
     "test_http_listing",
     "test_http_model",
+    "test_http_rates",
     "test_http_recent",
     "test_http_service",
     "test_http_stopping",

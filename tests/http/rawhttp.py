@@ -42,8 +42,10 @@ class Reply(NamedTuple):
 class Connection:
     """One TCP connection."""
 
-    def __init__(self, port: int, timeout_s: float = 15) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout_s)
+    def __init__(self, port: int, timeout_s: float = 15, source: str = "") -> None:
+        """Connect, from the address `source` if there is one."""
+        own = (source, 0) if source else None
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout_s, own)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._ahead = b""
 

@@ -62,8 +62,8 @@ class Server:
 
     # Talking
 
-    def connect(self, timeout_s: float = 15) -> Connection:
-        return Connection(self.port, timeout_s)
+    def connect(self, timeout_s: float = 15, source: str = "") -> Connection:
+        return Connection(self.port, timeout_s, source)
 
     def ask(
         self,

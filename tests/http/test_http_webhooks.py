@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 import receiver as programs
+from guarded import Guarded
 from rawhttp import Reply
 from receiver import Receiver
 from serving import Server, Servers, wait_until
-from test_http_access import Guarded
 
 from holdfast.core import limits
 

@@ -24,6 +24,7 @@ EXIT_CODES: Mapping[type[BlobError], int] = MappingProxyType(
         errors.QuotaError: 6,
         errors.UnsupportedTypeError: 2,
         errors.FullError: 6,
+        errors.RateError: 7,
         errors.UnavailableError: 7,
         errors.UnauthenticatedError: 8,
         errors.DeniedError: 8,

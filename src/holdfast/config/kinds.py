@@ -13,6 +13,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Protocol
 
+from holdfast.core import limits
+
 UNITS = {
     "": 1,
     "b": 1,
@@ -110,6 +112,28 @@ class Seconds:
         if not isinstance(value, float) or not self.low <= value <= self.high:
             raise ValueError(raw)
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Frequency:
+    """How often in a second, with a fraction if need be."""
+
+    low: float
+    high: float
+
+    @property
+    def allowed(self) -> str:
+        """Name the bounds."""
+        return f"a number from {self.low:g} to {self.high:g} (0: no limit)"
+
+    def from_text(self, text: str) -> object:
+        """Read a decimal number."""
+        return float(text) if NUMBER.fullmatch(text) else text
+
+    def read(self, raw: object) -> object:
+        """Refuse what is not a number."""
+        is_zero = raw == 0 and not isinstance(raw, bool)
+        return 0.0 if is_zero else Seconds(self.low, self.high).read(raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +267,9 @@ class Networks:
 
     @property
     def allowed(self) -> str:
-        """Show some."""
-        return 'a list of networks such as ["10.0.0.0/8", "::1"]'
+        """Show some, and name the bound."""
+        some = 'a list of networks such as ["10.0.0.0/8", "::1"]'
+        return f"{some}, at most {limits.NETWORKS_MAX:,}"
 
     def from_text(self, text: str) -> object:
         """Split at commas."""
@@ -252,7 +277,9 @@ class Networks:
 
     def read(self, raw: object) -> object:
         """Refuse names, and addresses with bits behind their network."""
-        if not isinstance(raw, list | tuple) or not all(isinstance(one, str) for one in raw):
+        if not isinstance(raw, list | tuple) or len(raw) > limits.NETWORKS_MAX:
+            raise ValueError(raw)
+        if not all(isinstance(one, str) for one in raw):
             raise ValueError(raw)
         return tuple(str(ip_network(one)) for one in raw)
 

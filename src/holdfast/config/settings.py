@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from holdfast.config.kinds import (
     Choice,
+    Frequency,
     Kind,
     Location,
     Networks,
@@ -33,6 +34,8 @@ HOST = Text(
     "an address such as 127.0.0.1, ::1 or localhost", re.compile(r"[A-Za-z0-9.:%_-]{1,253}")
 )
 DAY_S = 86_400
+REQUESTS_S = Frequency(limits.RATE_S_MIN, limits.RATE_S_MAX)
+BYTES_S = Size(limits.RATE_S_MAX, "no limit")
 KEYS = "keys"
 
 
@@ -104,6 +107,39 @@ class Settings:
     )
     tls_key: Path | None = setting(  # noqa: RUF009
         None, Location("a PEM file"), "Private key of the certificate."
+    )
+    networks: tuple[str, ...] = setting(
+        (), Networks(), "Networks whose addresses may use the server; none: all may."
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (), Networks(), "Networks of proxies that are believed where a request comes from."
+    )
+    proxy_header: str = setting(
+        "x-forwarded-for",
+        Choice(("x-forwarded-for", "forwarded")),
+        "Header in which they say it; the other one is never read.",
+    )
+    address_requests_s: float = setting(
+        0.0, REQUESTS_S, "Requests a second from one address; of IPv6 from one /64."
+    )
+    address_bytes_s: int = setting(0, BYTES_S, "Bytes of bodies a second, to and from it.")
+    key_requests_s: float = setting(
+        0.0, REQUESTS_S, "Requests a second with one API key, unless the key says."
+    )
+    key_bytes_s: int = setting(0, BYTES_S, "Bytes of bodies a second with it, unless it says.")
+    owner_requests_s: float = setting(
+        0.0, REQUESTS_S, "Requests a second with all keys of one owner, unless the owner says."
+    )
+    owner_bytes_s: int = setting(0, BYTES_S, "Bytes of bodies a second with them, unless it says.")
+    rate_burst_s: float = setting(
+        limits.RATE_BURST_S,
+        Seconds(limits.RATE_S_MIN, limits.RATE_BURST_S_MAX),
+        "Seconds of these rates that may come at once.",
+    )
+    auth_failures_minute: int = setting(
+        limits.AUTH_FAILURES_MINUTE,
+        Whole(0, 1_000_000_000),
+        "Wrong API keys a minute from one address, before none is looked at; 0: no limit.",
     )
     undelete_s: int = setting(
         limits.UNDELETE_S,

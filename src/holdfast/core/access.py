@@ -4,14 +4,14 @@ A key belongs to an owner and opens the owner's buckets, or some of them. The ke
 (`owner` is empty) is that of who runs the store: with the scope `admin` it opens everything.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
 
 from holdfast.core import limits
 from holdfast.core.errors import DeniedError, InvalidError, NotFoundError, UnauthenticatedError
+from holdfast.core.networks import check_network
 from holdfast.core.policy import NOBODY, OWNER_MARK, Policy, bucket_of, check_bucket, owner_of
+from holdfast.core.rates import NO_RATES, Rates
 
 
 class Scope(StrEnum):
@@ -44,7 +44,11 @@ class ApiKey:
     networks: tuple[str, ...] = ()
     """Addresses that it may be used from, such as `10.0.0.0/8`; none allows all."""
     alias_of: str = ""
-    """The id of a key whose owner, scopes and buckets it shares, while that one lives."""
+    """The id of a key whose owner, scopes, buckets and rates it shares, while that one lives."""
+    requests_s: float | None = None
+    """How many requests a second; None leaves it to the server, 0 is no limit."""
+    bytes_s: float | None = None
+    burst_s: float | None = None
 
     def __post_init__(self) -> None:
         """Check every member.
@@ -61,29 +65,32 @@ class ApiKey:
         if len(self.networks) > limits.KEY_NETWORKS_MAX:
             raise InvalidError("networks", len(self.networks), f"at most {limits.KEY_NETWORKS_MAX}")
         for network in self.networks:
-            _network(network)
+            check_network(network)
+        self.rates.check()
         if len(self.label.encode(errors="replace")) > limits.LABEL_BYTES_MAX:
             raise InvalidError("label", self.label[:100], f"{limits.LABEL_BYTES_MAX} bytes")
 
-
-def _network(text: str) -> object:
-    try:
-        return ip_network(text)
-    except ValueError:
-        raise InvalidError("networks", text[:100], "10.0.0.0/8, ::1 and the like") from None
+    @property
+    def rates(self) -> Rates:
+        """How fast it may be used."""
+        return Rates(self.requests_s, self.bytes_s, self.burst_s)
 
 
 class Caller:
     """Whoever a request comes from; safe from any thread."""
 
-    __slots__ = ("is_steady", "key")
+    __slots__ = ("is_steady", "key", "owner_rates")
 
-    def __init__(self, key: ApiKey | None, *, is_steady: bool = False) -> None:
+    def __init__(
+        self, key: ApiKey | None, owner_rates: Rates = NO_RATES, *, is_steady: bool = False
+    ) -> None:
         """Speak for a key; None for somebody who has shown none.
 
         One is steady if nothing but a change of keys or policies can change what it may.
         """
         self.key = key
+        self.owner_rates = owner_rates
+        """Of all keys of the owner together."""
         self.is_steady = is_steady
 
     @property
@@ -179,19 +186,3 @@ OPERATOR = Caller(ApiKey(id=""), is_steady=True)
 def unauthenticated() -> UnauthenticatedError:
     """Say that a key is needed, and nothing about the one that came."""
     return UnauthenticatedError("a valid API key is needed")
-
-
-def allows(networks: Sequence[str], address: str) -> bool:
-    """Whether an address is in one of the networks; anything is if there are none.
-
-    >>> allows(("10.0.0.0/8",), "10.1.2.3"), allows(("10.0.0.0/8",), "::1"), allows((), "")
-    (True, False, True)
-    """
-    if not networks:
-        return True
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None) or found
-    return any(mapped in ip_network(network) for network in networks)

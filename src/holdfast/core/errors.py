@@ -123,6 +123,32 @@ class QuotaError(BlobError):
         self.unit = unit
 
 
+class RateError(BlobError):
+    """Too much in too short a time; nothing was done, and a retry helps later."""
+
+    status = 429
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(
+        self, policy: str, limit: int, window_s: int, retry_after_s: int, unit: str = "requests"
+    ) -> None:
+        """Say what was over: more than `limit` of a unit at once, which come back in `window_s`."""
+        super().__init__(
+            f"too much for {policy}: {limit} {unit} at once, then as many in {window_s} s",
+            policy=policy,
+            limit=limit,
+            unit=unit,
+            window_s=window_s,
+            retry_after_s=retry_after_s,
+        )
+        self.policy = policy
+        self.limit = limit
+        self.unit = unit
+        self.window_s = window_s
+        self.retry_after_s = retry_after_s
+
+
 class UnsupportedTypeError(BlobError):
     """Blobs of this content type are not taken here."""
 

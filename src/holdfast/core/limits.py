@@ -27,6 +27,16 @@ LABEL_BYTES_MAX = 200  # of a key
 CALLERS_KEPT_MAX = 10_000  # API keys that are held in memory
 TERMS_KEPT_MAX = 10_000  # buckets whose policies are held in memory
 
+# Rates
+RATE_S_MIN = 0.001  # requests or bytes a second, and seconds of a burst
+RATE_S_MAX = 1_000_000_000_000
+RATE_BURST_S = 2  # of a rate that may come at once, a setting
+RATE_BURST_S_MAX = 86_400
+RATE_DEBT_S_MAX = 86_400  # of a rate that one request may take beyond the burst
+METERS_MAX = 65_536  # of addresses, keys and owners, that are kept at once
+AUTH_FAILURES_MINUTE = 1000  # of one address, a setting
+NETWORKS_MAX = 1000  # in one setting
+
 # Calls
 BATCH_REFS_MAX = 1000  # refs in one call for many
 ADMIN_BODY_BYTES_MAX = 64 * KIB  # a request to the admin face

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
+from holdfast.core.rates import Rates
 
 OWNER_MARK = "~"
 NOBODY = ""
@@ -89,6 +90,10 @@ class Owner:
     quota_entries: int | None = None
     is_suspended: bool = False
     """None of the keys opens anything; what is stored stays."""
+    requests_s: float | None = None
+    """Of all keys together; None leaves it to the server, 0 is no limit."""
+    bytes_s: float | None = None
+    burst_s: float | None = None
 
     def __post_init__(self) -> None:
         """Check every member.
@@ -98,6 +103,12 @@ class Owner:
         """
         for name in ("quota_bytes", "quota_entries"):
             _check_whole(name, getattr(self, name), 0)
+        self.rates.check()
+
+    @property
+    def rates(self) -> Rates:
+        """How fast all keys together may be used."""
+        return Rates(self.requests_s, self.bytes_s, self.burst_s)
 
 
 def check_owner(name: str) -> str:

@@ -10,7 +10,7 @@ look at the address that the connection is made to, not at the name.
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from holdfast.core.access import allows
+from holdfast.core.networks import allows
 
 Address = IPv4Address | IPv6Address
 
@@ -39,7 +39,7 @@ def may_reach(address: str, networks: Sequence[str] = ()) -> bool:
     >>> may_reach("10.0.0.1", ("10.0.0.0/8",)), may_reach("not an address")
     (True, False)
     """
-    if networks and allows(networks, address):
+    if networks and allows(tuple(networks), address):
         return True
     try:
         found = ip_address(address.partition("%")[0])

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.access import ALL_SCOPES, ApiKey, Caller, allows
+from holdfast.core.access import ALL_SCOPES, ApiKey, Caller
 from holdfast.core.errors import CorruptError, InvalidError, NotFoundError
 from holdfast.core.kv import Committed, Delete, Put, Unchanged, Versioned, prefix_end
+from holdfast.core.networks import allows
 from holdfast.core.policy import NOBODY
+from holdfast.core.rates import NO_RATES
 from holdfast.depot.policies import CHANGED
 
 if TYPE_CHECKING:
@@ -74,7 +76,13 @@ class Keys:
             original = self._find(wanted.alias_of)
             if original is None or original.key.alias_of:
                 raise InvalidError("alias_of", wanted.alias_of[:100], "a key that is no alias")
-            wanted = replace(wanted, owner=original.key.owner, scopes=ALL_SCOPES, buckets=())
+            wanted = replace(
+                wanted,
+                owner=original.key.owner,
+                scopes=ALL_SCOPES,
+                buckets=(),
+                **NO_RATES._asdict(),
+            )
         new_id = self._entropy.random_bytes(ID_BYTES).hex()
         key = replace(wanted, id=new_id, created_us=self._clock.now_us())
         return self._store(key, None), key
@@ -173,12 +181,14 @@ class Keys:
             if original is None:
                 return None
             key = original.key
+        rates = NO_RATES
         if key.owner != NOBODY:
             owner = self._policies.owner(key.owner)
             if owner is None or owner.is_suspended:
                 return None
+            rates = owner.rates
         is_steady = not (key.expires_us or key.networks or stored.key.expires_us)
-        return stored.key, Caller(key, is_steady=is_steady and not stored.key.networks)
+        return stored.key, Caller(key, rates, is_steady=is_steady and not stored.key.networks)
 
     def _store(self, key: ApiKey, before: Versioned | None) -> str:
         secret = base64.urlsafe_b64encode(self._entropy.random_bytes(SECRET_BYTES))

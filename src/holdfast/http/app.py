@@ -52,7 +52,16 @@ if TYPE_CHECKING:
 STEP_BYTES = 256 * limits.KIB
 UVLOOP_CLOSED = "the handler is closed"  # what its transport says when the client left
 CLOSE = b"connection: close\r\n"
-EXPOSED = ("etag", "location", "content-range", "content-disposition", "repr-digest", "retry-after")
+EXPOSED = (
+    "etag",
+    "location",
+    "content-range",
+    "content-disposition",
+    "repr-digest",
+    "retry-after",
+    "ratelimit",
+    "ratelimit-policy",
+)
 
 Result = TypeVar("Result")
 
@@ -83,10 +92,11 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI 3 (asgi.readthedocs.io)."""
         assert scope["type"] == "http"
-        request, body = _request(scope), StarletteRequest(scope, receive)
+        request, body = self._request(scope), StarletteRequest(scope, receive)
         refused = _refusal(request, scope["http_version"])
         try:
             if refused is None:
+                request = self._site.gate.check(request, _length(request))
                 answer = await self._answer(request, body)
             else:
                 answer = error_answer(refused)
@@ -96,11 +106,25 @@ class Endpoint:
             return
         except Exception as error:  # noqa: BLE001 - the client waits for an answer
             answer = defect_answer(error, "app")
-        counts = self._site.counts
-        counts.add("cold", request.method, answer.status, answer.sent_bytes)
+        self._count(request, answer)
         if refused is not None or b"upgrade" in request.headers or self._settings.hot_path:
             answer.head += CLOSE  # the hot path watches the time between requests, uvicorn not
         await self._send(request, answer, body, send)
+
+    def _request(self, scope: Scope) -> Request:
+        headers: dict[bytes, bytes] = {}
+        for name, raw in scope["headers"]:
+            before = headers.get(name)
+            value = raw.strip(b" \t")
+            headers[name] = value if before is None else before + b", " + value
+        peer = scope["client"][0] if scope["client"] else ""
+        address = self._site.gate.address(peer, headers)
+        return Request(scope["method"], scope["raw_path"], scope["query_string"], headers, address)
+
+    def _count(self, request: Request, answer: Answer) -> None:
+        self._site.counts.add("cold", request.method, answer.status, answer.sent_bytes)
+        if request.bill is not None and request.method != "HEAD":
+            request.bill.spend(answer.sent_bytes)
 
     async def _answer(self, request: Request, body: StarletteRequest) -> Answer:
         target = route.resolve(request.method, request.path)
@@ -135,7 +159,7 @@ class Endpoint:
         data = bytearray()
         async for chunk in self._timed(body.stream()):
             data += chunk
-            self._site.counts.receive(len(chunk))
+            self._received(request, len(chunk))
             check_size(len(data), bound)
         return bytes(data)
 
@@ -150,26 +174,34 @@ class Endpoint:
         if isinstance(admitted, Answer):
             return admitted
         try:
-            await self._feed(admitted, form, body)
+            await self._feed(request, admitted, form, body)
             if form is not None:
                 await self._in_thread(lambda: form.end(admitted.upload))
             return await self._ended(admitted.finish)
         finally:
             await self._in_thread(admitted.upload.close)
 
-    async def _feed(self, intake: Intake, form: Form | None, body: StarletteRequest) -> None:
+    async def _feed(
+        self, request: Request, intake: Intake, form: Form | None, body: StarletteRequest
+    ) -> None:
         """Write the body in steps, each in a thread, so that the loop never waits for a disk."""
         waiting = bytearray()
         async for chunk in self._timed(body.stream()):
             waiting += chunk
+            self._received(request, len(chunk))
             if len(waiting) >= STEP_BYTES:
                 step, waiting = bytes(waiting), bytearray()
                 await self._write(intake, form, step)
         if waiting:
             await self._write(intake, form, bytes(waiting))
 
+    def _received(self, request: Request, size_bytes: int) -> None:
+        """Count bytes of a body, and charge those that nobody announced."""
+        self._site.counts.receive(size_bytes)
+        if request.bill is not None and b"content-length" not in request.headers:
+            request.bill.spend(size_bytes)
+
     async def _write(self, intake: Intake, form: Form | None, step: bytes) -> None:
-        self._site.counts.receive(len(step))
         if form is None:
             await self._in_thread(lambda: intake.upload.write(step))
         else:
@@ -208,9 +240,9 @@ class Endpoint:
     ) -> None:
         try:
             if answer.feed is not None:
-                await self._send_feed(answer, answer.feed, body, send)
+                await self._send_feed(answer, answer.feed, body, _charged(request, send))
             elif answer.parts is not None:
-                await self._send_parts(answer, answer.parts, body, send)
+                await self._send_parts(answer, answer.parts, body, _charged(request, send))
             else:
                 await self._send_all(request, answer, send)
         except BlobError as error:
@@ -290,14 +322,17 @@ class Endpoint:
             raise
 
 
-def _request(scope: Scope) -> Request:
-    headers: dict[bytes, bytes] = {}
-    for name, raw in scope["headers"]:
-        before = headers.get(name)
-        value = raw.strip(b" \t")
-        headers[name] = value if before is None else before + b", " + value
-    address = scope["client"][0] if scope["client"] else ""
-    return Request(scope["method"], scope["raw_path"], scope["query_string"], headers, address)
+def _charged(request: Request, send: Send) -> Send:
+    """Charge the bytes of an answer as they are sent, for nobody knows how many there are."""
+    bill = request.bill
+    if bill is None:
+        return send
+
+    async def charge(message: Message) -> None:
+        bill.spend(len(message.get("body", b"")))
+        await send(message)
+
+    return charge
 
 
 def _refusal(request: Request, version: str) -> BlobError | None:

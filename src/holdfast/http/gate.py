@@ -1,48 +1,143 @@
-"""The gate: who a request comes from, by the API key that it shows.
+"""The gate: whether a request is let in, and who it comes from.
 
-`Authorization: Bearer <key>`, or Basic with the key as password and any name (RFC 6750, RFC 7617).
-Who shows none is nobody and may read what is public; who shows a wrong one is refused.
+Every request passes `check` before its body is read and before anything is done for it: whether its
+address may come (http/address), and whether its address, its key and its owner have not asked for
+too much (http/meters). `enter` then says who it is, by the API key that it shows: `Authorization:
+Bearer <key>`, or Basic with the key as password and any name (RFC 6750, RFC 7617). Who shows none
+is nobody and may read what is public; who shows a wrong one is refused, and is not even looked at
+any more when that happens too often.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from holdfast.core import limits
 from holdfast.core.access import OPERATOR, Caller, unauthenticated
+from holdfast.core.errors import RateError
+from holdfast.core.networks import account, allows
+from holdfast.core.policy import NOBODY
+from holdfast.core.rates import NO_RATES, Rates
+from holdfast.http.address import Way
+from holdfast.http.meters import Bill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from holdfast.config.settings import Settings
     from holdfast.depot.keys import Keys
     from holdfast.http.message import Request
+    from holdfast.http.meters import Meter, Meters
 
 AUTHORIZATION = b"authorization"
 NOBODY_KNOWN = Caller(None, is_steady=True)
+UNMETERED = frozenset((b"/healthz", b"/readyz"))
+"""A busy client must not make a server look sick."""
+ADDRESS, KEY, OWNER, FAILURES = "address", "key", "owner", "failures"
+MINUTE_S = 60
+
+
+class Rules(NamedTuple):
+    """What a server asks of everybody."""
+
+    asks_keys: bool = False
+    way: Way = Way()
+    address: Rates = NO_RATES
+    key: Rates = NO_RATES
+    """Where a key has none of its own."""
+    owner: Rates = NO_RATES
+    failures_minute: int = limits.AUTH_FAILURES_MINUTE
+    """Of authentication, from one address; 0: no limit."""
+
+
+OPEN = Rules()
+
+
+def rules(settings: Settings) -> Rules:
+    """What the settings of a server say of it."""
+    burst_s = settings.rate_burst_s
+    return Rules(
+        settings.asks_keys,
+        Way(settings.networks, settings.trusted_proxies, settings.proxy_header.encode()),
+        Rates(settings.address_requests_s, settings.address_bytes_s, burst_s),
+        Rates(settings.key_requests_s, settings.key_bytes_s, burst_s),
+        Rates(settings.owner_requests_s, settings.owner_bytes_s, burst_s),
+        settings.auth_failures_minute,
+    )
+
+
+class Place(NamedTuple):
+    """What is counted of an address."""
+
+    meters: tuple[Meter, ...]
+    failures: Meter | None
 
 
 class Gate:
     """Knows callers; safe from any thread."""
 
-    def __init__(self, keys: Keys, *, is_open: bool) -> None:
-        """Ask for keys, or, if it `is_open`, let everybody do anything."""
+    def __init__(self, keys: Keys, meters: Meters, rules: Rules) -> None:
         self._keys = keys
-        self.is_open = is_open
+        self._meters = meters
+        self._rules = rules
+        self._places: dict[str, Place] = {}
+        self._of_callers: dict[Caller, tuple[Meter, ...]] = {}
+        self.is_open = not rules.asks_keys
+        """Everybody may do anything."""
+
+    def address(self, peer: str, headers: Mapping[bytes, bytes]) -> str:
+        """Where a request comes from that the other end of a connection sent."""
+        way = self._rules.way
+        return way.address(peer, headers) if way.proxies else peer
+
+    def is_plain(self, peer: str) -> bool:
+        """Whether all requests of a connection come from its other end, which may come."""
+        way = self._rules.way
+        return not way.is_proxy(peer) and allows(way.networks, peer)
+
+    def check(self, request: Request, size_bytes: int) -> Request:
+        """Let a request with a body of this size in, and say what its other bytes are charged to.
+
+        Raises:
+            DeniedError: its address may not come.
+            RateError: its address, its key or its owner ask for too much.
+        """
+        self._rules.way.check(request.address)
+        if request.path in UNMETERED:
+            return request
+        caller = None if self.is_open else self._find(request)
+        meters = self.place(request.address).meters
+        if caller is not None:
+            meters += self.meters(caller)
+        if not meters:
+            return request
+        self._meters.take(meters, size_bytes)
+        return request._replace(bill=Bill(self._meters, meters))
+
+    def pay(self, meters: tuple[Meter, ...], sent_bytes: int) -> bool:
+        """Take a request whose answer is known; False if it must not be given."""
+        try:
+            self._meters.take(meters, sent_bytes)
+        except RateError:
+            return False
+        return True
 
     def enter(self, request: Request) -> Caller:
         """Who sends a request.
 
         Raises:
             UnauthenticatedError: it shows a key that opens nothing.
+            RateError: its address has shown too many of those.
         """
         if self.is_open:
             return OPERATOR
-        shown = request.headers.get(AUTHORIZATION)
-        if shown is None:
-            return NOBODY_KNOWN
-        caller = self._keys.caller(_token(shown), request.address)
+        caller = self._find(request)
         if caller is None:
+            failures = self.place(request.address).failures
+            if failures is not None:
+                self._meters.fail(failures)
             raise unauthenticated()
         return caller
 
@@ -50,6 +145,53 @@ class Gate:
         """A name for a path as this caller sees it."""
         shown = None if self.is_open else headers.get(AUTHORIZATION)
         return path if shown is None else b"%b %b" % (path, shown)
+
+    def place(self, address: str) -> Place:
+        """What is counted of an address."""
+        found = self._places.get(address)
+        if found is None:
+            if len(self._places) >= limits.CALLERS_KEPT_MAX:
+                self._places.clear()
+            who, minute = account(address), self._rules.failures_minute
+            failures = self._meters.of(FAILURES, who, Rates(minute / MINUTE_S, 0, MINUTE_S))
+            meters = self._meters.of(ADDRESS, who, self._rules.address)
+            found = self._places[address] = Place(meters, failures[0] if failures else None)
+        return found
+
+    def meters(self, caller: Caller) -> tuple[Meter, ...]:
+        """What is counted of a caller: its key, and its owner."""
+        found = self._of_callers.get(caller)
+        if found is None:
+            if len(self._of_callers) >= limits.CALLERS_KEPT_MAX:
+                self._of_callers.clear()
+            found = self._of_callers[caller] = self._make_meters(caller)
+        return found
+
+    def _make_meters(self, caller: Caller) -> tuple[Meter, ...]:
+        """Who runs the store is held to what its key says alone."""
+        key = caller.key
+        if key is None or self.is_open:
+            return ()
+        usual = Rates(burst_s=self._rules.key.burst_s) if caller.is_operator else self._rules.key
+        found = self._meters.of(KEY, key.id, key.rates.over(usual))
+        if key.owner != NOBODY:
+            rates = caller.owner_rates.over(self._rules.owner)
+            found += self._meters.of(OWNER, key.owner, rates)
+        return found
+
+    def _find(self, request: Request) -> Caller | None:
+        """Who shows a key, or shows none; None if the key opens nothing.
+
+        Raises:
+            RateError: its address has shown too many of those.
+        """
+        shown = request.headers.get(AUTHORIZATION)
+        if shown is None:
+            return NOBODY_KNOWN
+        failures = self.place(request.address).failures
+        if failures is not None:
+            self._meters.check(failures)
+        return self._keys.caller(_token(shown), request.address)
 
 
 def _token(shown: bytes) -> str:

@@ -16,12 +16,14 @@ from holdfast.core.errors import (
     InvalidError,
     MethodError,
     QuotaError,
+    RateError,
     UnauthenticatedError,
     UnavailableError,
     UnsatisfiableError,
 )
 from holdfast.core.limits import MIB
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
+from holdfast.core.rates import BYTES
 from holdfast.core.store import Span
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from holdfast.core.digest import Digest
     from holdfast.core.store import Source
     from holdfast.http.feed import Feed
+    from holdfast.http.meters import Bill
 
 EXPIRE_IN = wire.EXPIRE_IN.lower().encode()
 DIGITS_MAX = 12
@@ -63,6 +66,8 @@ class Request(NamedTuple):
     headers: Mapping[bytes, bytes]
     address: str
     """Where it comes from."""
+    bill: Bill | None = None
+    """What its bytes are charged to, where they are counted."""
 
     def header(self, name: bytes) -> str | None:
         """One header as text; bytes over 127 are read as Latin-1."""
@@ -145,6 +150,8 @@ def error_answer(error: BlobError) -> Answer:
     head = b""
     if isinstance(error, UnavailableError):
         head = b"retry-after: %d\r\n" % error.retry_after_s
+    elif isinstance(error, RateError):
+        head = _rate_head(error)
     elif isinstance(error, UnauthenticatedError):
         head = CHALLENGE
     elif isinstance(error, MethodError):
@@ -152,6 +159,18 @@ def error_answer(error: BlobError) -> Answer:
     elif isinstance(error, UnsatisfiableError):
         head = b"content-range: bytes */%d\r\n" % error.size_bytes
     return json_answer(error.status, wire.error_json(error), head)
+
+
+def _rate_head(error: RateError) -> bytes:
+    """What was over and when it is not any more (draft-ietf-httpapi-ratelimit-headers-11)."""
+    name = f'"{error.policy}-{error.unit}"'
+    counts = ';qu="content-bytes"' if error.unit == BYTES else ""
+    lines = (
+        f"retry-after: {error.retry_after_s}",
+        f"ratelimit-policy: {name};q={error.limit};w={error.window_s}{counts}",
+        f"ratelimit: {name};r=0;t={error.retry_after_s}",
+    )
+    return "".join(f"{line}\r\n" for line in lines).encode()
 
 
 def log_failure(error: BlobError) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from holdfast.http.meters import Meters
+
 SMALLEST = {"process_start_time_seconds", "process_max_fds"}
 """What is not added up."""
 
@@ -33,6 +35,8 @@ class Team(NamedTuple):
     """The process that started the workers; 0: there is none."""
     opening: Mapping[str, int] = MappingProxyType({})
     """What the log found when the supervisor opened it."""
+    meters: Meters | None = None
+    """Those of all workers; None: it is alone, and has its own."""
 
     @property
     def is_first(self) -> bool:

@@ -25,15 +25,10 @@ from holdfast.http import patience, route, triage
 from holdfast.http.body import Receiver
 from holdfast.http.drain import Drain
 from holdfast.http.head import HeadReader
-from holdfast.http.message import (
-    Answer,
-    Request,
-    defect_answer,
-    error_answer,
-    head_error,
-)
+from holdfast.http.message import Answer, Request, defect_answer, error_answer, head_error
 from holdfast.http.outcome import is_transfer
 from holdfast.http.patience import BODY, BUSY, DRAIN, HEAD
+from holdfast.http.quick import Quick
 from holdfast.http.recent import HEAD_BYTES_MAX
 from holdfast.http.sender import Sender
 from holdfast.http.unread import Unread
@@ -46,6 +41,7 @@ if TYPE_CHECKING:
     from holdfast.core.pending import Pending
     from holdfast.depot.names import Placed
     from holdfast.http.loop import Shared
+    from holdfast.http.meters import Bill
     from holdfast.http.recent import Known
     from holdfast.http.route import Target
     from holdfast.http.site import Site
@@ -61,8 +57,6 @@ class HotProtocol(asyncio.Protocol):
         self, site: Site, shared: Shared, cold: Callable[[], HttpToolsProtocol], state: ServerState
     ) -> None:
         self._site = site
-        self._recent = site.recent
-        self._heads = site.recent.heads
         self.shared = shared
         self._cold = cold
         self._state = state
@@ -78,6 +72,7 @@ class HotProtocol(asyncio.Protocol):
         self._at_end = False  # the client stopped sending
         self._method = ""
         self._target: Target | None = None
+        self._bill: Bill | None = None
         self.receiver: Receiver | None = None
         self.sender: Sender | None = None
         self.drain = Drain(0, 0.0)
@@ -90,6 +85,7 @@ class HotProtocol(asyncio.Protocol):
         self.unread = Unread(transport)
         peer = transport.get_extra_info("peername")
         self._address = peer[0] if peer else ""
+        self._quick = Quick(self._site, self._address)
         self._state.connections.add(self)  # type: ignore[arg-type] # uvicorn calls shutdown() only
         self.shared.connections.add(self)
         others = self._site.counts.connect()
@@ -125,7 +121,7 @@ class HotProtocol(asyncio.Protocol):
         """Take bytes from the client, whatever the phase."""
         self.since_s = self.shared.loop.time()
         if self.phase == HEAD and not self._ahead:
-            known = self._heads.get(data) if len(data) <= HEAD_BYTES_MAX else None
+            known = self._quick.heads.get(data) if len(data) <= HEAD_BYTES_MAX else None
             if known is None or self.reader.partial or not self._answer_known(known):
                 self._read(data)
         elif self.phase == BODY:
@@ -198,11 +194,9 @@ class HotProtocol(asyncio.Protocol):
     def _begin(self, rest: bytes) -> bytes:
         """Start the request whose head was read; return the bytes behind it."""
         reader = self.reader
-        if triage.is_plain(reader) and triage.is_ordinary(reader):
-            name = self._site.gate.mark(reader.url, reader.headers)
-            known = self._recent.find(name, reader.raw)
-            if known is not None and self._answer_known(known):
-                return rest
+        known = self._quick.find(reader)
+        if known is not None and self._answer_known(known):
+            return rest
         self._method = reader.verb.decode()
         self._version = reader.version
         self._keep = reader.stays and not self._stopping
@@ -210,7 +204,8 @@ class HotProtocol(asyncio.Protocol):
             self.refuse(refused)
             return b""
         path, _, query = reader.url.partition(b"?")
-        request = Request(self._method, path, query, reader.headers, self._address)
+        address = self._site.gate.address(self._address, reader.headers)
+        request = Request(self._method, path, query, reader.headers, address)
         size_bytes = int(reader.headers.get(b"content-length", b"0"))
         if triage.is_cold(request, size_bytes):
             self._hand_over(reader.raw + rest)
@@ -236,7 +231,7 @@ class HotProtocol(asyncio.Protocol):
         """Answer a plain GET of a path that was served before and did not change."""
         if self._stopping or self.is_choked:
             return False
-        body = self._recent.body(known)
+        body = self._quick.body(known)
         if body is None:
             return False
         self.transport.write(b"".join((self.shared.ok_head, known.head, body)))
@@ -249,6 +244,8 @@ class HotProtocol(asyncio.Protocol):
         Raises:
             BlobError: refused before any body byte was used.
         """
+        request = self._site.gate.check(request, size_bytes)
+        self._bill = request.bill
         target = self._target = route.resolve(request.method, request.path)
         if request.method in {"PUT", "POST"} and not is_transfer(request):
             return self._receive(request, target, size_bytes, rest)
@@ -380,6 +377,9 @@ class HotProtocol(asyncio.Protocol):
     def _count(self, answer: Answer) -> None:
         name = self._target.route if self._target is not None else "none"
         self._site.counts.add(name, self._method, answer.status, answer.sent_bytes)
+        if self._bill is not None and self._method != "HEAD":
+            self._bill.spend(answer.sent_bytes)
+        self._bill = None
 
     def _hand_over(self, raw: bytes) -> None:
         """Let uvicorn's own protocol take the connection, from the first byte of this request."""

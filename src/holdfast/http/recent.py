@@ -37,12 +37,23 @@ NEVER = -1
 class Known:
     """One path; `revision` is the newest at which it was seen to be current."""
 
-    __slots__ = ("changes", "digest", "entry_revision", "head", "key", "revision", "route", "spot")
+    __slots__ = (
+        "changes",
+        "digest",
+        "entry_revision",
+        "head",
+        "key",
+        "meters",
+        "revision",
+        "route",
+        "spot",
+    )
 
     def __init__(self, target: Target, digest: Digest, head: bytes, at: tuple[int, int]) -> None:
         is_entry = target.route == route.BLOB
         name = target.name.encode()
         self.route = target.route
+        self.meters = target.meters
         self.key = catalog.entry_key(target.bucket, name) if is_entry else NO_KEY
         self.digest = digest
         self.head = head

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from holdfast.core.errors import InvalidError, MethodError, NotFoundError
 from holdfast.wire import DEFAULT_BUCKET
+
+if TYPE_CHECKING:
+    from holdfast.http.meters import Meter
 
 ADMIN, BLOB, METADATA, LISTING, HASH, HASHES, MISSING, EVENTS, SERVICE = (
     "admin",
@@ -64,6 +67,8 @@ class Target(NamedTuple):
     """Whose blobs a hash is looked for in; None: everybody's."""
     is_steady: bool = True
     """Whoever asks may do so until a key or a policy changes."""
+    meters: tuple[Meter, ...] = ()
+    """What is counted of whoever asks."""
 
 
 FIXED = {

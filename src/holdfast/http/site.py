@@ -14,20 +14,16 @@ from holdfast.core import limits
 from holdfast.core.access import OPERATOR, Caller, Scope
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
+from holdfast.core.seams import SystemEntropy
 from holdfast.depot.change import Place
 from holdfast.depot.engine import LOOKS_MAX, open_blob
 from holdfast.http import admin, feed, many, metrics, openapi, route, transfer
 from holdfast.http.counts import Counts, Tally
 from holdfast.http.dial import dialing
-from holdfast.http.gate import Gate
+from holdfast.http.gate import Gate, rules
 from holdfast.http.hooks import Pings
-from holdfast.http.message import (
-    Answer,
-    Request,
-    conditions,
-    description,
-    json_answer,
-)
+from holdfast.http.message import Answer, Request, conditions, description, json_answer
+from holdfast.http.meters import Meters
 from holdfast.http.outcome import (
     COPY,
     MOVE,
@@ -77,12 +73,13 @@ class Site:
     def __init__(
         self, depot: Depot, team: Team | None = None, settings: Settings = DEFAULTS
     ) -> None:
+        clock = depot.engine.names.clock
         self.depot = depot
-        self.gate = Gate(depot.engine.keys, is_open=not settings.asks_keys)
-        pings = Pings(dialing(settings, depot.engine.names.clock), depot.engine.names.clock)
-        self.desk = admin.Desk(depot.engine, self.gate, pings)
-        self._policies = depot.engine.names.policies
         self.team = team or Team(Tally())
+        meters = self.team.meters or Meters(clock, SystemEntropy())
+        self.gate = Gate(depot.engine.keys, meters, rules(settings))
+        self.desk = admin.Desk(depot.engine, self.gate, Pings(dialing(settings, clock), clock))
+        self._policies = depot.engine.names.policies
         self.counts = Counts(self.team.tally, self.team.number)
         self.recent = Recent(depot.engine.kv, depot.engine.spot, self._policies)
 
@@ -173,15 +170,16 @@ class Site:
         if target.route == route.SERVICE and target.name not in route.GUARDED:
             return target
         caller = self.gate.enter(request)
+        meters = self.gate.meters(caller)
         if target.bucket:
             bucket = self._allow(caller, target.bucket, scope)
-            return target._replace(bucket=bucket, is_steady=caller.is_steady)
+            return target._replace(bucket=bucket, is_steady=caller.is_steady, meters=meters)
         if target.route == route.SERVICE:
             caller.check_operator()
         else:
             caller.check_content(scope)
         owner = None if caller.is_operator else caller.owner
-        return target._replace(owner=owner, is_steady=caller.is_steady)
+        return target._replace(owner=owner, is_steady=caller.is_steady, meters=meters)
 
     def _allow(self, caller: Caller, name: str, scope: Scope) -> str:
         bucket = caller.bucket(name)

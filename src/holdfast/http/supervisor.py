@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, NoReturn
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, UnavailableError
 from holdfast.core.events import defect, event
+from holdfast.core.seams import SystemEntropy
 from holdfast.depot.local import sweep_uploads
 from holdfast.http import journal
 from holdfast.http.counts import PROCESS, READY, RESTARTS, Tally
+from holdfast.http.meters import Meters
 from holdfast.http.processes import Team
 from holdfast.http.server import STOP_SIGNALS
 from holdfast.http.worker import work
@@ -68,6 +70,7 @@ class Supervisor:
         self._clock = clock
         self._opening = opening
         self._tally = Tally(len(listeners))
+        self._meters = Meters(clock, SystemEntropy(), shared=True)
         self._seats = [Seat(number, listener) for number, listener in enumerate(listeners)]
         self._lifeline, self._own_end = os.pipe()
         self._is_serving = False
@@ -140,7 +143,7 @@ class Supervisor:
             for other in self._seats:
                 if other is not seat:
                     other.listener.close()
-            team = Team(self._tally, seat.number, os.getppid(), self._opening)
+            team = Team(self._tally, seat.number, os.getppid(), self._opening, self._meters)
             work(settings, team, seat.listener, self._lifeline)
             code = 0
         except BlobError as error:

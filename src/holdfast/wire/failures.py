@@ -131,6 +131,13 @@ _BUILDERS: dict[str, Callable[[str, dict[str, Fact]], BlobError]] = {
     errors.QuotaError.code: lambda _, facts: errors.QuotaError(
         _int(facts, "used"), _int(facts, "limit"), str(facts["unit"])
     ),
+    errors.RateError.code: lambda _, facts: errors.RateError(
+        str(facts["policy"]),
+        _int(facts, "limit"),
+        _int(facts, "window_s"),
+        _int(facts, "retry_after_s"),
+        str(facts["unit"]),
+    ),
     errors.MethodError.code: lambda _, facts: errors.MethodError(str(facts["allow"])),
     errors.UnavailableError.code: lambda message, facts: errors.UnavailableError(
         message, _int(facts, "retry_after_s")
