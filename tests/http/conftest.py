@@ -20,6 +20,7 @@ BY_TWO = {
     "test_http_content",
     "test_http_events",
     "test_http_keyed",
+    "test_http_limits",
     "test_http_listing",
     "test_http_model",
     "test_http_rates",

@@ -112,8 +112,8 @@ class Caller:
         """
         return check_bucket(name if OWNER_MARK in name else bucket_of(self.owner, name))
 
-    def check(self, scope: Scope, bucket: str, policy: Policy) -> None:
-        """Let the caller do this in a bucket, or say why not.
+    def check(self, scope: Scope | None, bucket: str, policy: Policy) -> None:
+        """Let the caller do this in a bucket, or say why not; None: know what its own may hold.
 
         What somebody else has looks as if it were not there, and writing to it is denied whether
         it is or not.
@@ -129,10 +129,10 @@ class Caller:
         if key is None:
             raise unauthenticated()
         if key.owner != owner_of(bucket):
-            if scope is Scope.READ:
+            if scope in {Scope.READ, None}:
                 raise NotFoundError("no such key", bucket=bucket)
             raise DeniedError("this bucket is not yours", bucket=bucket)
-        if scope not in key.scopes:
+        if scope is not None and scope not in key.scopes:
             raise DeniedError(f"the key has no scope {scope.value}", scope=scope.value)
         if key.buckets and bucket.rpartition(OWNER_MARK)[2] not in key.buckets:
             raise DeniedError("the key is for other buckets", bucket=bucket)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from holdfast.config.settings import Settings
     from holdfast.depot.keys import Keys
     from holdfast.http.message import Request
-    from holdfast.http.meters import Meter, Meters
+    from holdfast.http.meters import Meter, Meters, Standing
 
 AUTHORIZATION = b"authorization"
 NOBODY_KNOWN = Caller(None, is_steady=True)
@@ -140,6 +140,10 @@ class Gate:
                 self._meters.fail(failures)
             raise unauthenticated()
         return caller
+
+    def standing(self, meter: Meter) -> Standing:
+        """What is left of a meter."""
+        return self._meters.standing(meter)
 
     def mark(self, path: bytes, headers: Mapping[bytes, bytes]) -> bytes:
         """A name for a path as this caller sees it."""

@@ -19,6 +19,7 @@ PATHS = {
     "/blobs/{hash}": (route.HASH, "A blob by the SHA-256 of its bytes."),
     "/blobs": (route.HASHES, "The digests of all blobs."),
     "/events": (route.EVENTS, "What became of names: lines of JSON, or server-sent events."),
+    "/limits": (route.LIMITS, "What the caller may use, and what is left of it."),
     "/blobs/missing": (route.MISSING, "Which of many digests nothing holds."),
 }
 ADMIN = {

@@ -12,7 +12,7 @@ from holdfast.wire import DEFAULT_BUCKET
 if TYPE_CHECKING:
     from holdfast.http.meters import Meter
 
-ADMIN, BLOB, METADATA, LISTING, HASH, HASHES, MISSING, EVENTS, SERVICE = (
+ADMIN, BLOB, METADATA, LISTING, HASH, HASHES, MISSING, EVENTS, LIMITS, SERVICE = (
     "admin",
     "blob",
     "metadata",
@@ -21,6 +21,7 @@ ADMIN, BLOB, METADATA, LISTING, HASH, HASHES, MISSING, EVENTS, SERVICE = (
     "hashes",
     "missing",
     "events",
+    "limits",
     "service",
 )
 METHODS = {
@@ -32,6 +33,7 @@ METHODS = {
     HASHES: ("GET", "HEAD", "POST"),
     MISSING: ("POST",),
     EVENTS: ("GET",),
+    LIMITS: ("GET", "HEAD"),
     SERVICE: ("GET", "HEAD"),
 }
 PARAMETERS = {
@@ -43,6 +45,7 @@ PARAMETERS = {
     HASHES: ("cursor", "limit"),
     MISSING: (),
     EVENTS: ("from", "bucket", "prefix", "wait_s"),
+    LIMITS: ("bucket",),
     SERVICE: (),
 }
 SERVICES = {b"/healthz", b"/readyz", b"/metrics", b"/stats", b"/openapi.json", b"/"}
@@ -76,6 +79,7 @@ FIXED = {
     b"/blobs": Target(HASHES),
     b"/blobs/missing": Target(MISSING),
     EVENTS_PATH: Target(EVENTS),
+    b"/limits": Target(LIMITS),
     **{path: Target(SERVICE, name=path.decode()) for path in SERVICES},
 }
 

@@ -17,7 +17,7 @@ from holdfast.core.errors import BlobError, InvalidError, NotFoundError, Unavail
 from holdfast.core.seams import SystemEntropy
 from holdfast.depot.change import Place
 from holdfast.depot.engine import LOOKS_MAX, open_blob
-from holdfast.http import admin, feed, many, metrics, openapi, route, transfer
+from holdfast.http import admin, allowance, feed, many, metrics, openapi, route, transfer
 from holdfast.http.counts import Counts, Tally
 from holdfast.http.dial import dialing
 from holdfast.http.gate import Gate, rules
@@ -59,6 +59,7 @@ PUT, GET, HEAD, DELETE  /blobs/{sha256}       a blob by the hash of its bytes
 GET                     /blobs                all hashes
 GET                     /events               what became of names, in order
 POST                    /b/{bucket}, /blobs   many at once; also /blobs/missing
+GET                     /limits               what you may use, and what is left
 GET                     /openapi.json /metrics /healthz /readyz /stats
 """
 
@@ -197,6 +198,8 @@ class Site:
         if target.route == route.EVENTS:
             name = asked.get("bucket")
             return feed.answer(self.depot, request, asked, lambda: self._listen(request, name))
+        if target.route == route.LIMITS:
+            return allowance.answer(self.depot.engine, self.gate, request, asked)
         is_list = target.route in {route.LISTING, route.HASHES}
         target = self._enter(request, target, Scope.LIST if is_list else Scope.READ)
         if target.route == route.METADATA:
