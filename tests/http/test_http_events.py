@@ -27,6 +27,7 @@ from holdfast.core.policy import Owner, Policy
 from holdfast.depot.local import open_depot
 from holdfast.http import feed as feeds
 from holdfast.http import route
+from holdfast.http.counts import Counts, Tally
 from holdfast.http.message import Request
 from holdfast.http.site import Site
 
@@ -228,7 +229,9 @@ def test_more_listeners_than_there_may_be_are_refused(servers: Servers, way: str
         reply = server.ask("GET", "/events")
         assert (reply.status, reply.code, reply.headers["retry-after"]) == (503, "unavailable", "1")
         assert server.ask("PUT", "/blob/k", b"others are served").status == 201
+        assert server.metric("holdfast_listeners") == limits.LISTENERS_MAX
     wait_until(is_room, "those who left are still counted")
+    wait_until(lambda: server.metric("holdfast_listeners") == 0, "the gauge counts them")
 
 
 def test_a_listener_that_takes_nothing_is_cut_off(tmp_path: Path, way: str) -> None:
@@ -292,7 +295,7 @@ def test_a_quiet_stream_shows_signs_of_life(
         request = Request("GET", b"/events", b"", {b"accept": b"text/event-stream"}, "127.0.0.1")
         quiet = feeds.answer(depot, request, {}, lambda: "quiet").feed
         assert quiet is not None
-        listeners = feeds.Listeners(asyncio.to_thread)
+        listeners = feeds.Listeners(asyncio.to_thread, Counts(Tally()))
         asyncio.run(listeners.tell(quiet, give, is_over))
     assert given[1:] == [b"id: 2\n\n"] * 6
 

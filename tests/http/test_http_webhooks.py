@@ -351,3 +351,24 @@ def _is_free(server: Server) -> bool:
     """Whether nobody has the folder open any more."""
     holder = (server.data / "lock").read_text().strip()
     return not holder or not Path(f"/proc/{holder}").exists()
+
+
+def test_metrics_say_what_became_of_messages(guarded: Guarded, there: Receiver, hook: str) -> None:
+    def metric(name: str) -> float:
+        text = guarded.ask("GET", "/metrics", guarded.server.key).body.decode()
+        lines = [line for line in text.splitlines() if line.startswith(f"holdfast_webhook_{name}")]
+        assert len(lines) == 1, text
+        return float(lines[0].split()[-1])
+
+    guarded.admin("PUT", f"webhooks/{hook}", url=there.url, bucket=hook)
+    delivered = f'messages_total{{outcome="delivered",webhook="{hook}"}}'
+    for number in range(3):
+        guarded.ask("PUT", f"/b/{hook}/{number}", guarded.server.key, b"x")
+    wait_until(lambda: metric(delivered) == 3, "they are not counted")
+    there.act = programs.status(500)
+    assert metric(f'lag_s{{webhook="{hook}"}}') == 0
+    guarded.ask("PUT", f"/b/{hook}/late", guarded.server.key, b"x")
+    failed = f'messages_total{{outcome="failed",webhook="{hook}"}}'
+    wait_until(lambda: metric(failed) >= 2, "it does not fail")
+    assert metric(f'lag_s{{webhook="{hook}"}}') > 0
+    assert metric(f'dead{{webhook="{hook}"}}') == 0

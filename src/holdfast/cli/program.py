@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "fsck": "fsck",
         "sweep": "sweep",
         "import": "adopt",
+        "webhook": "webhook",
         "hash": "hash",
         "config": "config",
         "completion": "completion",

@@ -74,13 +74,17 @@ class Standing:
     due_us: int = 0
     """When the next try is."""
     waiting_us: int = 0
-    """Since when the next message has waited, while the receiver fails."""
+    """Since when the next message has waited, where one does."""
     gone_us: int = 0
     """When the receiver said that it is gone for good (410)."""
     lost_us: int = 0
     """When events were passed over, because the store did not have them any more."""
     is_asked: bool = False
     """Dead letters are to be sent again."""
+
+    def lag_s(self, now_us: int) -> float:
+        """For how long the next message has waited; 0 while there is none."""
+        return max(0, now_us - self.waiting_us) / MICROSECONDS if self.waiting_us else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

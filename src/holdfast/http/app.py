@@ -87,7 +87,7 @@ class Endpoint:
         self._site = site
         self._settings = settings
         self._shared = shared
-        self._listeners = Listeners(self._in_thread)
+        self._listeners = Listeners(self._in_thread, site.counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak ASGI 3 (asgi.readthedocs.io)."""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Kind = tuple[str, str, int]
 """Route, method and status of a request."""
 
-RECEIVED, SENT, CONNECTIONS, PROCESS, READY, RESTARTS, UNHEALTHY, USED = range(8)
-FIRST_SLOT = 8
+RECEIVED, SENT, CONNECTIONS, PROCESS, READY, RESTARTS, UNHEALTHY, LISTENERS, USED = range(9)
+FIRST_SLOT = 9
 SLOTS_MAX = 1024
 NAME_BYTES = 48
 NUMBERS_BYTES = 8 * (FIRST_SLOT + SLOTS_MAX)
@@ -97,7 +97,8 @@ class Counts:
         self._block = tally.blocks[number]
         self._others = [each.numbers for each in tally.blocks if each is not self._block]
         self._numbers = self._block.numbers
-        self._numbers[CONNECTIONS] = self._numbers[UNHEALTHY] = 0
+        for at in (CONNECTIONS, UNHEALTHY, LISTENERS):
+            self._numbers[at] = 0
         self._lock = threading.Lock()
         self._kinds: dict[Kind, int] = {}
         self._reported: dict[str, tuple[int, int]] = {}
@@ -138,6 +139,10 @@ class Counts:
     def disconnect(self) -> None:
         """Count one that is gone."""
         self._numbers[CONNECTIONS] -= 1
+
+    def listen(self, change: int) -> None:
+        """Count those who listen to events: one more, or one less."""
+        self._numbers[LISTENERS] += change
 
     def report(self, facts: Mapping[str, int], *, healthy: bool) -> None:
         """Tell what this process counted elsewhere since it began; safe from any thread."""

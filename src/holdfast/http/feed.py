@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.stream import Cursor, Event
     from holdfast.depot.depot import Depot
+    from holdfast.http.counts import Counts
     from holdfast.http.message import Request
 
     Enter = Callable[[], str | None]
@@ -115,8 +116,11 @@ def answer(depot: Depot, request: Request, asked: Mapping[str, str], enter: Ente
 class Listeners:
     """Sends feeds to those who listen, a bounded number of them; on the loop's thread."""
 
-    def __init__(self, in_thread: Callable[[Callable[[], bytes]], Awaitable[bytes]]) -> None:
+    def __init__(
+        self, in_thread: Callable[[Callable[[], bytes]], Awaitable[bytes]], counts: Counts
+    ) -> None:
         self._in_thread = in_thread
+        self._counts = counts
         self._count = 0
 
     def check(self) -> None:
@@ -139,11 +143,15 @@ class Listeners:
         Raises:
             SlowError: from `give`.
         """
-        self._count += 1
+        self._change(1)
         try:
             await self._tell(feed, give, is_over)
         finally:
-            self._count -= 1
+            self._change(-1)
+
+    def _change(self, change: int) -> None:
+        self._count += change
+        self._counts.listen(change)
 
     async def _tell(
         self,

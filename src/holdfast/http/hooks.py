@@ -121,7 +121,7 @@ class HookCall:
             lambda after, limit: self._hooks.page(after, limit, owner),
             asked,
             lambda webhook: webhook.name,
-            plain,
+            lambda webhook: _described(webhook, self._hooks.standing(webhook.name)),
         )
 
     def _one(self, name: str) -> Answer:
@@ -199,7 +199,15 @@ class HookCall:
 
     def _shown(self, name: str) -> dict[str, Any]:
         webhook, standing = self._hooks.get(name)
-        return {**plain(webhook), "state": _state(webhook, standing), **_standing(standing)}
+        return _described(webhook, (standing, 0))
+
+
+def _described(webhook: Webhook, found: tuple[Standing, int] | None) -> dict[str, Any]:
+    """A webhook and where it stands, unless it went at this moment."""
+    if found is None:
+        return plain(webhook)
+    standing, _ = found
+    return {**plain(webhook), "state": _state(webhook, standing), **_standing(standing)}
 
 
 def _state(webhook: Webhook, standing: Standing) -> str:

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from holdfast.http.counts import CONNECTIONS, READY, RECEIVED, RESTARTS, SENT, UNHEALTHY
+from holdfast.http.counts import CONNECTIONS, LISTENERS, READY, RECEIVED, RESTARTS, SENT, UNHEALTHY
 from holdfast.http.processes import Processes
 
 if TYPE_CHECKING:
@@ -64,9 +64,33 @@ class SiteCollector(Collector):
         for name, at, about in (
             ("holdfast_http_connections", CONNECTIONS, "Open connections."),
             ("holdfast_workers", READY, "Processes that take requests."),
+            ("holdfast_listeners", LISTENERS, "Who listen to events."),
         ):
             yield GaugeMetricFamily(name, about, sums.numbers[at])
         yield from self._of_the_store(sums)
+        yield from self._of_webhooks()
+
+    def _of_webhooks(self) -> Iterator[Metric]:
+        hooks, clock = self._depot.engine.webhooks, self._depot.engine.names.clock
+        messages = CounterMetricFamily(
+            "holdfast_webhook_messages",
+            "What came of messages to a webhook.",
+            labels=("webhook", "outcome"),
+        )
+        dead = GaugeMetricFamily("holdfast_webhook_dead", "Dead letters.", labels=("webhook",))
+        lag = GaugeMetricFamily(
+            "holdfast_webhook_lag_s", "How long the next message has waited.", labels=("webhook",)
+        )
+        for stored, _ in hooks.everyone():
+            name = stored.webhook.name
+            found = hooks.standing(name)
+            if found is not None:
+                standing, _ = found
+                for outcome in ("delivered", "failed", "given_up"):
+                    messages.add_metric((name, outcome), getattr(standing, outcome))
+                dead.add_metric((name,), standing.dead)
+                lag.add_metric((name,), standing.lag_s(clock.now_us()))
+        yield from (messages, dead, lag)
 
     def _of_the_store(self, sums: Sums) -> Iterator[Metric]:
         stats = self._depot.stats()

@@ -129,7 +129,11 @@ class Courier:
     def _go(self, end_s: float) -> None:
         """Send events until there are none, one is not taken, or the time is over."""
         for event in self._wanted():
-            if not self._goes_on(end_s) or (event is not None and not self._deliver(event)):
+            if not self._goes_on(end_s):
+                if event is not None:
+                    self._standing = replace(self._standing, waiting_us=event.at_us)
+                return
+            if event is not None and not self._deliver(event):
                 return
 
     def _wanted(self) -> Iterator[Event | None]:
