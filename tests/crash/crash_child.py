@@ -29,6 +29,7 @@ from holdfast.depot.local import open_depot
 from holdfast.services.caretaker import Caretaker, Task
 from holdfast.services.compaction import Compaction
 from holdfast.services.hints import Hints
+from holdfast.services.janitor import Janitor
 from holdfast.services.sweeper import Sweeper
 
 
@@ -105,6 +106,7 @@ def live(folder: Path, boot: str, seed: int, first: int) -> NoReturn:
         say(f"fail 0 {first}")
         wait_for_the_end()
     tasks: list[Task] = [
+        Janitor(store.engine),
         Hints(store.engine),
         Compaction(store.engine),
         Sweeper(store, float(SWEEP_EVERY_S), 0),

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from holdfast.core.digest import Digest
 from holdfast.core.limits import KIB
+from holdfast.core.policy import Owner, Policy
 from holdfast.core.store import Span
 from holdfast.core.stream import Kind
 from holdfast.depot.depot import Depot
@@ -24,7 +25,10 @@ from holdfast.testing.recount import check_catalog
 
 WORKERS = 8
 NAMES = 10
-BUCKETS = ("default", "attic")
+BUCKETS = ("default", "carol~attic")
+QUOTA_BYTES = 1 << 40
+RULES = Policy(versions=2, undelete_s=1, quota_bytes=QUOTA_BYTES)
+"""What holds for the second bucket, whose owner has a quota, too."""
 SHARED = "shared"
 LARGE_POOL = 12
 
@@ -152,10 +156,16 @@ class Ledger:
 
     def __init__(self) -> None:
         self.figures: Counter[str] = Counter()
-        self.begin_anew()
+        self._forget()
 
-    def begin_anew(self) -> None:
-        """Forget everything but the figures, for an empty store."""
+    def begin_anew(self, folder: Path) -> None:
+        """Forget everything but the figures, and make an empty store with rules for a bucket."""
+        self._forget()
+        with open_depot(folder) as depot:
+            depot.engine.names.policies.set_owner(Owner(name="carol", quota_bytes=QUOTA_BYTES))
+            depot.bucket(BUCKETS[1]).set_policy(RULES)
+
+    def _forget(self) -> None:
         self.workers = [Worker() for _ in range(WORKERS)]
         self.sent: set[Digest] = set()
         self._shared: dict[Digest, bool] = {}

@@ -35,7 +35,7 @@ def run_rounds(base: Path, count: int, figures: Counter[str]) -> None:
         for number in range(count):
             folder = base / f"{number // FOLDER_ROUNDS}"
             if number % FOLDER_ROUNDS == 0:
-                ledger.begin_anew()
+                ledger.begin_anew(folder)
             try:
                 run_round(program, folder, ledger, dice)
             except BaseException as error:

@@ -57,7 +57,7 @@ class Lane:
     def _start(self) -> None:
         folder = self._base / f"{self._rounds // FOLDER_ROUNDS}"
         if self._rounds % FOLDER_ROUNDS == 0:
-            self.ledger.begin_anew()
+            self.ledger.begin_anew(folder)
         self._rounds += 1
         self._folder = folder
         self._server = start(folder)

@@ -67,7 +67,7 @@ class Rounds:
         """Work, kill some, end all, and compare."""
         folder = self._base / f"{number // FOLDER_ROUNDS}"
         if number % FOLDER_ROUNDS == 0:
-            self.ledger.begin_anew()
+            self.ledger.begin_anew(folder)
         server = start(folder, workers=WORKERS)
         try:
             port = port_of(server)

@@ -117,8 +117,8 @@ def live_in_server(bench: Bench) -> None:
 def cut_library(kind: Kind, ledger: Ledger, cuts: int) -> None:
     dice = random.Random(SEED)
     for first in range(0, cuts, MACHINE_CUTS):
-        ledger.begin_anew()
         with machine(kind) as disk, nursery() as program:
+            ledger.begin_anew(disk.folder / "store")
             for _ in range(first, min(cuts, first + MACHINE_CUTS), 2):
                 live_in_library(Bench(disk, ledger, dice), program)
 
@@ -126,8 +126,8 @@ def cut_library(kind: Kind, ledger: Ledger, cuts: int) -> None:
 def cut_server(kind: Kind, ledger: Ledger, cuts: int) -> None:
     dice = random.Random(SEED)
     for first in range(0, cuts, MACHINE_CUTS):
-        ledger.begin_anew()
         with machine(kind) as disk:
+            ledger.begin_anew(disk.folder / "store")
             for _ in range(first, min(cuts, first + MACHINE_CUTS), 2):
                 live_in_server(Bench(disk, ledger, dice))
 
