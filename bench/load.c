@@ -10,7 +10,8 @@
  * after that many requests of every class. It prints one JSON object.
  *
  * Bodies are received with MSG_TRUNC when DISCARD=1 is set in the environment: the kernel counts
- * the bytes and drops them, so that the receiver's copy does not hide the sender's speed.
+ * the bytes and drops them, so that the receiver's copy does not hide the sender's speed. API_KEY
+ * goes with every request as a bearer token.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -66,6 +67,7 @@ static struct class classes[CLASSES_MAX];
 static int class_count, port, epoll_fd, discard;
 static uint64_t requests_max, seed, random_state, deadline_ns;
 static char *body, *scratch;
+static char authorization[256];              /* a whole header line, or nothing */
 static int running;                         /* connections with a request under way */
 
 static uint64_t now_ns(void) {
@@ -180,8 +182,8 @@ static void next_request(struct connection *c) {
     uint64_t number = k->is_put ? k->next++ : next_random() % k->keys;
     char path[1200];
     expand_path(k, number, path, sizeof path);
-    c->request_size = (size_t)snprintf(c->request, sizeof c->request, "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n",
-                                       k->method, path, port);
+    c->request_size = (size_t)snprintf(c->request, sizeof c->request, "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s",
+                                       k->method, path, port, authorization);
     if (k->is_put)
         c->request_size += (size_t)sprintf(c->request + c->request_size,
                                            "Content-Type: application/octet-stream\r\nContent-Length: %llu\r\n",
@@ -331,6 +333,8 @@ int main(int argc, char **argv) {
     seed = strtoull(argv[4], NULL, 10);
     random_state = seed * 0x9E3779B97F4A7C15ull + 1;
     discard = getenv("DISCARD") != NULL;
+    const char *key = getenv("API_KEY");
+    if (key) snprintf(authorization, sizeof authorization, "Authorization: Bearer %.200s\r\n", key);
     for (int i = 5; i < argc; i++) parse_class(argv[i]);
     fill_body();
     epoll_fd = epoll_create1(0);

@@ -26,6 +26,8 @@ class Work:
     connections: int
     keys: int = 1
     """A GET chooses below this number; a PUT takes all numbers from here on."""
+    api_key: str = ""
+    """That of the first work goes with all requests of a run."""
 
     @property
     def argument(self) -> str:
@@ -76,10 +78,13 @@ class Generator:
             NotRunError: nothing was answered, or an answer was wrong.
         """
         seed = str(next(self.seeds))
+        variables = {"DISCARD": "1"} if discard else {}
+        if works[0].api_key:
+            variables["API_KEY"] = works[0].api_key
         command = [str(self.program), str(port), str(seconds), str(requests), seed]
         done = subprocess.run(
             command + [work.argument for work in works],
-            env=os.environ | {"DISCARD": "1"} if discard else None,
+            env=os.environ | variables,
             capture_output=True,
             text=True,
             timeout=seconds + GRACE_S,

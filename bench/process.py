@@ -126,11 +126,14 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def ask(port: int, path: str, method: str = "GET") -> Answer:
-    """Send one request without a body on a connection of its own."""
+def ask(
+    port: int, path: str, method: str = "GET", *, body: bytes | None = None, api_key: str = ""
+) -> Answer:
+    """Send one request on a connection of its own."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        connection.request(method, path)
+        connection.request(method, path, body, headers)
         response = connection.getresponse()
         return Answer(response.status, response.read())
     except (OSError, HTTPException):

@@ -24,6 +24,7 @@ class Target(NamedTuple):
     running: Running
     port: int
     path: str
+    api_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Stage:
 
     def get(self, target: Target, size_bytes: int, keys: int, connections: int) -> Measured:
         """Fetch blobs at random for one turn; large ones are counted and not copied."""
-        work = Work("GET", target.path, size_bytes, connections, keys)
+        work = Work("GET", target.path, size_bytes, connections, keys, target.api_key)
         return self._turn(target, work)[0]
 
     def put(self, target: Target, size_bytes: int, connections: int) -> Measured:
@@ -71,7 +72,7 @@ class Stage:
     def put_work(self, target: Target, size_bytes: int, connections: int) -> Work:
         """Describe PUTs of numbers that no turn has used."""
         first = next(self.numbers) * NUMBERS_PER_TURN
-        return Work("PUT", target.path, size_bytes, connections, first)
+        return Work("PUT", target.path, size_bytes, connections, first, target.api_key)
 
     def mixed(self, target: Target, *works: Work) -> list[Measured]:
         """Do several kinds of request at once for one turn."""
