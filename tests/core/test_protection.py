@@ -9,19 +9,9 @@ from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import UnavailableError
 from holdfast.core.protection import Protections
-from holdfast.core.seams import SystemClock
 from holdfast.core.store import Keep
 from holdfast.stores.memory import MemoryStore
-
-
-class HandClock(SystemClock):
-    """A clock that stands still until it is moved."""
-
-    moved_s = 0.0
-
-    def monotonic_s(self) -> float:
-        return 1000 + self.moved_s
-
+from holdfast.testing.hand_clock import StillClock
 
 A, B = Digest.of(b"a"), Digest.of(b"b")
 
@@ -70,7 +60,7 @@ def test_a_blob_is_kept_while_any_token_protects_it() -> None:
 
 
 def test_what_nobody_lets_go_of_is_kept_until_its_deadline() -> None:
-    clock = HandClock()
+    clock = StillClock()
     protections = Protections(clock)
     protections.prepare(60).protect([A])
     clock.moved_s += 59
@@ -82,7 +72,7 @@ def test_what_nobody_lets_go_of_is_kept_until_its_deadline() -> None:
 
 
 def test_an_unknown_outcome_is_kept_until_somebody_knows() -> None:
-    clock = HandClock()
+    clock = StillClock()
     protections = Protections(clock)
     with pytest.raises(KeyError), protections.prepare(60) as token:  # noqa: PT012 - the error leaves the block
         token.protect([A])
@@ -107,7 +97,7 @@ def test_a_token_that_was_over_before_the_error_is_not_in_doubt() -> None:
 
 
 def test_who_takes_longer_than_the_deadline_is_told() -> None:
-    clock = HandClock()
+    clock = StillClock()
     token = Protections(clock).prepare(60)
     token.protect([A])
     clock.moved_s += 60

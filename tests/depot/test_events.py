@@ -10,7 +10,6 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
-from hand_clock import HandClock
 
 from holdfast.core.bucket import Description
 from holdfast.core.digest import Digest
@@ -28,6 +27,7 @@ from holdfast.depot import catalog
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import hold_depot, open_depot
+from holdfast.testing.hand_clock import HandClock
 
 UPLOADED, DELETED, PURGED = Kind.UPLOADED, Kind.DELETED, Kind.PURGED
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two")

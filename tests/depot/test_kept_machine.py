@@ -10,7 +10,6 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hand_clock import HandClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -22,6 +21,7 @@ from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import sweep_of
+from holdfast.testing.hand_clock import HandClock
 from holdfast.testing.recount import check_catalog
 
 KEYS = st.sampled_from(["a", "a/b", "b"])

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hand_clock import HandClock
 
 from holdfast.core.bucket import CREATE_ONLY, Description
 from holdfast.core.errors import (
@@ -26,6 +25,7 @@ from holdfast.depot.local import open_depot
 from holdfast.services.janitor import Janitor
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import sweep_of
+from holdfast.testing.hand_clock import HandClock
 from holdfast.testing.recount import check_catalog
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)

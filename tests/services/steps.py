@@ -7,24 +7,11 @@ from holdfast.core.seams import Disk, SystemClock
 from holdfast.depot.depot import Depot
 from holdfast.depot.local import open_depot
 from holdfast.services.scrub import Scrub
+from holdfast.testing.hand_clock import StillClock
 
 SMALL = b"small" * 100
 LARGE = bytes(range(256)) * 4096 * 3  # 3 MiB: a file of its own
 KEYS = 20  # small blobs, besides one large one with two names
-
-
-class HandClock(SystemClock):
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.moved_s = 0.0
-        self._began_us = super().now_us()
-
-    def now_us(self) -> int:
-        return self._began_us + int(self.moved_s * 1_000_000)
-
-    def monotonic_s(self) -> float:
-        return 1000 + self.moved_s
 
 
 def small(number: int) -> bytes:
@@ -70,7 +57,7 @@ def gauges(scrub: Scrub) -> Mapping[str, float]:
     return scrub._stamps.read().gauges()
 
 
-def run_pass(scrub: Scrub, clock: HandClock | None = None) -> None:
+def run_pass(scrub: Scrub, clock: StillClock | None = None) -> None:
     """Step until the pass that runs, or the next one, has ended."""
     before = gauges(scrub)["completed_s"]
     for _ in range(100_000):

@@ -11,15 +11,7 @@ from holdfast.core.errors import FullError, UnavailableError
 from holdfast.core.limits import MIB
 from holdfast.core.seams import SystemClock
 from holdfast.services.caretaker import Caretaker, Done, Task
-
-
-class HandClock(SystemClock):
-    """A clock that stands still until it is moved."""
-
-    now_s = 1000.0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
+from holdfast.testing.hand_clock import StillClock
 
 
 class Script:
@@ -51,8 +43,8 @@ class Script:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> StillClock:
+    return StillClock()
 
 
 def forever(done: Done | Exception) -> Iterator[Done | Exception]:
@@ -60,14 +52,14 @@ def forever(done: Done | Exception) -> Iterator[Done | Exception]:
         yield done
 
 
-def live(caretaker: Caretaker, clock: HandClock, seconds: float) -> None:
+def live(caretaker: Caretaker, clock: StillClock, seconds: float) -> None:
     """Let time pass as the thread would see it."""
-    end_s = clock.now_s + seconds
-    while clock.now_s < end_s:
-        clock.now_s = min(end_s, clock.now_s + caretaker.take_turns())
+    end_s = clock.moved_s + seconds
+    while clock.moved_s < end_s:
+        clock.moved_s = min(end_s, clock.moved_s + caretaker.take_turns())
 
 
-def test_no_more_bytes_a_second_than_the_task_allows(clock: HandClock) -> None:
+def test_no_more_bytes_a_second_than_the_task_allows(clock: StillClock) -> None:
     task = Script(clock, forever(Done(MIB, 0)), bytes_s_max=4 * MIB)
     live(Caretaker([task], clock), clock, 100)
     assert len(task.at_s) == 400
@@ -75,11 +67,11 @@ def test_no_more_bytes_a_second_than_the_task_allows(clock: HandClock) -> None:
     assert gaps == {0.25}
 
 
-def test_time_that_a_step_takes_counts_for_its_rate(clock: HandClock) -> None:
+def test_time_that_a_step_takes_counts_for_its_rate(clock: StillClock) -> None:
     class Slow(Script):
         def step(self) -> Done:
             done = super().step()
-            clock.now_s += 0.2
+            clock.moved_s += 0.2
             return done
 
     task = Slow(clock, forever(Done(MIB, 0)), bytes_s_max=4 * MIB)
@@ -87,13 +79,13 @@ def test_time_that_a_step_takes_counts_for_its_rate(clock: HandClock) -> None:
     assert len(task.at_s) == 400
 
 
-def test_a_task_waits_as_long_as_it_wants_to(clock: HandClock) -> None:
+def test_a_task_waits_as_long_as_it_wants_to(clock: StillClock) -> None:
     task = Script(clock, [Done(0, 0), Done(8 * MIB, 1), Done(0, 3600), Done(0, 1e12)], MIB)
     live(Caretaker([task], clock), clock, 10_000)
     assert [at_s - 1000 for at_s in task.at_s] == [0, 0, 8, 3608]
 
 
-def test_a_slow_task_does_not_hold_up_another(clock: HandClock) -> None:
+def test_a_slow_task_does_not_hold_up_another(clock: StillClock) -> None:
     slow = Script(clock, forever(Done(MIB, 60)))
     quick = Script(clock, forever(Done(MIB, 0)), bytes_s_max=MIB)
     live(Caretaker([slow, quick], clock), clock, 600)
@@ -101,7 +93,7 @@ def test_a_slow_task_does_not_hold_up_another(clock: HandClock) -> None:
 
 
 def test_a_failing_step_is_told_and_tried_again_later_and_later(
-    clock: HandClock, caplog: pytest.LogCaptureFixture
+    clock: StillClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     steps: list[Done | Exception] = [UnavailableError("the disk refuses")] * 12
     task = Script(clock, [*steps, Done(0, 5), FullError("full"), Done(0, 1e12)])
@@ -120,7 +112,7 @@ def test_a_failing_step_is_told_and_tried_again_later_and_later(
 
 
 def test_a_defect_is_told_with_its_trace_and_ends_nothing(
-    clock: HandClock, caplog: pytest.LogCaptureFixture
+    clock: StillClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = Script(clock, [ZeroDivisionError("oh"), Done(0, 1e12)])
     caretaker = Caretaker([task], clock)
@@ -131,7 +123,7 @@ def test_a_defect_is_told_with_its_trace_and_ends_nothing(
     assert "ZeroDivisionError" in vars(told)["fields"]["trace"]
 
 
-def test_nothing_to_do_is_no_reason_to_spin(clock: HandClock) -> None:
+def test_nothing_to_do_is_no_reason_to_spin(clock: StillClock) -> None:
     assert Caretaker([], clock).take_turns() > 60
 
 

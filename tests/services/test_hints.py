@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from steps import HandClock
 
 from holdfast.core import limits
 from holdfast.core.limits import KIB, MIB
@@ -13,6 +12,7 @@ from holdfast.depot.local import open_depot
 from holdfast.services.caretaker import Caretaker
 from holdfast.services.hints import LOOK_UP_S, Hints
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.hand_clock import StillClock
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def missing(folder: Path) -> list[str]:
 
 def test_hints_are_made_for_as_long_as_some_are_missing(folder: Path) -> None:
     with open_depot(folder) as depot:
-        clock = HandClock()
+        clock = StillClock()
         caretaker = Caretaker([Hints(depot.engine)], clock)
         assert len(missing(folder)) == 3
         for numbers in (range(0), range(40, 70)):
@@ -69,7 +69,7 @@ def test_a_step_is_small(folder: Path) -> None:
 def test_a_disk_that_refuses_is_tried_again(folder: Path) -> None:
     disk = FaultyDisk()
     with open_depot(folder, disk=disk) as depot:
-        clock = HandClock()
+        clock = StillClock()
         caretaker = Caretaker([Hints(depot.engine)], clock)
         disk.arm(Fault(1, lasting=True, only=frozenset({"rename"})))
         for _ in range(40):

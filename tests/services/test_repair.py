@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from steps import (
     LARGE,
-    HandClock,
+    StillClock,
     age,
     blob_file,
     fill,
@@ -59,11 +59,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> StillClock:
+    return StillClock()
 
 
-def scrub(depot: Depot, clock: HandClock, *others: Copies, passes: int = 1) -> Scrub:
+def scrub(depot: Depot, clock: StillClock, *others: Copies, passes: int = 1) -> Scrub:
     """Run whole passes."""
     task = Scrub(depot.engine, others=others, clock=clock)
     for _ in range(passes):
@@ -79,7 +79,7 @@ def flip_record(folder: Path, data: bytes, offset: int) -> None:
 
 
 def test_a_record_whose_header_alone_is_damaged_is_stored_again(
-    folder: Path, clock: HandClock
+    folder: Path, clock: StillClock
 ) -> None:
     flip_record(folder, small(7), -40)
     with open_depot(folder) as depot:
@@ -90,7 +90,7 @@ def test_a_record_whose_header_alone_is_damaged_is_stored_again(
         assert [kind for kind, _ in found(depot)] == ["record"]
 
 
-def test_an_older_record_makes_a_newer_one_good(folder: Path, clock: HandClock) -> None:
+def test_an_older_record_makes_a_newer_one_good(folder: Path, clock: StillClock) -> None:
     with open_depot(folder) as depot:
         depot.engine.store.remove([SEVEN])
         depot.put("small/7", small(7))
@@ -103,7 +103,7 @@ def test_an_older_record_makes_a_newer_one_good(folder: Path, clock: HandClock) 
         assert depot.get("small/7") == small(7)
 
 
-def test_a_file_makes_a_record_good(folder: Path, clock: HandClock) -> None:
+def test_a_file_makes_a_record_good(folder: Path, clock: StillClock) -> None:
     """After the limit of small blobs was lowered, the same bytes were stored again."""
     with open_depot(folder, Limits(small_blob_bytes_max=0)) as depot:
         depot.put("again", small(7))
@@ -119,7 +119,7 @@ def test_a_file_makes_a_record_good(folder: Path, clock: HandClock) -> None:
         assert depot.get("small/7") == small(7)
 
 
-def test_a_record_makes_a_file_good(folder: Path, clock: HandClock) -> None:
+def test_a_record_makes_a_file_good(folder: Path, clock: StillClock) -> None:
     data = small(0) * 1000
     with open_depot(folder, Limits(small_blob_bytes_max=MIB)) as depot:
         depot.put("once", data)
@@ -136,7 +136,7 @@ def test_a_record_makes_a_file_good(folder: Path, clock: HandClock) -> None:
     assert not file.exists()
 
 
-def test_what_recovery_cut_off_makes_a_record_good(folder: Path, clock: HandClock) -> None:
+def test_what_recovery_cut_off_makes_a_record_good(folder: Path, clock: StillClock) -> None:
     content = segment(folder).read_bytes()
     at = content.index(small(7))
     torn = segment(folder).with_name(f"{segment(folder).stem}-99.torn")
@@ -147,7 +147,7 @@ def test_what_recovery_cut_off_makes_a_record_good(folder: Path, clock: HandCloc
         assert depot.get("small/7") == small(7)
 
 
-def test_others_are_asked_and_not_believed(folder: Path, clock: HandClock) -> None:
+def test_others_are_asked_and_not_believed(folder: Path, clock: StillClock) -> None:
     flip(blob_file(folder), 2 * MIB)
     liar = Peer([b"other bytes"], [LARGE[:-1]], [LARGE, b"more"], UnavailableError("gone"), [])
     honest = Peer([LARGE[:MIB], LARGE[MIB:]])
@@ -162,7 +162,7 @@ def test_others_are_asked_and_not_believed(folder: Path, clock: HandClock) -> No
     assert list((folder / "files" / "tmp").iterdir()) == []
 
 
-def test_without_a_copy_nothing_is_changed(folder: Path, clock: HandClock) -> None:
+def test_without_a_copy_nothing_is_changed(folder: Path, clock: StillClock) -> None:
     flip_record(folder, small(7), 3)
     flip(blob_file(folder), 2 * MIB)
     before = {path: path.read_bytes() for path in (segment(folder), blob_file(folder))}
@@ -174,7 +174,7 @@ def test_without_a_copy_nothing_is_changed(folder: Path, clock: HandClock) -> No
     assert not (folder / QUARANTINE).exists()
 
 
-def test_what_was_given_up_is_missing_and_welcome_again(folder: Path, clock: HandClock) -> None:
+def test_what_was_given_up_is_missing_and_welcome_again(folder: Path, clock: StillClock) -> None:
     flip_record(folder, small(7), 3)
     flip(blob_file(folder), 2 * MIB)
     with open_depot(folder) as depot:

@@ -13,7 +13,7 @@ from steps import (
     KEYS,
     LARGE,
     SMALL,
-    HandClock,
+    StillClock,
     age,
     blob_file,
     fill,
@@ -70,15 +70,15 @@ def depot(folder: Path) -> Iterator[Depot]:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> StillClock:
+    return StillClock()
 
 
 def events(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:
     return [vars(each)["fields"] for each in caplog.records if each.getMessage() == name]
 
 
-def new_pass(folder: Path, clock: HandClock) -> list[tuple[str, str]]:
+def new_pass(folder: Path, clock: StillClock) -> list[tuple[str, str]]:
     """Open, let a pass become due and run; tell what is known to be wrong then."""
     with open_depot(folder) as depot:
         scrub = Scrub(depot.engine, clock=clock)
@@ -92,7 +92,7 @@ def new_pass(folder: Path, clock: HandClock) -> list[tuple[str, str]]:
 
 
 def test_a_sound_store_is_read_to_its_end_and_nothing_is_found(
-    depot: Depot, clock: HandClock, caplog: pytest.LogCaptureFixture
+    depot: Depot, clock: StillClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     scrub = Scrub(depot.engine, clock=clock)
@@ -110,7 +110,7 @@ def test_a_sound_store_is_read_to_its_end_and_nothing_is_found(
 
 
 def test_bytes_come_from_the_disk_and_not_through_the_page_cache(
-    folder: Path, clock: HandClock
+    folder: Path, clock: StillClock
 ) -> None:
     disk = CountingDisk()
     with open_depot(folder, disk=disk) as depot:
@@ -120,7 +120,7 @@ def test_bytes_come_from_the_disk_and_not_through_the_page_cache(
 
 
 def test_a_pass_lasts_as_long_as_it_may(
-    depot: Depot, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    depot: Depot, clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SCRUB_BYTES_S_MIN", 1)
     scrub = Scrub(depot.engine, days=10, clock=clock)
@@ -132,7 +132,7 @@ def test_a_pass_lasts_as_long_as_it_may(
 
 
 def test_a_small_store_is_read_at_once_and_then_not_before_the_pass_is_over(
-    depot: Depot, clock: HandClock
+    depot: Depot, clock: StillClock
 ) -> None:
     scrub = Scrub(depot.engine, days=10, clock=clock)
     run_pass(scrub, clock)
@@ -142,7 +142,7 @@ def test_a_small_store_is_read_at_once_and_then_not_before_the_pass_is_over(
 
 
 def test_no_more_is_read_in_a_second_than_is_allowed(
-    depot: Depot, clock: HandClock, caplog: pytest.LogCaptureFixture
+    depot: Depot, clock: StillClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not even by a pass that is late."""
     caplog.set_level(logging.INFO)
@@ -153,14 +153,14 @@ def test_no_more_is_read_in_a_second_than_is_allowed(
     assert 0.99 * 64 * KIB < told[0]["read_bytes"] / clock.moved_s <= 64 * KIB
 
 
-def test_a_step_is_bounded(depot: Depot, clock: HandClock) -> None:
+def test_a_step_is_bounded(depot: Depot, clock: StillClock) -> None:
     scrub = Scrub(depot.engine, clock=clock)
     for _ in range(1000):
         assert scrub.step().size_bytes <= limits.STEP_BYTES_MAX
 
 
 def test_what_waits_longest_is_read_first(
-    folder: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    folder: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 8 * MIB + 10 * KIB)
     disk = CountingDisk()
@@ -180,7 +180,7 @@ def test_what_waits_longest_is_read_first(
 
 
 def test_a_flipped_bit_in_the_log_is_found_as_record_and_as_blob(
-    folder: Path, clock: HandClock, caplog: pytest.LogCaptureFixture
+    folder: Path, clock: StillClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     at = segment(folder).read_bytes().index(small(7))
     flip(segment(folder), at + 3)
@@ -193,7 +193,7 @@ def test_a_flipped_bit_in_the_log_is_found_as_record_and_as_blob(
     ]
 
 
-def test_a_damaged_commit_is_found_as_such(folder: Path, clock: HandClock) -> None:
+def test_a_damaged_commit_is_found_as_such(folder: Path, clock: StillClock) -> None:
     at = segment(folder).read_bytes().index(b"edefault\x00small/3")
     flip(segment(folder), at)
     with open_depot(folder) as depot:
@@ -204,7 +204,7 @@ def test_a_damaged_commit_is_found_as_such(folder: Path, clock: HandClock) -> No
 
 
 def test_a_segment_that_was_cut_or_zeroed_is_found(
-    folder: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    folder: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 8 * MIB + 10 * KIB)
     with open_depot(folder) as depot:
@@ -221,7 +221,7 @@ def test_a_segment_that_was_cut_or_zeroed_is_found(
 
 @pytest.mark.parametrize("where", ["content", "checksums", "footer", "cut", "empty", "grown"])
 def test_damage_of_a_large_file_is_found_wherever_it_is(
-    folder: Path, clock: HandClock, where: str
+    folder: Path, clock: StillClock, where: str
 ) -> None:
     path = blob_file(folder)
     size = path.stat().st_size
@@ -238,7 +238,7 @@ def test_damage_of_a_large_file_is_found_wherever_it_is(
 
 
 def test_a_lost_file_is_found_by_every_name_that_points_to_it(
-    folder: Path, clock: HandClock
+    folder: Path, clock: StillClock
 ) -> None:
     blob_file(folder).unlink()
     with open_depot(folder) as depot:
@@ -252,7 +252,7 @@ def test_a_lost_file_is_found_by_every_name_that_points_to_it(
     ]
 
 
-def test_findings_end_when_the_bytes_come_back(folder: Path, clock: HandClock) -> None:
+def test_findings_end_when_the_bytes_come_back(folder: Path, clock: StillClock) -> None:
     """By somebody who stores them again, or who removes the name."""
     flip(segment(folder), segment(folder).read_bytes().index(small(7)) + 3)
     flip(blob_file(folder), 2_000_000)
@@ -270,7 +270,7 @@ def test_findings_end_when_the_bytes_come_back(folder: Path, clock: HandClock) -
 
 
 def test_writing_while_it_reads_is_no_damage(
-    tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 9 * MIB)
     with open_depot(tmp_path) as depot:
@@ -302,7 +302,7 @@ def test_writing_while_it_reads_is_no_damage(
 
 
 def test_a_pass_goes_on_where_it_was_when_the_store_is_opened_again(
-    folder: Path, clock: HandClock
+    folder: Path, clock: StillClock
 ) -> None:
     disk = CountingDisk()
     with open_depot(folder, disk=disk) as depot:
@@ -326,7 +326,7 @@ def test_a_pass_goes_on_where_it_was_when_the_store_is_opened_again(
     assert disk.read_bytes <= whole_bytes + len(LARGE) + openings * segment(folder).stat().st_size
 
 
-def test_stamps_are_believed_in_their_own_folder_only(folder: Path, clock: HandClock) -> None:
+def test_stamps_are_believed_in_their_own_folder_only(folder: Path, clock: StillClock) -> None:
     with open_depot(folder) as depot:
         scrub = Scrub(depot.engine, clock=clock)
         run_pass(scrub, clock)
@@ -340,7 +340,7 @@ def test_stamps_are_believed_in_their_own_folder_only(folder: Path, clock: HandC
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "zeros", "another version"])
-def test_damaged_stamps_are_none(folder: Path, clock: HandClock, damage: str) -> None:
+def test_damaged_stamps_are_none(folder: Path, clock: StillClock, damage: str) -> None:
     with open_depot(folder) as depot:
         scrub = Scrub(depot.engine, clock=clock)
         run_pass(scrub, clock)
@@ -360,7 +360,7 @@ def test_damaged_stamps_are_none(folder: Path, clock: HandClock, damage: str) ->
         assert gauges(scrub)["pass"] == 1
 
 
-def test_a_clock_that_was_put_back_stops_nothing(depot: Depot, clock: HandClock) -> None:
+def test_a_clock_that_was_put_back_stops_nothing(depot: Depot, clock: StillClock) -> None:
     scrub = Scrub(depot.engine, days=10, clock=clock)
     run_pass(scrub, clock)
     clock.moved_s -= 1000 * DAY_S
@@ -372,7 +372,7 @@ def test_a_clock_that_was_put_back_stops_nothing(depot: Depot, clock: HandClock)
 
 
 def test_a_disk_that_fails_costs_a_step_and_makes_no_findings(
-    folder: Path, clock: HandClock
+    folder: Path, clock: StillClock
 ) -> None:
     for call in ("open", "pread_into", "pwrite_all", "rename"):
         for number in (1, 2, 3, 7):
@@ -421,7 +421,7 @@ class RottenDisk(Disk):
 
 
 def test_what_only_the_page_cache_still_has_is_stored_again(
-    folder: Path, clock: HandClock, caplog: pytest.LogCaptureFixture
+    folder: Path, clock: StillClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_depot(folder, disk=RottenDisk()) as depot:
         scrub = Scrub(depot.engine, clock=clock)
@@ -436,7 +436,7 @@ def test_what_only_the_page_cache_still_has_is_stored_again(
 # When a blob was verified
 
 
-def test_every_blob_knows_since_when_it_is_verified(depot: Depot, clock: HandClock) -> None:
+def test_every_blob_knows_since_when_it_is_verified(depot: Depot, clock: StillClock) -> None:
     digests = [Digest.of(small(number)) for number in range(KEYS)] + [Digest.of(LARGE)]
     assert {depot.content.verified_at(digest) for digest in digests} == {None}
     clock.moved_s += 1000
@@ -454,7 +454,7 @@ def test_every_blob_knows_since_when_it_is_verified(depot: Depot, clock: HandClo
 
 
 def test_a_file_stored_since_the_folder_was_read_is_not_verified(
-    depot: Depot, clock: HandClock
+    depot: Depot, clock: StillClock
 ) -> None:
     run_pass(Scrub(depot.engine, clock=clock), clock)
     assert depot.content.verified_at(Digest.of(LARGE)) is not None
@@ -465,7 +465,7 @@ def test_a_file_stored_since_the_folder_was_read_is_not_verified(
 
 
 def test_a_damaged_blob_is_not_verified_but_its_neighbours_are(
-    folder: Path, clock: HandClock
+    folder: Path, clock: StillClock
 ) -> None:
     flip(segment(folder), segment(folder).read_bytes().index(small(7)) + 3)
     with open_depot(folder) as depot:

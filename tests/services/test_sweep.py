@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from steps import HandClock
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
@@ -42,6 +41,7 @@ from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import make, put, read
 from holdfast.testing.crash_suites import SHARED_MEMORY
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.hand_clock import StillClock
 from holdfast.testing.recount import check_catalog
 from holdfast.testing.store_expiry import soon_us
 
@@ -55,12 +55,12 @@ def nobody(digest: Digest, moment: Moment | None) -> bool:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> StillClock:
+    return StillClock()
 
 
 @pytest.fixture(params=["memory", "segments"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryStore(clock)
         return
@@ -90,7 +90,7 @@ def fill(store: Store, count: int) -> list[Digest]:
 # A store whose caller knows what is live.
 
 
-def test_what_is_dead_goes_and_what_is_live_stays(store: Store, clock: HandClock) -> None:
+def test_what_is_dead_goes_and_what_is_live_stays(store: Store, clock: StillClock) -> None:
     digests = fill(store, 100)
     clock.moved_s += LATER_S
     live = digests[::3]
@@ -101,7 +101,7 @@ def test_what_is_dead_goes_and_what_is_live_stays(store: Store, clock: HandClock
     assert sweep(store, live, nobody, Manner(grace_s=0, clock=clock)) == Report(live=34)
 
 
-def test_what_is_fresh_stays_until_the_grace_is_over(store: Store, clock: HandClock) -> None:
+def test_what_is_fresh_stays_until_the_grace_is_over(store: Store, clock: StillClock) -> None:
     digests = fill(store, 10)
     manner = Manner(grace_s=60, clock=clock)
     assert sweep(store, [], nobody, manner) == Report(young=10)
@@ -115,7 +115,7 @@ def test_what_is_fresh_stays_until_the_grace_is_over(store: Store, clock: HandCl
     assert set(store.stat(digests)) == set()
 
 
-def test_what_was_stored_since_the_pass_began_stays(store: Store, clock: HandClock) -> None:
+def test_what_was_stored_since_the_pass_began_stays(store: Store, clock: StillClock) -> None:
     """Also without any grace, and also when the pass takes long."""
     old = fill(store, 10)
     clock.moved_s += LATER_S
@@ -132,7 +132,7 @@ def test_what_was_stored_since_the_pass_began_stays(store: Store, clock: HandClo
     assert set(old).isdisjoint(fresh)
 
 
-def test_a_dry_run_reports_the_same_and_removes_nothing(store: Store, clock: HandClock) -> None:
+def test_a_dry_run_reports_the_same_and_removes_nothing(store: Store, clock: StillClock) -> None:
     digests = fill(store, 50)
     clock.moved_s += LATER_S
     fresh = put(store, b"fresh").digest
@@ -150,7 +150,7 @@ def test_a_dry_run_reports_the_same_and_removes_nothing(store: Store, clock: Han
 
 
 @pytest.mark.parametrize("at", [0, 3, 20])
-def test_an_error_among_the_live_removes_nothing(store: Store, clock: HandClock, at: int) -> None:
+def test_an_error_among_the_live_removes_nothing(store: Store, clock: StillClock, at: int) -> None:
     digests = fill(store, 10)
     clock.moved_s += LATER_S
 
@@ -163,7 +163,7 @@ def test_an_error_among_the_live_removes_nothing(store: Store, clock: HandClock,
     assert [ref.digest for ref in store.scan()] == digests
 
 
-def test_live_digests_out_of_order_remove_nothing(store: Store, clock: HandClock) -> None:
+def test_live_digests_out_of_order_remove_nothing(store: Store, clock: StillClock) -> None:
     digests = fill(store, 10)
     clock.moved_s += LATER_S
     for live in (digests[::-1], [*digests, digests[0]], [digests[9], digests[3]]):
@@ -172,7 +172,9 @@ def test_live_digests_out_of_order_remove_nothing(store: Store, clock: HandClock
     assert [ref.digest for ref in store.scan()] == digests
 
 
-def test_live_digests_may_repeat_and_name_what_is_not_there(store: Store, clock: HandClock) -> None:
+def test_live_digests_may_repeat_and_name_what_is_not_there(
+    store: Store, clock: StillClock
+) -> None:
     digests = fill(store, 10)
     clock.moved_s += LATER_S
     ends = [Digest(bytes(32)), Digest(b"\xff" * 32)]
@@ -181,7 +183,7 @@ def test_live_digests_may_repeat_and_name_what_is_not_there(store: Store, clock:
     assert [ref.digest for ref in store.scan()] == digests[:5]
 
 
-def test_prepared_blobs_stay_until_their_names_are_known(store: Store, clock: HandClock) -> None:
+def test_prepared_blobs_stay_until_their_names_are_known(store: Store, clock: StillClock) -> None:
     protections = Protections(clock)
     found = put(store, b"found there").digest
     clock.moved_s += LATER_S
@@ -199,7 +201,7 @@ def test_prepared_blobs_stay_until_their_names_are_known(store: Store, clock: Ha
 
 
 def test_a_name_that_is_committed_while_the_live_are_listed_keeps_its_blob(
-    store: Store, clock: HandClock
+    store: Store, clock: StillClock
 ) -> None:
     """It was let go of before the list came to it, or behind."""
     old = put(store, b"old").digest
@@ -219,7 +221,7 @@ def test_a_name_that_is_committed_while_the_live_are_listed_keeps_its_blob(
 
 
 def test_too_many_for_one_pass_are_left_for_the_next(
-    store: Store, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    store: Store, clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SWEEP_REFS_MAX", 30)
     monkeypatch.setattr(sweeps, "REMOVE_REFS", 7)
@@ -324,7 +326,7 @@ def test_a_name_that_is_committed_during_a_sweep_keeps_its_blob(depot: Depot) ->
 
 def run_ahead() -> Manner:
     """A pass for which everything is old: then only the look at the last moment protects."""
-    clock = HandClock()
+    clock = StillClock()
     clock.moved_s += 3600
     return Manner(grace_s=0, clock=clock)
 
@@ -467,7 +469,7 @@ def test_names_in_another_log_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_sweeper_sweeps_now_and_then_and_only_when_something_changed(
-    depot: Depot, clock: HandClock
+    depot: Depot, clock: StillClock
 ) -> None:
     sweeper = Sweeper(depot, every_s=600, grace_s=10, clock=clock)
     depot.put("k", b"1")
@@ -487,7 +489,7 @@ def test_a_sweeper_sweeps_now_and_then_and_only_when_something_changed(
 
 
 def test_a_sweeper_begins_again_behind_an_error(
-    depot: Depot, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    depot: Depot, clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     depot.put("k", b"1")
     depot.delete("k")
