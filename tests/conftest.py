@@ -1,6 +1,7 @@
 """What all tests share: readable failures of the suites, examples that repeat in CI, the ledger."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,8 @@ pytest.register_assert_rewrite("holdfast.testing")
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):  # elsewhere every run looks for new examples
     settings.load_profile("ci")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -212,6 +212,8 @@ class Answers:
             self._read(len(methods))
             self._connection.try_finish()  # what is not whole now will never be
             self._read(len(methods) + 100)
+        if len(self.found) == len(methods) and (seen := self._take(is_over=True)) is not None:
+            self.found.append(seen)
         assert self._received == b"" or self.is_reset
 
     def _read(self, count: int) -> None:
@@ -229,7 +231,8 @@ class Answers:
         self._received += part
         return part != b""
 
-    def _take(self) -> Seen | None:
+    def _take(self, *, is_over: bool = False) -> Seen | None:
+        """The next answer, once it is whole; a refusal may take for a HEAD what is no request."""
         head, end, rest = self._received.partition(b"\r\n\r\n")
         if not end:
             return None
@@ -239,6 +242,8 @@ class Answers:
             not rest or rest.startswith(b"HTTP/")
         ):
             size = 0  # but whoever refuses what it cannot read does not know of a HEAD
+        if is_over and not rest:
+            size = 0
         if len(rest) < size:
             return None
         self._received = rest[size:]

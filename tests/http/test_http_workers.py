@@ -396,12 +396,16 @@ def test_a_stop_in_order_leaves_a_clean_folder(own: Server) -> None:
     assert stored(own.data) == {"k": b"x"}
 
 
-def test_an_interrupt_from_the_terminal_comes_to_all_and_stops_them_once(own: Server) -> None:
+@pytest.mark.parametrize("pause_s", [0, 0.2], ids=["at once", "one by one"])
+def test_an_interrupt_from_the_terminal_comes_to_all_and_stops_them_once(
+    own: Server, pause_s: float
+) -> None:
     with own.connect() as connection:
         connection.send(spell("PUT", "/b/load/k", b"x", {"Content-Length": "2"}))
         time.sleep(0.2)
         for process in (own.process.pid, *workers(own)):
             os.kill(process, signal.SIGINT)
+            time.sleep(pause_s)
         time.sleep(0.3)
         connection.send(b"y")
         assert connection.reply().status == 201

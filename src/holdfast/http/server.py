@@ -25,6 +25,7 @@ from holdfast.http.protocol import HotProtocol
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from types import FrameType
 
     from holdfast.config.settings import Settings
     from holdfast.http.site import Site
@@ -111,6 +112,15 @@ class Server(uvicorn.Server):
         for number in STOP_SIGNALS:
             signal.signal(number, self.handle_exit)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal; an interrupt behind another signal ends open requests, too.
+
+        A terminal interrupts all processes at once, and a worker may hear of it first from its
+        supervisor, by SIGTERM: it leaves interrupts to that.
+        """
+        if sig != signal.SIGINT or not self._site.team.supervisor:
+            super().handle_exit(sig, frame)
 
     def close(self) -> None:
         """End the threads of the loop."""
