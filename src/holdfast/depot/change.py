@@ -101,6 +101,10 @@ class Change:
             0 if expire_s is None else self._now_us + expire_s * MICROSECONDS,
         )
 
+    def reference(self, ref: BlobRef) -> bytes:
+        """The row that says that the name holds a blob."""
+        return catalog.held_by_row(ref.digest, self._row)
+
     def relieve(self, entry: Entry) -> None:
         """Count on an entry that goes in the same commit, where that is under the same quota."""
         self._relief = entry

@@ -107,14 +107,15 @@ class Names:
         The outcome is PreconditionError when `when` does not hold, and QuotaError.
         """
         change = self._change(place)
+        reference = change.reference(wish.ref)  # which is written, and so read, with the others
 
         def planner(values: Values) -> Plan[Placed]:
-            change.read(values)
+            change.read(values[:-1])
             check(when, change.old)
             entry = change.entry(wish)
             return Plan(change.replace(entry), Placed(entry, change.old is None))
 
-        return Transaction(change.reads, planner, blob)
+        return Transaction((*change.reads, reference), planner, blob)
 
     def removing(self, place: Place, when: Conditions = NO_CONDITIONS) -> Transaction[bool]:
         """Remove a name; False when it was not there.

@@ -321,9 +321,10 @@ class Index:
 
     def set_applied(self, txn: Txn, position: Position, last: Last | None) -> None:
         """Move the position, in the transaction that applied up to it; `last` if there is a new."""
-        txn.put(APPLIED, POSITION.pack(*position), db=self._facts)
+        facts = {APPLIED: POSITION.pack(*position)}
         if last is not None:
-            txn.put(LAST, PLACE.pack(last.segment_id, last.offset) + last.header, db=self._facts)
+            facts[LAST] = PLACE.pack(last.segment_id, last.offset) + last.header
+        txn.cursor(self._facts).putmulti(facts.items())
 
     def _fact(self, name: bytes, txn: Txn | None) -> bytes | None:
         if txn is not None:

@@ -124,7 +124,7 @@ class Log:
         self._board = undo.enter_context(closing(self._folder.make_board()))
         replay = Replay(self._root, self.disk, self.index, meter, same_boot=same_boot)
         self.recovery = replay.run(segment_ids(self._root), known)
-        self._tail = Tail(self._root, self.index, self._board, self._seams)
+        self._tail = Tail(self._root, self.index, self._board, self._seams, is_alone=True)
         self._board.horizon = self.revision
         self._begin_segment_of_this_format()
         self._remove_dropped()
@@ -140,7 +140,7 @@ class Log:
         self.index, self._board = self._folder.attach()
         undo.enter_context(closing(self.index))
         undo.enter_context(closing(self._board))
-        self._tail = Tail(self._root, self.index, self._board, self._seams)
+        self._tail = Tail(self._root, self.index, self._board, self._seams, is_alone=False)
 
     @property
     def revision(self) -> int:

@@ -35,6 +35,8 @@ class Room:
             OSError: the disk refuses.
         """
         self._index = index
+        self._size_bytes = 0
+        """What the file has at least: it never shrinks."""
         self._descriptor = os.open(path / "data.mdb", os.O_RDWR | os.O_CLOEXEC)
 
     def reserve(self) -> None:
@@ -46,7 +48,9 @@ class Room:
         used_bytes = self._index.used_bytes
         ahead_bytes = min(max(2 * used_bytes, SMALL_BYTES), limits.INDEX_RESERVE_BYTES)
         needed_bytes = used_bytes + ahead_bytes
-        if os.fstat(self._descriptor).st_size >= needed_bytes:
+        if self._size_bytes < needed_bytes:
+            self._size_bytes = os.fstat(self._descriptor).st_size
+        if self._size_bytes >= needed_bytes:
             return
         try:
             self._allocate(needed_bytes + ahead_bytes // 4)

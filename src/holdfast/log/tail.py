@@ -42,8 +42,18 @@ class Tail:
     """One per process; what begins, appends or rolls is called inside `Index.writing`."""
 
     def __init__(
-        self, root: Path, index: Index, board: Board, seams: tuple[Disk, Clock, Entropy]
+        self,
+        root: Path,
+        index: Index,
+        board: Board,
+        seams: tuple[Disk, Clock, Entropy],
+        *,
+        is_alone: bool,
     ) -> None:
+        """Go on where the index says; who `is_alone` believes what it wrote itself."""
+        self._is_alone = is_alone
+        self._left: tuple[int, int] | None = None
+        """Where our last batch ended in order, in which segment; None where others may write."""
         self._root = root
         self._index = index
         self._board = board
@@ -69,7 +79,8 @@ class Tail:
         if self._board.suspect == position.segment_id:
             position = self._leave(txn, position)
         else:
-            self._cut_torn(segment, position.offset)
+            if self._left != position[:2]:
+                self._cut_torn(segment, position.offset)
             position = self._roll_if_full(txn, position, frees=frees)
         header = self._follow(position.segment_id).header
         age_s = max(0, self._clock.now_us() - header.created_us) // SECOND_US
@@ -82,6 +93,7 @@ class Tail:
             OSError: nothing of it is part of the log.
         """
         segment = self._follow(start.segment_id)
+        self._left = None
         try:
             self._allocated = segment.reserve(self._allocated, end + kept_bytes)
             self._disk.pwrite_all(segment.descriptor, buffers, start.offset)
@@ -94,6 +106,8 @@ class Tail:
         except OSError:
             self._board.suspect = start.segment_id
             raise
+        if self._is_alone:
+            self._left = (start.segment_id, end)
 
     def roll(self, txn: Txn) -> None:
         """Begin a new segment, unless the newest one holds nothing yet.
