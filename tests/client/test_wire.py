@@ -79,6 +79,7 @@ EXAMPLES: list[BlobError] = [
     errors.DigestMismatchError("sha256:aa", "sha256:bb"),
     errors.CorruptError("a chunk is damaged", chunk=3),
     errors.PreconditionError("If-Match did not hold"),
+    errors.ConflictError("the name is in use again", bucket="b", key="k"),
     errors.TooLargeError("body", 30),
     errors.HeadTooLargeError("head", 32_768),
     errors.SlowError("too slow", waited_s=10),

@@ -15,9 +15,9 @@ from holdfast.core.bucket import Description
 from holdfast.core.digest import Digest
 from holdfast.core.errors import (
     CompactedError,
+    ConflictError,
     InvalidError,
     NotFoundError,
-    PreconditionError,
     UnavailableError,
 )
 from holdfast.core.kv import Put
@@ -87,7 +87,7 @@ def work(depot: Depot, steps: int, seed: int = 1) -> None:
                 getattr(bucket, verb)(key, other, to_bucket=dice.choice(("default", "kept")))
             else:
                 getattr(bucket, verb)(key)
-        except (NotFoundError, PreconditionError):
+        except (NotFoundError, ConflictError):
             assert verb != "put"
 
 

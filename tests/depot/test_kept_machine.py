@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from holdfast.core.bucket import Description
-from holdfast.core.errors import NotFoundError, PreconditionError
+from holdfast.core.errors import ConflictError, GoneError, NotFoundError
 from holdfast.core.policy import Policy
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
@@ -76,7 +76,7 @@ class Kept(RuleBasedStateMachine):
         grave = self._gone.get(key)
         try:
             entry = self._depot.undelete(key)
-        except PreconditionError:
+        except ConflictError:
             assert key in self._there
         except NotFoundError:
             assert key not in self._there
@@ -95,7 +95,7 @@ class Kept(RuleBasedStateMachine):
         options = [] if known is None else [*known.older, (known.version, known.data)]
         try:
             entry = self._depot.restore(key, version)
-        except NotFoundError:
+        except (NotFoundError, GoneError):
             kept = [number for number, _ in options[-1 - self._policy.versions :]]
             assert version not in kept
         else:

@@ -10,9 +10,10 @@ import pytest
 
 from holdfast.core.bucket import CREATE_ONLY, Description
 from holdfast.core.errors import (
+    ConflictError,
+    GoneError,
     InvalidError,
     NotFoundError,
-    PreconditionError,
     QuotaError,
     TooLargeError,
     UnsupportedTypeError,
@@ -100,7 +101,7 @@ def test_a_name_in_use_is_not_brought_back_over(depot: Depot) -> None:
     depot.put("k", b"old")
     depot.delete("k")
     depot.put("k", b"new")
-    with pytest.raises(PreconditionError):
+    with pytest.raises(ConflictError):
         depot.undelete("k")
     depot.set_policy(Policy(undelete_s=0))
     depot.put("j", b"old")
@@ -108,7 +109,7 @@ def test_a_name_in_use_is_not_brought_back_over(depot: Depot) -> None:
     depot.delete("j")
     depot.set_policy(Policy(undelete_s=0))
     depot.put("j", b"new")
-    with pytest.raises(PreconditionError):
+    with pytest.raises(ConflictError):
         depot.undelete("j")
     assert depot.get("j") == b"new"
 
@@ -180,6 +181,12 @@ def test_replaced_entries_are_kept_and_can_be_read(depot: Depot) -> None:
         depot.get("k", version=4)
     with depot.open("k", version=1) as file:
         assert file.read() == b"1"
+    for number in (-1, 1 << 64):
+        for verb in (depot.open, depot.head, depot.get):
+            with pytest.raises(InvalidError):
+                verb("k", version=number)
+        with pytest.raises(InvalidError):
+            depot.restore("k", number)
     restored = depot.restore("k", 1)
     assert (restored.version, restored.digest, depot.get("k")) == (4, entries[1].digest, b"1")
     assert depot.get("k", version=3) == b"3"
@@ -222,6 +229,9 @@ def test_only_the_newest_versions_are_kept(depot: Depot, clock: HandClock) -> No
         depot.put("l", b"%d" % number)
     assert expire(depot) == Expired(versions=74)
     assert [entry.version for entry in depot.versions("k").entries] == [39, 38, 37]
+    for verb in (lambda: depot.get("k", version=36), lambda: depot.restore("k", 0)):
+        with pytest.raises(GoneError):
+            verb()
     assert collect(depot, clock) == 37
     depot.set_policy(Policy(versions=1))
     assert expire(depot) == Expired()

@@ -19,6 +19,7 @@ BY_TWO = {
     "test_http_access",
     "test_http_content",
     "test_http_events",
+    "test_http_kept",
     "test_http_keyed",
     "test_http_limits",
     "test_http_listing",

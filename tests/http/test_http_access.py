@@ -57,6 +57,11 @@ def test_without_a_key_there_is_nothing(guarded: Guarded) -> None:
         ("GET", "/blob/k/metadata"),
         ("GET", "/blob"),
         ("GET", "/b/somebody~photos/k"),
+        ("GET", "/blob/k?version=1"),
+        ("GET", "/deleted/default"),
+        ("POST", "/undelete/default/k"),
+        ("GET", "/versions/default/k"),
+        ("POST", "/restore/default/k?version=1"),
         ("GET", "/blobs"),
         ("GET", "/blobs/" + "0" * 64),
         ("PUT", "/blobs/" + "0" * 64),
@@ -141,16 +146,40 @@ def test_an_owner_learns_nothing_of_another(guarded: Guarded) -> None:
     assert guarded.ask("GET", f"/admin/owners/{alice}", his).status == 403
 
 
+def test_an_owner_learns_nothing_of_what_another_had(guarded: Guarded) -> None:
+    alice, bob = guarded.owner(), guarded.owner()
+    hers, his = guarded.key(alice), guarded.key(bob)
+    for key in ("k", "gone"):
+        guarded.ask("PUT", f"/b/photos/{key}", hers, b"x")
+    guarded.ask("DELETE", "/b/photos/gone", hers)
+    for method, where in [
+        ("POST", "undelete/{}~photos/gone"),
+        ("GET", "versions/{}~photos/k"),
+        ("POST", "restore/{}~photos/k?version=0"),
+        ("GET", "deleted/{}~photos"),
+        ("GET", "b/{}~photos/k?version=0"),
+    ]:
+        there, missing = (
+            guarded.ask(method, "/" + where.format(name), his) for name in (alice, "nobody")
+        )
+        assert there.status == missing.status in {403, 404}
+        assert there.code == missing.code
+
+
+READS = ("GET", "HEAD", "META", "VERSIONS")
+WRITES = ("PUT", "COPY", "UNDELETE", "RESTORE")
+
+
 @pytest.mark.parametrize(
     ("scopes", "allowed"),
     [
-        (["read"], {"GET", "HEAD", "META"}),
+        (["read"], {"GET", "HEAD", "META", "VERSIONS"}),
         (["write"], {"PUT"}),
         (["delete"], {"DELETE"}),
-        (["list"], {"LIST"}),
+        (["list"], {"LIST", "DELETED"}),
         (["admin"], {"POLICY"}),
-        (["read", "write"], {"GET", "HEAD", "META", "PUT", "COPY"}),
-        (["read", "write", "delete"], {"GET", "HEAD", "META", "PUT", "COPY", "MOVE", "DELETE"}),
+        (["read", "write"], {*READS, *WRITES}),
+        (["read", "write", "delete"], {*READS, *WRITES, "MOVE", "DELETE"}),
     ],
 )
 def test_a_key_does_what_its_scopes_say(
@@ -171,11 +200,17 @@ def test_a_key_does_what_its_scopes_say(
         "LIST": lambda: guarded.ask("GET", "/b/b", token),
         "COPY": copy("Holdfast-Copy-From", "k"),
         "MOVE": copy("Holdfast-Move-From", "other"),
+        "VERSIONS": lambda: guarded.ask("GET", "/versions/b/k", token),
+        "DELETED": lambda: guarded.ask("GET", "/deleted/b", token),
+        "UNDELETE": lambda: guarded.ask("POST", "/undelete/b/gone", token),
+        "RESTORE": lambda: guarded.ask("POST", "/restore/b/k?version=0", token),
         "DELETE": lambda: guarded.ask("DELETE", "/b/b/k", token),
         "POLICY": lambda: guarded.ask("GET", "/admin/policies/b", token),
     }
     guarded.ask("PUT", "/b/b/k", full, b"x")
     guarded.ask("PUT", "/b/b/other", full, b"x")
+    guarded.ask("PUT", "/b/b/gone", full, b"x")
+    guarded.ask("DELETE", "/b/b/gone", full)
     for name, verb in verbs.items():
         status = verb().status
         assert (status < 300) == (name in allowed), (name, status)
@@ -205,6 +240,9 @@ def test_anybody_reads_a_public_bucket_and_nothing_more(guarded: Guarded) -> Non
     assert guarded.ask("PUT", path, body=b"x").status == 401
     assert guarded.ask("DELETE", path).status == 401
     assert guarded.ask("GET", f"/b/{owner}~album").status == 401
+    assert guarded.ask("GET", f"{path}?version=0").status == 401
+    assert guarded.ask("GET", f"{path}?version=0", guarded.key(guarded.owner())).status == 404
+    assert guarded.ask("GET", f"/versions/{owner}~album/k").status == 401
     guarded.ask("DELETE", "/admin/policies/album", token)
     assert guarded.ask("GET", path).status == 401
 

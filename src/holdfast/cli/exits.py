@@ -18,6 +18,7 @@ EXIT_CODES: Mapping[type[BlobError], int] = MappingProxyType(
         errors.NotFoundError: 3,
         errors.GoneError: 3,
         errors.PreconditionError: 4,
+        errors.ConflictError: 4,
         errors.DigestMismatchError: 5,
         errors.CorruptError: 5,
         errors.TooLargeError: 6,

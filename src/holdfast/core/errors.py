@@ -32,7 +32,7 @@ class NotFoundError(BlobError, LookupError):
 
 
 class GoneError(BlobError, LookupError):
-    """It was deleted on purpose; the facts say when and why."""
+    """It was there, and is not kept any more."""
 
     status = 410
     code = "gone"
@@ -82,6 +82,13 @@ class PreconditionError(BlobError):
 
     status = 412
     code = "precondition_failed"
+
+
+class ConflictError(BlobError):
+    """What is there stands in the way; it must go, or be named otherwise, first."""
+
+    status = 409
+    code = "conflict"
 
 
 class TooLargeError(BlobError):

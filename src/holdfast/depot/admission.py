@@ -50,6 +50,17 @@ def check_metadata(metadata: dict[str, str]) -> dict[str, str]:
     return checked
 
 
+def check_version(version: int) -> int:
+    """Accept the number of a version, as it may be.
+
+    Raises:
+        InvalidError: there can be none with this number.
+    """
+    if not 0 <= version <= limits.WHOLE_MAX:
+        raise InvalidError("version", version, f"0 to {limits.WHOLE_MAX}")
+    return version
+
+
 def check_expiry(expire_s: int | None) -> int | None:
     """Accept after how many seconds a name shall go by itself.
 

@@ -15,7 +15,7 @@ from holdfast.core.many import drain, outcome, paged
 from holdfast.core.policy import check_bucket
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.depot import media
-from holdfast.depot.admission import check_expiry, check_key, check_metadata
+from holdfast.depot.admission import check_expiry, check_key, check_metadata, check_version
 from holdfast.depot.change import Place, Wish
 from holdfast.depot.content import ContentDepot
 from holdfast.depot.convoy import Convoy
@@ -148,8 +148,9 @@ class Depot:
         """Describe an entry, or what it was in an earlier version."""
         check_key(key)
         place = Place(self._name, key)
-        names = self.engine.names
-        return names.get(place) if version is None else names.find_version(place, version)
+        if version is None:
+            return self.engine.names.get(place)
+        return self.engine.names.find_version(place, check_version(version))
 
     def source(
         self, key: str, span: Span | None = None, version: int | None = None
@@ -157,7 +158,7 @@ class Depot:
         """Open what a name points to, again if it is replaced at that very moment.
 
         Raises:
-            NotFoundError: no such name, or it does not keep that version.
+            NotFoundError, GoneError: no such name or version; it is not kept any more.
             CorruptError: the stored bytes are damaged or missing.
         """
 
@@ -198,13 +199,7 @@ class Depot:
         return self.engine.kv.transact(transaction.reads, transaction.planner, frees=True)
 
     def undelete(self, key: str) -> Entry:
-        """Bring a deleted name back as it was; durable when it returns.
-
-        Raises:
-            NotFoundError: it was never there, or is gone for good.
-            PreconditionError: the name is in use again.
-            QuotaError: there is no room.
-        """
+        """Bring a deleted name back as it was; see core.bucket.Bucket.undelete."""
         check_key(key)
         transaction = self.engine.names.undeleting(Place(self._name, key))
         return self.engine.kv.transact(transaction.reads, transaction.planner).result()
@@ -222,23 +217,15 @@ class Depot:
     def versions(
         self, key: str, *, cursor: str | None = None, limit: int = limits.LIST_LIMIT_DEFAULT
     ) -> VersionPage:
-        """List what a name points to and what is kept of what it did, the newest first.
-
-        Raises:
-            NotFoundError: no such name.
-        """
+        """List what a name points to, and did; see core.bucket.Bucket.versions."""
         check_key(key)
         return self.engine.kept.versions(Place(self._name, key), cursor, limit)
 
     def restore(self, key: str, version: int, *, when: Conditions = NO_CONDITIONS) -> Entry:
-        """Point a name to what it was in an earlier version; that makes a new one.
-
-        Raises:
-            NotFoundError: that version is not kept.
-            PreconditionError, QuotaError: as `put`.
-        """
+        """Point a name to what it was in an earlier version; see core.bucket.Bucket.restore."""
         check_key(key)
-        transaction = self.engine.names.restoring(Place(self._name, key), version, when)
+        place = Place(self._name, key)
+        transaction = self.engine.names.restoring(place, check_version(version), when)
         return self.engine.kv.transact(transaction.reads, transaction.planner).result().entry
 
     @property

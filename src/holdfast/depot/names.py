@@ -1,7 +1,7 @@
 """Names: entries in the KV, each change one transaction over the rows that it touches.
 
 Transactions are made here and done by the KV, so that uploads can send theirs with the blob. What a
-policy keeps of a change, in graves and versions, is in keeping.py.
+policy keeps of a change, in graves and versions, is in change.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
 from holdfast.core.entry import Entry, Page, Stats
-from holdfast.core.errors import (
-    NotFoundError,
-    PreconditionError,
-)
+from holdfast.core.errors import ConflictError, GoneError, NotFoundError, PreconditionError
 from holdfast.core.kv import Plan, Transaction, Versioned, prefix_end
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions, Outcome, Validators, evaluate
 from holdfast.depot import catalog
@@ -63,14 +60,15 @@ class Names:
         """Look up what a name pointed to, or still does, in one of its versions.
 
         Raises:
-            NotFoundError: that version is not kept.
+            NotFoundError: no such name, or it never came to that version.
+            GoneError: that version is not kept any more.
         """
-        found = self.find(place)
-        if found is not None and found.version == version:
+        found = self.get(place)
+        if found.version == version:
             return found
-        item = None if found is None else self._version_row(place, version)
+        item = self._version_row(place, version)
         if item is None:
-            raise no_such_version(place, version)
+            raise no_such_version(place, version, found)
         return catalog.decode_entry(place.bucket, place.key, item.value)
 
     def get(self, place: Place) -> Entry:
@@ -166,15 +164,15 @@ class Names:
     def undeleting(self, place: Place) -> Transaction[Entry]:
         """Bring a deleted name back as it was.
 
-        The outcome is NotFoundError when it is too late or was never there, PreconditionError when
-        the name is in use, and QuotaError.
+        The outcome is NotFoundError when it is too late or was never there, ConflictError when the
+        name is in use, and QuotaError.
         """
         change = self._change(place, keeps=True)
 
         def planner(values: Values) -> Plan[Entry]:
             change.read(values)
             if change.old is not None:
-                raise PreconditionError("the name is in use", etag=change.old.etag)
+                raise ConflictError("the name is in use again", bucket=place.bucket, key=place.key)
             found = change.undelete()
             if found is None:
                 raise NotFoundError("no such deleted key", bucket=place.bucket, key=place.key)
@@ -186,8 +184,8 @@ class Names:
     def restoring(self, place: Place, version: int, when: Conditions) -> Transaction[Placed]:
         """Point a name to what it pointed to in an earlier version; that is a new version.
 
-        The outcome is NotFoundError when the version is not kept, PreconditionError when `when`
-        does not hold, and QuotaError.
+        The outcome is NotFoundError when there is no such name or version, GoneError when that is
+        not kept any more, PreconditionError when `when` does not hold, and QuotaError.
         """
         change = self._change(place)
         item = self._version_row(place, version)
@@ -198,12 +196,12 @@ class Names:
             check(when, change.old)
             kept = values[0] if row else None
             origin = change.old
-            if kept is not None and origin is not None:
-                origin = catalog.decode_entry(place.bucket, place.key, kept.value)
-            elif origin is not None and origin.version != version:
-                origin = None
             if origin is None:
-                raise no_such_version(place, version)
+                raise no_such_key(place)
+            if kept is not None:
+                origin = catalog.decode_entry(place.bucket, place.key, kept.value)
+            elif origin.version != version:
+                raise no_such_version(place, version, origin)
             entry = change.entry(Wish(origin.ref, origin.content_type, origin.metadata))
             return Plan(change.replace(entry), Placed(entry, change.old is None))
 
@@ -291,6 +289,9 @@ def no_such_key(place: Place) -> NotFoundError:
     return NotFoundError("no such key", bucket=place.bucket, key=place.key)
 
 
-def no_such_version(place: Place, version: int) -> NotFoundError:
-    """Say that a version of a name is not kept."""
-    return NotFoundError("no such version", bucket=place.bucket, key=place.key, version=version)
+def no_such_version(place: Place, version: int, newest: Entry) -> NotFoundError | GoneError:
+    """Say that a name has no such version yet, or no more."""
+    facts = {"bucket": place.bucket, "key": place.key}
+    if version > newest.version:
+        return NotFoundError("no such version", **facts, version=version)
+    return GoneError("the version is not kept any more", **facts, version=version)

@@ -132,21 +132,27 @@ class Endpoint:
             data = await self._whole(request, body, limits.ADMIN_BODY_BYTES_MAX)
             return await self._in_thread(lambda: self._site.desk.answer(request, target, data))
         if request.method in {"GET", "HEAD"}:
-            if target.route == route.EVENTS:
-                self._listeners.check()
-                _refuse_old(body)
-            if target.route not in {route.BLOB, route.HASH}:
-                return await self._in_thread(lambda: self._site.look(request, target))
-            answer = await self._in_thread(lambda: self._site.read(request, target, wait=True))
-            assert answer is not None
-            return answer
+            return await self._look(request, target, body)
         if target.route in route.MANY:
             return await self._many(request, target, body)
+        if target.route in route.REVIVALS:
+            _refuse_body(request)
+            return await self._in_thread(lambda: self._site.revive(request, target))
         if request.method == "DELETE" or is_transfer(request):
-            if request.method != "DELETE" and _has_body(request):
-                raise InvalidError("content-length", None, "no body for a copy or a move")
+            if request.method != "DELETE":
+                _refuse_body(request)
             return await self._ended(lambda done: self._site.change(request, target, done))
         return await self._receive(request, target, body)
+
+    async def _look(self, request: Request, target: route.Target, body: StarletteRequest) -> Answer:
+        if target.route == route.EVENTS:
+            self._listeners.check()
+            _refuse_old(body)
+        if target.route not in {route.BLOB, route.HASH}:
+            return await self._in_thread(lambda: self._site.look(request, target))
+        answer = await self._in_thread(lambda: self._site.read(request, target, wait=True))
+        assert answer is not None
+        return answer
 
     async def _many(self, request: Request, target: route.Target, body: StarletteRequest) -> Answer:
         _refuse_old(body)
@@ -354,6 +360,11 @@ def _refusal(request: Request, version: str) -> BlobError | None:
 def _refuse_old(body: StarletteRequest) -> None:
     if body.scope["http_version"] == "1.0":
         raise InvalidError("version", "1.0", "HTTP/1.1: the length of this answer is not known")
+
+
+def _refuse_body(request: Request) -> None:
+    if _has_body(request):
+        raise InvalidError("content-length", None, "no body for this request")
 
 
 def _has_body(request: Request) -> bool:

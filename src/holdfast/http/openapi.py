@@ -16,6 +16,10 @@ PATHS = {
     "/b/{bucket}/{key}/metadata": (route.METADATA, "What a name points to."),
     "/blob": (route.LISTING, "A listing of the bucket `default`."),
     "/b/{bucket}": (route.LISTING, "A listing of a bucket."),
+    "/deleted/{bucket}": (route.DELETED, "Deleted names of a bucket that can be brought back."),
+    "/undelete/{bucket}/{key}": (route.UNDELETE, "Bring a deleted name back."),
+    "/versions/{bucket}/{key}": (route.VERSIONS, "What a name points to, and did."),
+    "/restore/{bucket}/{key}": (route.RESTORE, "Point a name to one of its versions again."),
     "/blobs/{hash}": (route.HASH, "A blob by the SHA-256 of its bytes."),
     "/blobs": (route.HASHES, "The digests of all blobs."),
     "/events": (route.EVENTS, "What became of names: lines of JSON, or server-sent events."),
@@ -60,6 +64,7 @@ MANY = {
     route.HASHES: ("Many blobs at once: lines of JSON, and bytes.", WANTED),
     route.MISSING: ("Those of the digests that nothing holds.", HASHES),
 }
+REVIVED = {"200": "The entry, durable."}
 STATUSES = {
     "GET": {"200": "The bytes or the JSON.", "206": "The asked ranges.", "304": "Not modified."},
     "HEAD": {"200": "As GET, without a body.", "304": "Not modified."},
@@ -116,13 +121,14 @@ def _path(path: str, name: str, about: str) -> dict[str, object]:
 def _operation(name: str, method: str, about: str) -> dict[str, object]:
     if method == "POST" and name in MANY:
         return _many(name, about)
-    operation = _described(about, STATUSES[method])
-    if method == "GET":
+    is_revival = name in route.REVIVALS
+    operation = _described(about, REVIVED if is_revival else STATUSES[method])
+    if method == "GET" or is_revival:
         operation["parameters"] = [
             {"name": one, "in": "query", "schema": {"type": "string"}}
             for one in route.PARAMETERS[name]
         ]
-    if method in WRITING:
+    if method in WRITING and not is_revival:
         content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         operation["requestBody"] = {"content": content}
     return operation

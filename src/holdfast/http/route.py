@@ -6,17 +6,26 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from holdfast.core import limits
 from holdfast.core.errors import InvalidError, MethodError, NotFoundError
 from holdfast.wire import DEFAULT_BUCKET
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from holdfast.http.meters import Meter
 
-ADMIN, BLOB, METADATA, LISTING, HASH, HASHES, MISSING, EVENTS, LIMITS, SERVICE = (
+ADMIN, BLOB, METADATA, LISTING, DELETED, UNDELETE, VERSIONS, RESTORE = (
     "admin",
     "blob",
     "metadata",
     "listing",
+    "deleted",
+    "undelete",
+    "versions",
+    "restore",
+)
+HASH, HASHES, MISSING, EVENTS, LIMITS, SERVICE = (
     "hash",
     "hashes",
     "missing",
@@ -29,6 +38,10 @@ METHODS = {
     BLOB: ("GET", "HEAD", "PUT", "POST", "DELETE"),
     METADATA: ("GET", "HEAD"),
     LISTING: ("GET", "HEAD", "POST"),
+    DELETED: ("GET", "HEAD"),
+    UNDELETE: ("POST",),
+    VERSIONS: ("GET", "HEAD"),
+    RESTORE: ("POST",),
     HASH: ("GET", "HEAD", "PUT", "DELETE"),
     HASHES: ("GET", "HEAD", "POST"),
     MISSING: ("POST",),
@@ -38,9 +51,13 @@ METHODS = {
 }
 PARAMETERS = {
     ADMIN: ("cursor",),
-    BLOB: ("disposition",),
-    METADATA: (),
+    BLOB: ("disposition", "version"),
+    METADATA: ("version",),
     LISTING: ("prefix", "delimiter", "cursor", "limit"),
+    DELETED: ("prefix", "cursor", "limit"),
+    UNDELETE: (),
+    VERSIONS: ("cursor", "limit"),
+    RESTORE: ("version",),
     HASH: ("disposition",),
     HASHES: ("cursor", "limit"),
     MISSING: (),
@@ -57,6 +74,13 @@ METADATA_END = b"/metadata"
 ADMIN_START = b"/admin/"
 MANY = frozenset((LISTING, HASHES, MISSING))
 """Routes whose POST is about many things."""
+REVIVALS = frozenset((UNDELETE, RESTORE))
+"""Routes that bring something back, by a POST without a body."""
+OF_BEFORE = frozenset((VERSIONS, *REVIVALS))
+DELETED_START = b"/deleted/"
+KEPT_STARTS = {b"/undelete/": UNDELETE, b"/versions/": VERSIONS, b"/restore/": RESTORE}
+"""What the paths begin with whose rest is a bucket and a key, and nothing else."""
+DIGITS_MAX = 19
 
 
 class Target(NamedTuple):
@@ -72,6 +96,15 @@ class Target(NamedTuple):
     """Whoever asks may do so until a key or a policy changes."""
     meters: tuple[Meter, ...] = ()
     """What is counted of whoever asks."""
+    version: int | None = None
+    """Which version of a name; None: what it is now."""
+    inline: bool = False
+    """A browser may show the blob."""
+
+    @property
+    def is_of_now(self) -> bool:
+        """Whether it is about what names point to now, of which alone some may be public."""
+        return self.version is None and self.route not in OF_BEFORE
 
 
 FIXED = {
@@ -98,8 +131,10 @@ def resolve(method: str, path: bytes) -> Target:
     return target
 
 
-def is_many(path: bytes) -> bool:
-    """Whether a POST to this path is about many things."""
+def is_action(path: bytes) -> bool:
+    """Whether a POST to this path brings no blob: it is about many things, or brings one back."""
+    if path.startswith((b"/undelete/", b"/restore/")):
+        return True
     fixed = FIXED.get(path)
     if fixed is not None:
         return fixed.route in MANY
@@ -123,6 +158,42 @@ def parameters(target: Target, query: bytes) -> dict[str, str]:
     return found
 
 
+def number(asked: Mapping[str, str], name: str, allowed: str) -> int | None:
+    """Read a whole number of the query; None when it is not there.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    text = asked.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX):
+        raise InvalidError(name, text[:100], allowed)
+    return int(text)
+
+
+def limit(asked: Mapping[str, str]) -> int:
+    """How much one page shall hold, as the query says."""
+    found = number(asked, "limit", f"1 to {limits.LIST_LIMIT_MAX}")
+    return limits.LIST_LIMIT_DEFAULT if found is None else found
+
+
+def detailed(target: Target, query: bytes) -> Target:
+    """Add what the query of a download says.
+
+    Raises:
+        InvalidError: as `parameters` does, or what it says cannot be.
+    """
+    if not query:
+        return target
+    asked = parameters(target, query)
+    shown = asked.get("disposition", "attachment")
+    if shown not in {"attachment", "inline"}:
+        raise InvalidError("disposition", shown[:100], "attachment or inline")
+    version = number(asked, "version", "the number of a version")
+    return target._replace(inline=shown == "inline", version=version)
+
+
 def decode(raw: bytes, what: str) -> str:
     """Undo percent-encoding.
 
@@ -142,16 +213,29 @@ def decode(raw: bytes, what: str) -> str:
 def _find(path: bytes) -> Target:
     if path.startswith(b"/blob/"):
         return _named(DEFAULT_BUCKET, path[6:])
-    if path.startswith(ADMIN_START):
-        return Target(ADMIN, name=path[len(ADMIN_START) :].decode("latin-1"))
-    if path in FIXED:
-        return FIXED[path]
-    if path.startswith(b"/blobs/"):
-        return Target(HASH, name=decode(path[7:], "hash"))
     if path.startswith(b"/b/"):
         bucket, slash, rest = path[3:].partition(b"/")
         name = decode(bucket, "bucket")
         return _named(name, rest) if slash else Target(LISTING, name)
+    if path.startswith(b"/blobs/") and path not in FIXED:
+        return Target(HASH, name=decode(path[7:], "hash"))
+    if path in FIXED:
+        return FIXED[path]
+    if path.startswith(ADMIN_START):
+        return Target(ADMIN, name=path[len(ADMIN_START) :].decode("latin-1"))
+    return _kept(path)
+
+
+def _kept(path: bytes) -> Target:
+    """The target of a path to what is kept of names that are not there any more."""
+    if path.startswith(DELETED_START):
+        bucket = path[len(DELETED_START) :]
+        if b"/" not in bucket:
+            return Target(DELETED, decode(bucket, "bucket"))
+    for start, found in KEPT_STARTS.items():
+        bucket, slash, key = path[len(start) :].partition(b"/")
+        if path.startswith(start) and slash:
+            return Target(found, decode(bucket, "bucket"), decode(key, "key"))
     raise NotFoundError("no such route", path=path[:100].decode("latin-1"))
 
 

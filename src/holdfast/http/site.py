@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from holdfast import wire
 from holdfast.config.settings import Settings
-from holdfast.core import limits
 from holdfast.core.access import OPERATOR, Caller, Scope
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
+from holdfast.core.policy import NO_POLICY
 from holdfast.core.seams import SystemEntropy
 from holdfast.depot.change import Place
 from holdfast.depot.engine import LOOKS_MAX, open_blob
-from holdfast.http import admin, allowance, feed, many, metrics, openapi, route, transfer
+from holdfast.http import admin, allowance, feed, kept, many, metrics, route, service, transfer
 from holdfast.http.counts import Counts, Tally
 from holdfast.http.dial import dialing
 from holdfast.http.gate import Gate, rules
@@ -49,19 +49,12 @@ if TYPE_CHECKING:
     from holdfast.http.route import Target
 
 DEFAULTS = Settings()
-TEXT_HEAD = b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n"
-WELCOME = b"""holdfast
-
-PUT, GET, HEAD, DELETE  /blob/{key}           a name in the bucket `default`
-                        /b/{bucket}/{key}     a name in another bucket
-GET                     /blob?prefix=         a listing; also /b/{bucket}?prefix=
-PUT, GET, HEAD, DELETE  /blobs/{sha256}       a blob by the hash of its bytes
-GET                     /blobs                all hashes
-GET                     /events               what became of names, in order
-POST                    /b/{bucket}, /blobs   many at once; also /blobs/missing
-GET                     /limits               what you may use, and what is left
-GET                     /openapi.json /metrics /healthz /readyz /stats
-"""
+SCOPES = {
+    route.LISTING: Scope.LIST,
+    route.HASHES: Scope.LIST,
+    route.DELETED: Scope.LIST,
+}
+"""What a key needs for reading what is no blob; else READ."""
 
 
 class _VanishedError(Exception):
@@ -103,31 +96,24 @@ class Site:
         Raises:
             BlobError: as the request or the store has it.
         """
-        return self._read(request, self._enter(request, target, Scope.READ), wait=wait)
+        target = self._enter(request, route.detailed(target, request.query), Scope.READ)
+        return self._read(request, target, wait=wait)
 
     def _read(self, request: Request, target: Target, *, wait: bool) -> Answer | None:
-        inline = False
-        if request.query:
-            asked = route.parameters(target, request.query).get("disposition", "attachment")
-            if asked not in {"attachment", "inline"}:
-                raise InvalidError("disposition", asked[:100], "attachment or inline")
-            inline = asked == "inline"
         for _ in range(LOOKS_MAX):
             try:
-                return self._download(request, target, inline=inline, wait=wait)
+                return self._download(request, target, wait=wait)
             except _VanishedError:
                 if not wait:
                     return None
                 self._open(target).close()  # which knows whether the name is gone, too
         raise UnavailableError("the name changes too fast to be read")
 
-    def _download(
-        self, request: Request, target: Target, *, inline: bool, wait: bool
-    ) -> Answer | None:
+    def _download(self, request: Request, target: Target, *, wait: bool) -> Answer | None:
         download = self._named(target) if target.route == route.BLOB else self._hashed(target)
         if request.method == "HEAD" and target.route == route.HASH:
             content = self._content(target)
-            return _verified(content, request, download, inline=inline) if wait else None
+            return _verified(content, request, download, inline=target.inline) if wait else None
         store = self.depot.engine.store
 
         def opener(span: Span | None) -> Source | None:
@@ -136,7 +122,7 @@ class Site:
             except NotFoundError:
                 raise _VanishedError from None
 
-        return transfer.answer(request, download, opener, inline=inline, wait=wait)
+        return transfer.answer(request, download, opener, inline=target.inline, wait=wait)
 
     def _open(self, target: Target) -> Source:
         """Open what a path names.
@@ -146,13 +132,13 @@ class Site:
             CorruptError: its bytes are missing.
         """
         if target.route == route.BLOB:
-            return self._bucket(target.bucket).source(target.name)[1]
+            return self._bucket(target.bucket).source(target.name, version=target.version)[1]
         return self._content(target).source(Digest.parse(target.name))
 
     def read_now(self, request: Request, target: Target, *, keep: bool) -> Answer | None:
         """Answer as `read` without waiting; `keep` a plain answer that may be asked for again."""
         revision, changes = self.depot.engine.kv.revision(), self._policies.changes
-        target = self._enter(request, target, Scope.READ)
+        target = self._enter(request, route.detailed(target, request.query), Scope.READ)
         answer = self._read(request, target, wait=False)
         if answer is None or answer.digest is None or request.query:
             return answer
@@ -173,7 +159,7 @@ class Site:
         caller = self.gate.enter(request)
         meters = self.gate.meters(caller)
         if target.bucket:
-            bucket = self._allow(caller, target.bucket, scope)
+            bucket = self._allow(caller, target.bucket, scope, of_now=target.is_of_now)
             return target._replace(bucket=bucket, is_steady=caller.is_steady, meters=meters)
         if target.route == route.SERVICE:
             caller.check_operator()
@@ -182,10 +168,11 @@ class Site:
         owner = None if caller.is_operator else caller.owner
         return target._replace(owner=owner, is_steady=caller.is_steady, meters=meters)
 
-    def _allow(self, caller: Caller, name: str, scope: Scope) -> str:
+    def _allow(self, caller: Caller, name: str, scope: Scope, *, of_now: bool = True) -> str:
+        """Let a caller use a bucket; what is not of now is never public."""
         bucket = caller.bucket(name)
         if caller is not OPERATOR:
-            caller.check(scope, bucket, self._policies.of(bucket).policy)
+            caller.check(scope, bucket, self._policies.of(bucket).policy if of_now else NO_POLICY)
         return bucket
 
     def look(self, request: Request, target: Target) -> Answer:
@@ -200,20 +187,27 @@ class Site:
             return feed.answer(self.depot, request, asked, lambda: self._listen(request, name))
         if target.route == route.LIMITS:
             return allowance.answer(self.depot.engine, self.gate, request, asked)
-        is_list = target.route in {route.LISTING, route.HASHES}
-        target = self._enter(request, target, Scope.LIST if is_list else Scope.READ)
+        version = route.number(asked, "version", "the number of a version")
+        target = target._replace(version=version)
+        target = self._enter(request, target, SCOPES.get(target.route, Scope.READ))
+        return self._show(target, asked)
+
+    def _show(self, target: Target, asked: dict[str, str]) -> Answer:
+        """Answer somebody who may know."""
         if target.route == route.METADATA:
-            entry = self._bucket(target.bucket).head(target.name)
+            entry = self._bucket(target.bucket).head(target.name, version=target.version)
             return json_answer(200, wire.entry_json(entry))
         if target.route == route.LISTING:
             return self._listing(target, asked)
         if target.route == route.HASHES:
-            page = self._content(target).list(cursor=asked.get("cursor"), limit=_limit(asked))
+            page = self._content(target).list(cursor=asked.get("cursor"), limit=route.limit(asked))
             return json_answer(200, wire.hash_page_json(page))
-        return self._service(target.name)
+        if target.route in {route.DELETED, route.VERSIONS}:
+            return kept.look(self._bucket(target.bucket), target, asked)
+        return service.answer(target.name, self)
 
     def _named(self, target: Target) -> transfer.Download:
-        entry = self._bucket(target.bucket).head(target.name)
+        entry = self._bucket(target.bucket).head(target.name, version=target.version)
         return transfer.Download(
             entry.digest,
             entry.size_bytes,
@@ -252,22 +246,9 @@ class Site:
             prefix=asked.get("prefix", ""),
             delimiter=asked.get("delimiter", ""),
             cursor=asked.get("cursor"),
-            limit=_limit(asked),
+            limit=route.limit(asked),
         )
         return json_answer(200, wire.page_json(page))
-
-    def _service(self, path: str) -> Answer:
-        if path == "/stats":
-            return json_answer(200, wire.stats_json(self.depot.stats()))
-        if path == "/readyz" and not self.depot.engine.facts()["healthy"]:
-            raise UnavailableError("the store takes no writes")
-        if path == "/metrics":
-            self.report()
-            body = metrics.text(self.team, self.depot)
-            return Answer(200, b"content-type: %b\r\n" % metrics.CONTENT_TYPE, body)
-        if path == "/openapi.json":
-            return json_answer(200, openapi.document())
-        return Answer(200, TEXT_HEAD, WELCOME if path == "/" else b"ok\n")
 
     def many(self, request: Request, target: Target, body: bytes) -> Answer:
         """Answer a POST that is about many things.
@@ -329,6 +310,17 @@ class Site:
             return False
         return True
 
+    def revive(self, request: Request, target: Target) -> Answer:
+        """Bring something back that was deleted or replaced, and answer when that is durable.
+
+        Raises:
+            BlobError: refused.
+        """
+        asked = route.parameters(target, request.query)
+        self._enter(request, target, Scope.WRITE)
+        target = self._enter(request, target, Scope.READ)
+        return kept.revive(self._bucket(target.bucket), request, target, asked)
+
     def change(self, request: Request, target: Target, done: Callable[[Answer], None]) -> None:
         """Delete, copy or move, then call `done` from some thread, exactly once.
 
@@ -388,10 +380,3 @@ def _unopened(span: Span | None) -> Source | None:
     """HEAD opens nothing."""
     del span
     return None
-
-
-def _limit(asked: dict[str, str]) -> int:
-    text = asked.get("limit", str(limits.LIST_LIMIT_DEFAULT))
-    if not (text.isascii() and text.isdigit() and len(text) < 9):
-        raise InvalidError("limit", text[:100], f"1 to {limits.LIST_LIMIT_MAX}")
-    return int(text)

@@ -37,7 +37,7 @@ def is_cold(request: Request, size_bytes: int) -> bool:
         return True  # absolute form, or none that a client should send
     if request.path == route.EVENTS_PATH or request.path.startswith(route.ADMIN_START):
         return True
-    if request.method == "POST" and route.is_many(request.path):
+    if request.method == "POST" and route.is_action(request.path):
         return True
     if request.method in {"PUT", "POST"}:
         return headers.get(b"content-type", b"").lower().startswith(FORM)

@@ -7,7 +7,16 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from holdfast.core.digest import Digest
-from holdfast.core.entry import EPOCH, Entry, HashPage, Page, Stats
+from holdfast.core.entry import (
+    EPOCH,
+    Entry,
+    Grave,
+    GravePage,
+    HashPage,
+    Page,
+    Stats,
+    VersionPage,
+)
 from holdfast.core.errors import InvalidError, UnavailableError
 
 MICROSECOND = timedelta(microseconds=1)
@@ -40,6 +49,21 @@ class PageDoc(msgspec.Struct):
     next: str | None = None
 
 
+class GraveDoc(msgspec.Struct):
+    """A deleted name as JSON."""
+
+    entry: EntryDoc
+    deleted_at: Moment
+    until_at: Moment
+
+
+class GravePageDoc(msgspec.Struct):
+    """A page of deleted names as JSON."""
+
+    graves: list[GraveDoc]
+    next: str | None = None
+
+
 class HashPageDoc(msgspec.Struct):
     """A page of digests as JSON."""
 
@@ -58,6 +82,7 @@ class StatsDoc(msgspec.Struct):
 _encoder = msgspec.json.Encoder()
 _entry_decoder = msgspec.json.Decoder(EntryDoc)
 _page_decoder = msgspec.json.Decoder(PageDoc)
+_grave_page_decoder = msgspec.json.Decoder(GravePageDoc)
 _hash_page_decoder = msgspec.json.Decoder(HashPageDoc)
 _stats_decoder = msgspec.json.Decoder(StatsDoc)
 D = TypeVar("D")
@@ -92,6 +117,28 @@ def page_json(page: Page) -> bytes:
     )
 
 
+def version_page_json(page: VersionPage) -> bytes:
+    """Write the body of a listing of versions."""
+    return _encoder.encode(
+        {"entries": [encode_entry(entry) for entry in page.entries], "next": page.next}
+    )
+
+
+def encode_grave(grave: Grave) -> GraveDoc:
+    """Spell a deleted name for JSON."""
+    return GraveDoc(encode_entry(grave.entry), grave.deleted_at, grave.until_at)
+
+
+def grave_json(grave: Grave) -> bytes:
+    """Write one deleted name."""
+    return _encoder.encode(encode_grave(grave))
+
+
+def grave_page_json(page: GravePage) -> bytes:
+    """Write the body of a listing of deleted names."""
+    return _encoder.encode(GravePageDoc([encode_grave(one) for one in page.graves], page.next))
+
+
 def hash_page_json(page: HashPage) -> bytes:
     """Write the body of a listing of digests."""
     return _encoder.encode(HashPageDoc([str(digest) for digest in page.digests], page.next))
@@ -111,6 +158,18 @@ def parse_page(data: bytes) -> Page:
     """Read a page of a listing; UnavailableError when it is none."""
     doc = decode_peer(_page_decoder, data)
     return Page([decode_entry(one) for one in doc.entries], doc.prefixes, doc.next)
+
+
+def parse_version_page(data: bytes) -> VersionPage:
+    """Read a page of versions; UnavailableError when it is none."""
+    doc = decode_peer(_page_decoder, data)
+    return VersionPage([decode_entry(one) for one in doc.entries], doc.next)
+
+
+def parse_grave_page(data: bytes) -> GravePage:
+    """Read a page of deleted names; UnavailableError when it is none."""
+    doc = decode_peer(_grave_page_decoder, data)
+    return GravePage([_grave(one) for one in doc.graves], doc.next)
 
 
 def parse_hash_page(data: bytes) -> HashPage:
@@ -147,6 +206,11 @@ def decode_entry(doc: EntryDoc) -> Entry:
         metadata=doc.metadata,
         expires_us=(doc.expires_at - EPOCH) // MICROSECOND if doc.expires_at else 0,
     )
+
+
+def _grave(doc: GraveDoc) -> Grave:
+    deleted_us = (doc.deleted_at - EPOCH) // MICROSECOND
+    return Grave(decode_entry(doc.entry), deleted_us, (doc.until_at - EPOCH) // MICROSECOND)
 
 
 def peer_digest(text: str) -> Digest:

@@ -107,6 +107,8 @@ _CODES = {
     kind.status: kind.code
     for kind in (
         errors.NotFoundError,
+        errors.ConflictError,
+        errors.GoneError,
         errors.PreconditionError,
         errors.UnsatisfiableError,
         errors.UnauthenticatedError,

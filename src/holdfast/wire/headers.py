@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from holdfast.core.digest import DIGEST_BYTES, Digest
 from holdfast.core.errors import InvalidError, UnavailableError
+from holdfast.core.policy import check_bucket
 
 DEFAULT_BUCKET = "default"
 METADATA_PREFIX = b"holdfast-meta-"
@@ -18,8 +19,6 @@ VERIFIED_AT = "Holdfast-Verified-At"
 
 VALUE_SAFE = "!#$&'()*+-./:;<=>?@[]^_`{|}~"  # printable, and never cut or joined by a proxy
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-BUCKET = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-BUCKET_NAMES = "1 to 63 of a-z 0-9 - _ ., first a letter or digit"
 
 
 def metadata_headers(metadata: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -89,6 +88,37 @@ def blob_path(bucket: str, key: str) -> str:
         InvalidError: an empty key or one that is not text, and malformed bucket names, which
             would be the paths of something else.
     """
+    path = _key_path(key)
+    if path.endswith("/metadata"):
+        path = path.removesuffix("/metadata") + "%2Fmetadata"
+    return f"{bucket_path(bucket)}/{path}"
+
+
+def kept_path(what: str, bucket: str, key: str) -> str:
+    """Spell the path of what is kept of a name: `undelete`, `versions` or `restore`.
+
+    >>> kept_path("versions", "photos", "a/../b c")
+    '/versions/photos/a/%2E%2E/b%20c'
+
+    Raises:
+        InvalidError: as `blob_path` does.
+    """
+    return f"/{what}/{check_bucket(bucket)}/{_key_path(key)}"
+
+
+def deleted_path(bucket: str) -> str:
+    """Spell the path of the deleted names of a bucket."""
+    return f"/deleted/{check_bucket(bucket)}"
+
+
+def bucket_path(bucket: str) -> str:
+    """Spell the path of a bucket, which is that of its listing."""
+    check_bucket(bucket)
+    return "/blob" if bucket == DEFAULT_BUCKET else f"/b/{bucket}"
+
+
+def _key_path(key: str) -> str:
+    """Spell a key so that no client or proxy on the way shortens it."""
     try:
         segments = quote(key, safe="/").split("/")
     except UnicodeEncodeError:
@@ -97,18 +127,7 @@ def blob_path(bucket: str, key: str) -> str:
         raise InvalidError("key", ascii(key)[:100], "1 to 1,024 bytes of UTF-8")
     path = "/".join(one.replace(".", "%2E") if one in {".", ".."} else one for one in segments)
     path = path.replace("//", "/%2F")
-    if path.startswith("/"):
-        path = "%2F" + path[1:]
-    if path.endswith("/metadata"):
-        path = path.removesuffix("/metadata") + "%2Fmetadata"
-    return f"{bucket_path(bucket)}/{path}"
-
-
-def bucket_path(bucket: str) -> str:
-    """Spell the path of a bucket, which is that of its listing."""
-    if not BUCKET.fullmatch(bucket):
-        raise InvalidError("bucket", ascii(bucket)[:100], BUCKET_NAMES)
-    return "/blob" if bucket == DEFAULT_BUCKET else f"/b/{bucket}"
+    return "%2F" + path[1:] if path.startswith("/") else path
 
 
 def hash_path(digest: Digest) -> str:

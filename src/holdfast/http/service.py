@@ -1,0 +1,49 @@
+"""The server itself: whether it lives, what it counts, and what it knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast import wire
+from holdfast.core.errors import UnavailableError
+from holdfast.http import metrics, openapi
+from holdfast.http.message import Answer, json_answer
+
+if TYPE_CHECKING:
+    from holdfast.http.site import Site
+
+TEXT_HEAD = b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n"
+WELCOME = b"""holdfast
+
+PUT, GET, HEAD, DELETE  /blob/{key}           a name in the bucket `default`
+                        /b/{bucket}/{key}     a name in another bucket
+GET                     /blob?prefix=         a listing; also /b/{bucket}?prefix=
+PUT, GET, HEAD, DELETE  /blobs/{sha256}       a blob by the hash of its bytes
+GET                     /blobs                all hashes
+GET                     /events               what became of names, in order
+GET                     /deleted/{bucket}     deleted names; POST /undelete/{bucket}/{key}
+GET                     /versions/{bucket}/{key}  and POST /restore/{bucket}/{key}?version=
+POST                    /b/{bucket}, /blobs   many at once; also /blobs/missing
+GET                     /limits               what you may use, and what is left
+GET                     /openapi.json /metrics /healthz /readyz /stats
+"""
+
+
+def answer(path: str, site: Site) -> Answer:
+    """Answer GET or HEAD of one of these routes.
+
+    Raises:
+        UnavailableError: the store takes no writes, and that was asked.
+    """
+    depot = site.depot
+    if path == "/stats":
+        return json_answer(200, wire.stats_json(depot.stats()))
+    if path == "/readyz" and not depot.engine.facts()["healthy"]:
+        raise UnavailableError("the store takes no writes")
+    if path == "/metrics":
+        site.report()
+        body = metrics.text(site.team, depot)
+        return Answer(200, b"content-type: %b\r\n" % metrics.CONTENT_TYPE, body)
+    if path == "/openapi.json":
+        return json_answer(200, openapi.document())
+    return Answer(200, TEXT_HEAD, WELCOME if path == "/" else b"ok\n")
