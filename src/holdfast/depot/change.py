@@ -55,9 +55,11 @@ class Change:
         self._grave_row = catalog.name_key(catalog.GRAVE, place.bucket, raw)
         self._has_grave = keeps or terms.undelete_s > 0 or terms.keeps_versions
         rows = [self._row, *([self._grave_row] if self._has_grave else [])]
+        rows += [terms.guard] if terms.guard else []
         self.reads: Sequence[bytes] = (*rows, *(quota.row for quota in terms.quotas))
         self._now_us = 0
         self._stored: Entry | None = None
+        self._guard: Versioned | None = None
         self._quotas: list[tuple[Quota, Versioned | None]] = []
         self._relief: Entry | None = None
         self.old: Entry | None = None
@@ -76,6 +78,8 @@ class Change:
         self._stored = None if stored is None else catalog.decode_entry(bucket, key, stored.value)
         grave = next(rest) if self._has_grave else None
         self.grave = None if grave is None else catalog.decode_grave(bucket, key, grave.value)
+        if self._terms.guard:
+            self._guard = next(rest)
         if self._terms.quotas:
             self._quotas = list(zip(self._terms.quotas, rest, strict=True))
         self._relief = None
@@ -114,6 +118,7 @@ class Change:
 
         Raises:
             QuotaError: there is no room.
+            DeniedError, UnavailableError: the owner was removed.
         """
         writes: list[Write] = []
         size_bytes, entries = entry.size_bytes, 1
@@ -128,7 +133,7 @@ class Change:
         if self._terms.keeps_versions and replaced is not None:
             kept_bytes = replaced.size_bytes
             writes += self._keep(replaced)
-        self._check_quotas(size_bytes + kept_bytes, entries)
+        self._check_terms(size_bytes + kept_bytes, entries)
         writes += catalog.counting(self.place.bucket, entries, size_bytes)
         is_first = self._stored is None and self.grave is None
         writes += self._name(entry)
@@ -159,6 +164,7 @@ class Change:
 
         Raises:
             QuotaError: there is no room.
+            DeniedError, UnavailableError: the owner was removed.
         """
         grave = self.grave
         if grave is None or grave.until_us <= self._now_us:
@@ -172,11 +178,14 @@ class Change:
             writes += self._unname(self._stored)
             size_bytes -= self._stored.size_bytes
             entries -= 1
-        self._check_quotas(size_bytes, entries)
+        self._check_terms(size_bytes, entries)
         writes += catalog.counting(self.place.bucket, entries, size_bytes)
         return entry, catalog.merge(writes + self._name(entry))
 
-    def _check_quotas(self, size_bytes: int, entries: int) -> None:
+    def _check_terms(self, size_bytes: int, entries: int) -> None:
+        """See that the owner is still there, and that there is room."""
+        if self._terms.guard:
+            self._terms.check_owner(self._guard)
         relief = self._relief
         relieved = () if relief is None else catalog.usage_rows(relief.bucket)
         for quota, stored in self._quotas:

@@ -67,9 +67,17 @@ class ContentDepot:
         bound = self._engine.limits.content_max_bytes
         check_size(size_bytes, bound)
         arrival = Arrival("", kind, digest, bound)
-        if self._space:
-            arrival.room = self._engine.names.room(Place(self._space, ""), size_bytes)
-        return Upload(self._engine.ingest, arrival, self._keeping)
+        if not self._space:
+            return Upload(self._engine.ingest, arrival, self._keeping)
+        arrival.room = self._engine.names.room(Place(self._space, ""), size_bytes)
+        policies = self._engine.names.policies
+        owner = policies.of(self._space).owner
+
+        def keeping(ref: BlobRef, content_type: str, blob: Staged | None) -> Transaction[Kept]:
+            policies.check_same(self._space, owner)
+            return self._keeping(ref, content_type, blob)
+
+        return Upload(self._engine.ingest, arrival, keeping)
 
     def put(self, data: Data, *, digest: Digest | None = None) -> Digest:
         """Store `data` and hold it."""
@@ -255,17 +263,20 @@ class ContentDepot:
     def _keeping(self, ref: BlobRef, content_type: str, blob: Staged | None) -> Transaction[Kept]:
         held = catalog.Held(ref.size_bytes, content_type, self._engine.names.clock.now_us())
         key = self._row(ref.digest)
-        quotas = self._engine.names.policies.of(self._space).quotas if self._space else ()
+        terms = self._engine.names.policies.of(self._space) if self._space else None
 
         def planner(values: Sequence[Versioned | None]) -> Plan[Kept]:
             if values[0] is not None:
                 return Plan((), Kept(ref, is_new=False))
-            for quota, stored in zip(quotas, values[1:], strict=True):
-                quota.check(read_used(stored), ref.size_bytes, 1)
+            if terms is not None:
+                terms.check_owner(values[1])
+                for quota, stored in zip(terms.quotas, values[2:], strict=True):
+                    quota.check(read_used(stored), ref.size_bytes, 1)
             writes = [Put(key, catalog.encode_held(held)), *self._counting(1, ref.size_bytes)]
             return Plan(writes, Kept(ref, is_new=True))
 
-        return Transaction((key, *(quota.row for quota in quotas)), planner, blob)
+        rows = () if terms is None else (terms.guard, *(quota.row for quota in terms.quotas))
+        return Transaction((key, *rows), planner, blob)
 
     def _releasing(self, digest: Digest) -> Transaction[bool]:
         """Let go of a blob; False when the content face did not hold it."""

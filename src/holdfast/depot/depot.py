@@ -353,12 +353,13 @@ class Depot:
         metadata = check_metadata(dict(about.metadata)) if about.metadata else {}
         content_type = media.check(about.content_type) if about.content_type else None
         names, place = self.engine.names, Place(self._name, key)
-        policy = names.policies.of(self._name).policy
+        policy, owner = names.policies.of(self._name)[:2]
         max_bytes = smaller(self.engine.limits.max_bytes, policy.blob_bytes_max)
         arrival = Arrival(key, content_type, about.digest, max_bytes, policy)
         expire_s = check_expiry(about.expire_s)
 
         def placing(ref: BlobRef, kind: str, blob: Staged | None) -> Transaction[Placed]:
+            names.policies.check_same(self._name, owner)
             return names.assigning(place, Wish(ref, kind, metadata, expire_s), when, blob)
 
         return arrival, placing

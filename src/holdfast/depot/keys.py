@@ -22,14 +22,16 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.access import ALL_SCOPES, ApiKey, Caller
 from holdfast.core.errors import CorruptError, InvalidError, NotFoundError
-from holdfast.core.kv import Committed, Delete, Put, Unchanged, Versioned, prefix_end
+from holdfast.core.kv import Delete, Put, Unchanged, Versioned, prefix_end
 from holdfast.core.networks import allows
 from holdfast.core.policy import NOBODY
 from holdfast.core.rates import NO_RATES
 from holdfast.depot.policies import CHANGED
 
 if TYPE_CHECKING:
-    from holdfast.core.kv import KV, Item
+    from collections.abc import Sequence
+
+    from holdfast.core.kv import KV, Compare, Item
     from holdfast.core.seams import Clock, Entropy
     from holdfast.depot.policies import Policies
 
@@ -69,9 +71,8 @@ class Keys:
 
         Raises:
             InvalidError: its owner, or the key that it is an alias of, does not exist.
+            UnavailableError: its owner goes or changes at this moment.
         """
-        if wanted.owner != NOBODY and self._policies.owner(wanted.owner) is None:
-            raise InvalidError("owner", wanted.owner, "one that exists")
         if wanted.alias_of:
             original = self._find(wanted.alias_of)
             if original is None or original.key.alias_of:
@@ -83,20 +84,24 @@ class Keys:
                 buckets=(),
                 **NO_RATES._asdict(),
             )
+        holds = self._policies.steady(wanted.owner)
+        if wanted.owner != NOBODY and self._policies.owner(wanted.owner) is None:
+            raise InvalidError("owner", wanted.owner, "one that exists")
         new_id = self._entropy.random_bytes(ID_BYTES).hex()
         key = replace(wanted, id=new_id, created_us=self._clock.now_us())
-        return self._store(key, None), key
+        return self._store(key, (*holds, Unchanged(_row(new_id), 0))), key
 
     def rotate(self, key_id: str) -> str:
         """Give a key a new secret; the old one opens nothing from now on.
 
         Raises:
             NotFoundError: no such key.
+            UnavailableError: it changes at this moment.
         """
         stored = self._kv.get(_row(key_id))
         if stored is None:
             raise no_such_key(key_id)
-        return self._store(_read(stored).key, stored)
+        return self._store(_read(stored).key, (Unchanged(_row(key_id), stored.revision),))
 
     def revoke(self, key_id: str) -> bool:
         """Let a key, and its aliases, open nothing from now on; False if there is none."""
@@ -190,14 +195,11 @@ class Keys:
         is_steady = not (key.expires_us or key.networks or stored.key.expires_us)
         return stored.key, Caller(key, rates, is_steady=is_steady and not stored.key.networks)
 
-    def _store(self, key: ApiKey, before: Versioned | None) -> str:
+    def _store(self, key: ApiKey, holds: Sequence[Compare]) -> str:
         secret = base64.urlsafe_b64encode(self._entropy.random_bytes(SECRET_BYTES))
         text = secret.decode().rstrip("=")
-        condition = Unchanged(_row(key.id), 0 if before is None else before.revision)
         write = Put(_row(key.id), _encode(_Stored(key, _hash(text).hex())))
-        outcome = self._kv.commit((condition,), (write, CHANGED)).result()
-        if not isinstance(outcome, Committed):
-            raise no_such_key(key.id)
+        self._policies.commit(holds, write)
         return f"hf_{key.id}_{text}"
 
     def _find(self, key_id: str) -> _Stored | None:

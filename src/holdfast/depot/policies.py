@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.errors import CorruptError, QuotaError, UnavailableError
+from holdfast.core.errors import CorruptError, DeniedError, QuotaError, UnavailableError
 from holdfast.core.kv import Add, Committed, Delete, Put, Unchanged, counters, prefix_end
 from holdfast.core.policy import NO_POLICY, NOBODY, Owner, Policy, owner_of
 from holdfast.depot import catalog
@@ -25,7 +25,7 @@ from holdfast.depot.catalog import Due
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from holdfast.core.kv import KV, Versioned, Write
+    from holdfast.core.kv import KV, Compare, Versioned, Write
     from holdfast.core.seams import Clock
 
 CHANGES = b"p"
@@ -89,6 +89,22 @@ class Terms(NamedTuple):
     owner: Owner
     quotas: Sequence[Quota]
     undelete_s: int
+    guard: bytes = b""
+    """A row that says whether the owner is still there; of nobody's buckets there is none."""
+
+    def check_owner(self, stored: Versioned | None) -> None:
+        """Hold a change to what its guard says when it is committed.
+
+        Raises:
+            DeniedError, UnavailableError: the owner was removed.
+        """
+        if self.owner is NO_OWNER:
+            if stored is not None:
+                raise leaving()
+        elif (
+            stored is None or _decode(_owner, stored.value, "").created_us != self.owner.created_us
+        ):
+            raise removed()
 
     @property
     def keeps_versions(self) -> bool:
@@ -133,6 +149,15 @@ class Policies:
                 terms[bucket] = found
         return found
 
+    def check_same(self, bucket: str, owner: Owner) -> None:
+        """See that a bucket still belongs to whom it did when an upload was admitted.
+
+        Raises:
+            DeniedError: that owner was removed.
+        """
+        if self.of(bucket).owner.created_us != owner.created_us:
+            raise removed()
+
     def policy(self, bucket: str) -> Policy:
         """The policy of a bucket as it was set."""
         stored = self._kv.get(_policy_key(bucket))
@@ -161,13 +186,17 @@ class Policies:
         """Let a policy hold from now on; durable when it returns.
 
         If it keeps fewer versions than before, the surplus goes soon.
+
+        Raises:
+            UnavailableError: the owner is being removed, or changes at this moment.
         """
+        holds = self.steady(owner_of(bucket))
         key = _policy_key(bucket)
         writes: list[Write] = [Delete(key) if policy == NO_POLICY else Put(key, _encode(policy))]
         if policy.versions < self.policy(bucket).versions:
             due_us = self._clock.now_us() + TRIM_AFTER_S * 1_000_000
             writes.append(Put(catalog.due_key(Due(due_us, catalog.VERSION, bucket, "")), b""))
-        self._kv.commit((), (*writes, CHANGED)).result()
+        self.commit(holds, *writes)
 
     def set_owner(self, owner: Owner) -> tuple[bool, Owner]:
         """Let an owner have this quota and these limits from now on; durable when it returns.
@@ -175,14 +204,14 @@ class Policies:
         Also says whether the owner is new.
 
         Raises:
-            UnavailableError: what an earlier owner of that name had is still being removed.
+            UnavailableError: what an earlier owner of that name had is still being removed, or the
+                owner changes at this moment.
         """
-        if self._kv.get(leaving_key(owner.name)) is not None:
-            raise UnavailableError("an owner of this name is being removed", LEAVE_S)
+        holds = self.steady(owner.name)
         before = self.owner(owner.name)
         created_us = self._clock.now_us() if before is None else before.created_us
         kept = replace(owner, created_us=created_us)
-        self._kv.commit((), (Put(owner_key(owner.name), _encode(kept)), CHANGED)).result()
+        self.commit(holds, Put(owner_key(owner.name), _encode(kept)))
         return before is None, kept
 
     def remove_owner(self, name: str) -> bool:
@@ -198,6 +227,30 @@ class Policies:
         outcome = self._kv.commit((Unchanged(row, stored.revision),), writes).result()
         return isinstance(outcome, Committed)
 
+    def steady(self, owner: str) -> tuple[Compare, ...]:
+        """What holds while an owner neither goes nor changes; to be asked for before all else.
+
+        Raises:
+            UnavailableError: what the owner had is being removed.
+        """
+        if owner == NOBODY:
+            return ()
+        if self._kv.get(leaving_key(owner)) is not None:
+            raise leaving()
+        stored = self._kv.get(owner_key(owner))
+        revision = 0 if stored is None else stored.revision
+        return Unchanged(leaving_key(owner), 0), Unchanged(owner_key(owner), revision)
+
+    def commit(self, compares: Sequence[Compare], *writes: Write) -> None:
+        """Commit a change of policies, owners or keys; durable when it returns.
+
+        Raises:
+            UnavailableError: `compares` do not hold any more.
+        """
+        outcome = self._kv.commit(compares, (*writes, CHANGED)).result()
+        if not isinstance(outcome, Committed):
+            raise UnavailableError("another change came at the same moment")
+
     def _read(self, bucket: str) -> Terms:
         policy = self.policy(bucket)
         name = owner_of(bucket)
@@ -208,7 +261,8 @@ class Policies:
         ]
         wanted = [one for one in quotas if (one.size_bytes, one.entries) != (None, None)]
         undelete_s = self._undelete_s if policy.undelete_s is None else policy.undelete_s
-        return Terms(policy, owner, wanted, undelete_s)
+        guard = leaving_key(name) if owner is NO_OWNER else owner_key(name)
+        return Terms(policy, owner, wanted, undelete_s, guard if name else b"")
 
 
 CHANGED: Write = Add(CHANGES, (1,))
@@ -223,6 +277,16 @@ def owner_key(name: str) -> bytes:
 def leaving_key(name: str) -> bytes:
     """The row that says that what an owner had is to be removed."""
     return catalog.due_key(Due(0, catalog.OWNER, name, ""))
+
+
+def leaving() -> UnavailableError:
+    """Say that what an owner of this name had is still being removed."""
+    return UnavailableError("an owner of this name is being removed", LEAVE_S)
+
+
+def removed() -> DeniedError:
+    """Say that there is nobody any more to whom something would belong."""
+    return DeniedError("the owner of this bucket was removed")
 
 
 def _policy_key(bucket: str) -> bytes:
