@@ -24,6 +24,7 @@ from holdfast.core.errors import (
     UnauthenticatedError,
 )
 from holdfast.core.policy import Owner, Policy
+from holdfast.depot.events import Scope as Names
 from holdfast.depot.local import open_depot
 from holdfast.http import feed as feeds
 from holdfast.http import route
@@ -86,8 +87,9 @@ def fill(server: Server, bucket: str) -> list[tuple[str, str]]:
     return told
 
 
-def nobody_asks() -> None:
+def nobody_asks() -> Names:
     """Everybody may hear of everything."""
+    return Names()
 
 
 def sockets(server: Server) -> int:
@@ -293,11 +295,34 @@ def test_a_quiet_stream_shows_signs_of_life(
     with open_depot(tmp_path / "store") as depot:
         depot.bucket("other").put("k", b"x")
         request = Request("GET", b"/events", b"", {b"accept": b"text/event-stream"}, "127.0.0.1")
-        quiet = feeds.answer(depot, request, {}, lambda: "quiet").feed
+        quiet = feeds.answer(depot, request, {}, lambda: Names("quiet")).feed
         assert quiet is not None
         listeners = feeds.Listeners(asyncio.to_thread, Counts(Tally()))
         asyncio.run(listeners.tell(quiet, give, is_over))
     assert given[1:] == [b"id: 2\n\n"] * 6
+
+
+def test_without_a_bucket_a_key_hears_of_all_that_it_opens(tmp_path: Path) -> None:
+    with open_depot(tmp_path / "store") as depot:
+        site = Site(depot, settings=Settings(auth="keys"))
+        depot.engine.names.policies.set_owner(Owner(name="alice"))
+        for place in ("alice~photos/a", "alice~notes/n", "bob~photos/b", "photos/nobody's"):
+            bucket, _, key = place.partition("/")
+            depot.bucket(bucket).put(key, b"x")
+
+        def heard(key: ApiKey, query: bytes = b"") -> list[str]:
+            token, _ = depot.engine.keys.create(key)
+            headers = {b"authorization": b"Bearer " + token.encode()}
+            request = Request("GET", b"/events", query, headers, "127.0.0.1")
+            found = site.look(request, route.Target(route.EVENTS)).feed
+            assert found is not None
+            return [line["key"] for line in lines(found.step())]
+
+        assert heard(ApiKey(id="", owner="alice")) == ["a", "n"]
+        assert heard(ApiKey(id="", owner="alice"), b"prefix=n") == ["n"]
+        assert heard(ApiKey(id="", owner="alice", buckets=("photos", "other"))) == ["a"]
+        assert heard(ApiKey(id="", scopes=(Scope.READ, Scope.LIST))) == ["nobody's"]
+        assert heard(ApiKey(id="")) == ["a", "n", "b", "nobody's"]
 
 
 def test_a_key_hears_of_what_it_may_read_until_it_is_revoked(tmp_path: Path) -> None:
@@ -325,7 +350,8 @@ def test_a_key_hears_of_what_it_may_read_until_it_is_revoked(tmp_path: Path) -> 
             with pytest.raises(UnauthenticatedError):
                 listen(query)
         for query, token in (
-            (b"", "all"),
+            (b"", "reads"),
+            (b"", "lists"),
             (b"bucket=photos", "reads"),
             (b"bucket=photos", "lists"),
         ):

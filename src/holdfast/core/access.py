@@ -4,6 +4,7 @@ A key belongs to an owner and opens the owner's buckets, or some of them. The ke
 (`owner` is empty) is that of who runs the store: with the scope `admin` it opens everything.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -99,6 +100,11 @@ class Caller:
         return NOBODY if self.key is None else self.key.owner
 
     @property
+    def buckets(self) -> Sequence[str]:
+        """Which buckets of its owner the key is for, without the owner; none: all of them."""
+        return () if self.key is None else self.key.buckets
+
+    @property
     def is_operator(self) -> bool:
         """Whether it may do anything."""
         key = self.key
@@ -137,8 +143,8 @@ class Caller:
         if key.buckets and bucket.rpartition(OWNER_MARK)[2] not in key.buckets:
             raise DeniedError("the key is for other buckets", bucket=bucket)
 
-    def check_content(self, scope: Scope) -> None:
-        """Let the caller use blobs by their hashes, over all buckets of its owner.
+    def check_own(self, scope: Scope) -> None:
+        """Let the caller do this in `buckets` of its owner.
 
         Raises:
             UnauthenticatedError: it has shown no key.
@@ -146,12 +152,20 @@ class Caller:
         """
         if self.is_operator:
             return
-        key = self.key
-        if key is None:
+        if self.key is None:
             raise unauthenticated()
-        if scope not in key.scopes:
+        if scope not in self.key.scopes:
             raise DeniedError(f"the key has no scope {scope.value}", scope=scope.value)
-        if key.buckets:
+
+    def check_content(self, scope: Scope) -> None:
+        """Let the caller use blobs by their hashes, over all buckets of its owner.
+
+        Raises:
+            UnauthenticatedError: it has shown no key.
+            DeniedError: this key may not.
+        """
+        self.check_own(scope)
+        if self.buckets and not self.is_operator:
             raise DeniedError("the key is for some buckets, and hashes are over all")
 
     def check_admin(self) -> None:

@@ -8,7 +8,7 @@ the last event that it dealt with misses none and sees none twice.
 import re
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry
@@ -46,10 +46,16 @@ class Cursor(NamedTuple):
     def __str__(self) -> str:
         """Spell it.
 
-        >>> str(Cursor(17)), str(Cursor(17, 2))
-        ('17', '17-2')
+        >>> str(Cursor(17)), str(Cursor(17, 2)), str(NOW)
+        ('17', '17-2', 'now')
         """
+        if self.revision < 0:
+            return "now"
         return f"{self.revision}-{self.writes}" if self.writes else str(self.revision)
+
+
+NOW = Cursor(-1)
+"""Behind all events that there are, wherever that is when a reader begins."""
 
 
 def parse_cursor(text: str) -> Cursor:
@@ -95,3 +101,10 @@ class Events(Protocol):
     def __iter__(self) -> Iterator[Event]: ...
 
     def __next__(self) -> Event: ...
+
+    def close(self) -> None:
+        """Read no more; a second call does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...

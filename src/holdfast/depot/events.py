@@ -16,19 +16,21 @@ from __future__ import annotations
 
 from itertools import groupby, takewhile
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from holdfast.core.errors import CompactedError, InvalidError
-from holdfast.core.stream import Cursor, Event, Kind
+from holdfast.core.policy import NOBODY, OWNER_MARK, bucket_of
+from holdfast.core.stream import NOW, Cursor, Event, Kind
 from holdfast.depot import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from holdfast.core.digest import Digest
     from holdfast.core.kv import KV, Change
     from holdfast.core.seams import Clock
 
+MARK = OWNER_MARK.encode()
 LOOK_UP_S = 60.0  # a reader that waits for longer looks from time to time
 
 
@@ -40,15 +42,25 @@ class Where(NamedTuple):
 
 
 class Scope:
-    """Of which names; without a bucket, of all of them."""
+    """Of which names; without a bucket, of all of them, or of all of an owner."""
 
-    def __init__(self, bucket: str | None = None, prefix: str = "") -> None:
-        """Take a bucket that was checked.
+    def __init__(
+        self,
+        bucket: str | None = None,
+        prefix: str = "",
+        *,
+        owner: str | None = None,
+        names: Collection[str] = (),
+    ) -> None:
+        """Take a bucket that was checked, or an owner, whose buckets have one of `names` if any.
 
         Raises:
             InvalidError: the prefix is no text.
         """
-        self._bucket = None if bucket is None else bucket.encode()
+        buckets = [bucket_of(owner or NOBODY, name) for name in names]
+        buckets += [] if bucket is None else [bucket]
+        self._buckets = frozenset(map(str.encode, buckets))
+        self._owner = None if owner is None else owner.encode()
         try:
             self._prefix = prefix.encode()
         except UnicodeEncodeError:
@@ -58,7 +70,10 @@ class Scope:
     def holds(self, row: bytes) -> bool:
         """Whether the row of an entry or a grave is of such a name."""
         bucket, _, key = row[1:].partition(b"\x00")
-        return self._bucket in (None, bucket) and key.startswith(self._prefix)
+        if self._buckets:
+            return bucket in self._buckets and key.startswith(self._prefix)
+        is_owned = self._owner is None or bucket.rpartition(MARK)[0] == self._owner
+        return is_owned and key.startswith(self._prefix)
 
 
 class EventReader:
@@ -67,7 +82,7 @@ class EventReader:
     def __init__(
         self, kv: KV, clock: Clock, scope: Scope, from_: Cursor | None, wait_s: float
     ) -> None:
-        """Begin at a cursor; None is the oldest that is kept.
+        """Begin at a cursor; None is the oldest that is kept, NOW what is still to come.
 
         Raises:
             CompactedError: the cursor is older than that.
@@ -77,7 +92,7 @@ class EventReader:
         self._clock = clock
         self._scope = scope
         self._wait_s = wait_s
-        self.cursor = _oldest(kv) if from_ is None else _checked(kv, from_)
+        self.cursor = _begin(kv, from_)
         """Where to go on; also behind events of names that were not asked for."""
         self._events = self._run()
 
@@ -93,6 +108,16 @@ class EventReader:
             CorruptError: it is damaged.
         """
         return next(self._events)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._events = iter(())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def is_behind(self) -> bool:
         """Whether there are commits that were not read; quick."""
@@ -133,11 +158,6 @@ class EventReader:
                     yield event
             self.cursor = Cursor(revision + 1)
         self.cursor = Cursor(newest + 1)
-
-
-def latest(kv: KV) -> Cursor:
-    """Behind all events that there are."""
-    return Cursor(kv.revision() + 1)
 
 
 def events_of(commit: Sequence[Change], scope: Scope) -> Iterator[Event]:
@@ -190,11 +210,18 @@ def _released(row: bytes, rows: Mapping[bytes, bytes | None]) -> Digest | None:
     return None
 
 
-def _oldest(kv: KV) -> Cursor:
+def _begin(kv: KV, from_: Cursor | None) -> Cursor:
+    if from_ is not None:
+        return latest(kv) if from_ == NOW else _checked(kv, from_)
     try:
         return _checked(kv, Cursor(1))
     except CompactedError as error:
         return Cursor(error.oldest)
+
+
+def latest(kv: KV) -> Cursor:
+    """Behind all events that there are."""
+    return Cursor(kv.revision() + 1)
 
 
 def _checked(kv: KV, cursor: Cursor) -> Cursor:

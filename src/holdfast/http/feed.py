@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from holdfast import wire
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, InvalidError, UnavailableError
-from holdfast.core.stream import parse_cursor
-from holdfast.depot.events import EventReader, Scope, latest
+from holdfast.core.stream import NOW, parse_cursor
+from holdfast.depot.events import EventReader
 from holdfast.http.message import SERVER_ERROR, Answer, log_failure
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
     from holdfast.core.stream import Cursor, Event
     from holdfast.depot.depot import Depot
+    from holdfast.depot.events import Scope
     from holdfast.http.counts import Counts
     from holdfast.http.message import Request
 
-    Enter = Callable[[], str | None]
+    Enter = Callable[[], Scope]
 
 LINES_HEAD = b"content-type: application/x-ndjson\r\n"
 BROWSER_TYPE = "text/event-stream"
 BROWSER_HEAD = b"content-type: text/event-stream\r\n"
 COMMON_HEAD = b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n"
 LAST_EVENT_ID = b"last-event-id"
-NOW = "now"
 STEP_COMMITS = 256  # read at once
 LOOK_S = 0.1  # between two looks for commits
 RETRY_MS = 1000  # until a browser comes again
@@ -96,20 +96,20 @@ class Feed:
 
 
 def answer(depot: Depot, request: Request, asked: Mapping[str, str], enter: Enter) -> Answer:
-    """Begin to tell a client what it asked for, of the bucket that it may `enter`, or of all.
+    """Begin to tell a client what it asked for, of the names that it may hear of when it enters.
 
     Raises:
         UnauthenticatedError, DeniedError, NotFoundError: it may not.
         InvalidError: the request is none.
         CompactedError: what follows its cursor is not kept any more.
     """
-    scope = Scope(enter(), asked.get("prefix", ""))
+    scope = enter()
     engine = depot.engine
-    begin = _cursor(depot, request, asked)
-    reader = EventReader(engine.kv, engine.names.clock, scope, begin, 0.0)
+    reader = EventReader(engine.kv, engine.names.clock, scope, _cursor(request, asked), 0.0)
     is_browser = BROWSER_TYPE in (request.header(b"accept") or "")
     feed = Feed(reader, Way(is_browser, _wait_s(asked, is_browser=is_browser)), enter)
     head = (BROWSER_HEAD if is_browser else LINES_HEAD) + COMMON_HEAD
+    head += b"%b: %b\r\n" % (wire.CURSOR.lower().encode(), str(reader.cursor).encode())
     return Answer(200, head, length=-1, feed=feed)
 
 
@@ -182,12 +182,12 @@ class Listeners:
         await give(feed.mark())
 
 
-def _cursor(depot: Depot, request: Request, asked: Mapping[str, str]) -> Cursor | None:
+def _cursor(request: Request, asked: Mapping[str, str]) -> Cursor | None:
     """Where to begin: a browser that comes again knows better than its page."""
     text = request.header(LAST_EVENT_ID) or asked.get("from")
     if text is None:
         return None
-    return latest(depot.engine.kv) if text == NOW else parse_cursor(text)
+    return NOW if text == str(NOW) else parse_cursor(text)
 
 
 def _wait_s(asked: Mapping[str, str], *, is_browser: bool) -> float:

@@ -15,6 +15,7 @@ from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
 from holdfast.core.policy import NO_POLICY
 from holdfast.core.seams import SystemEntropy
+from holdfast.depot import events
 from holdfast.depot.change import Place
 from holdfast.depot.engine import LOOKS_MAX, open_blob
 from holdfast.http import admin, allowance, feed, kept, many, metrics, route, service, transfer
@@ -39,7 +40,7 @@ from holdfast.http.processes import Team
 from holdfast.http.recent import Recent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from holdfast.core.pending import Pending
     from holdfast.core.store import Source, Span
@@ -183,8 +184,7 @@ class Site:
         """
         asked = route.parameters(target, request.query)
         if target.route == route.EVENTS:
-            name = asked.get("bucket")
-            return feed.answer(self.depot, request, asked, lambda: self._listen(request, name))
+            return feed.answer(self.depot, request, asked, lambda: self._listen(request, asked))
         if target.route == route.LIMITS:
             return allowance.answer(self.depot.engine, self.gate, request, asked)
         version = route.number(asked, "version", "the number of a version")
@@ -232,14 +232,18 @@ class Site:
             {},
         )
 
-    def _listen(self, request: Request, name: str | None) -> str | None:
-        """Let a caller hear of a bucket, or of all."""
-        caller = self.gate.enter(request)
-        if name is None:
-            caller.check_operator()
-            return None
-        self._allow(caller, name, Scope.READ)
-        return self._allow(caller, name, Scope.LIST)
+    def _listen(self, request: Request, asked: Mapping[str, str]) -> events.Scope:
+        """Let a caller hear of a bucket, or of all that it may list."""
+        caller, prefix = self.gate.enter(request), asked.get("prefix", "")
+        name = asked.get("bucket")
+        if name is not None:
+            self._allow(caller, name, Scope.READ)
+            return events.Scope(self._allow(caller, name, Scope.LIST), prefix)
+        for scope in (Scope.READ, Scope.LIST):
+            caller.check_own(scope)
+        if caller.is_operator:
+            return events.Scope(None, prefix)
+        return events.Scope(None, prefix, owner=caller.owner, names=caller.buckets)
 
     def _listing(self, target: Target, asked: dict[str, str]) -> Answer:
         page = self._bucket(target.bucket).list(

@@ -31,6 +31,7 @@ from holdfast.wire.failures import (
 )
 from holdfast.wire.headers import (
     COPY_FROM,
+    CURSOR,
     DEFAULT_BUCKET,
     EXPIRE_IN,
     METADATA_PREFIX,
@@ -67,6 +68,7 @@ from holdfast.wire.many import (
 
 __all__ = [
     "COPY_FROM",
+    "CURSOR",
     "DEFAULT_BUCKET",
     "DELETE",
     "EXPIRE_IN",

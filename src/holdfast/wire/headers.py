@@ -16,6 +16,7 @@ COPY_FROM = "Holdfast-Copy-From"
 MOVE_FROM = "Holdfast-Move-From"
 EXPIRE_IN = "Holdfast-Expire-In"
 VERIFIED_AT = "Holdfast-Verified-At"
+CURSOR = "Holdfast-Cursor"
 
 VALUE_SAFE = "!#$&'()*+-./:;<=>?@[]^_`{|}~"  # printable, and never cut or joined by a proxy
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
