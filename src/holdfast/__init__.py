@@ -12,23 +12,31 @@
 from holdfast.config import open_bucket as open  # noqa: A004 - `holdfast.open` is the point
 from holdfast.core.bucket import CREATE_ONLY, Bucket, Content, Description, Item, matches
 from holdfast.core.digest import Digest
-from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.entry import Entry, Grave, GravePage, HashPage, Page, Stats, VersionPage
 from holdfast.core.preconditions import Conditions
 from holdfast.core.store import Span
+from holdfast.core.stream import NOW, Cursor, Event, Events
 
 __all__ = [
     "CREATE_ONLY",
+    "NOW",
     "Bucket",
     "Conditions",
     "Content",
+    "Cursor",
     "Description",
     "Digest",
     "Entry",
+    "Event",
+    "Events",
+    "Grave",
+    "GravePage",
     "HashPage",
     "Item",
     "Page",
     "Span",
     "Stats",
+    "VersionPage",
     "matches",
     "open",
 ]

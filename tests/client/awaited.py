@@ -40,10 +40,19 @@ class Awaited:
         result = verb(*args, **kwargs)
         if asyncio.iscoroutine(result):
             result = self._loop.wait(result)
-        if hasattr(result, "__anext__"):
+        has_verbs = any(hasattr(result, name) for name in ("read", "put", "cursor"))
+        if hasattr(result, "__anext__") and not has_verbs:
             return iter(self._loop.wait(_collect(result)))
-        has_verbs = hasattr(result, "read") or hasattr(result, "put")
         return Awaited(result, self._loop) if has_verbs else result
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self._loop.wait(self._inner.__anext__())
+        except StopAsyncIteration:
+            raise StopIteration from None
 
     def __enter__(self) -> Self:
         return self

@@ -14,17 +14,20 @@ import httpx
 from holdfast import wire
 from holdfast.client import calls, many, transport
 from holdfast.client.asyncbatches import answers, retrieve, together
+from holdfast.client.asyncevents import AsyncClientEvents
 from holdfast.client.asyncfiles import AsyncChunks, AsyncRangeFile
 from holdfast.client.asyncupload import AsyncData, AsyncUpload, uploading
 from holdfast.client.blocking import ASK_FIRST_BYTES_MIN, agreed
 from holdfast.client.calls import Answer, Call
 from holdfast.client.cursor import Cursor
 from holdfast.client.exchange import Exchange, Lost, Pause, exchange
+from holdfast.client.follow import Wanted
 from holdfast.client.many import HASHES, as_deleted, as_entry, as_size, check_key
 from holdfast.client.options import ClientOptions
+from holdfast.core import stream
 from holdfast.core.bucket import NO_DESCRIPTION, Description, Item
 from holdfast.core.digest import Digest
-from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.entry import Entry, GravePage, HashPage, Page, Stats, VersionPage
 from holdfast.core.errors import BlobError
 from holdfast.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
 from holdfast.core.many import outcome, paged
@@ -165,17 +168,17 @@ class AsyncClient:
             calls.verify_digest(entry.digest, upload.ref().digest)
             return entry
 
-    async def get(self, key: str, span: Span | None = None) -> bytes:
+    async def get(self, key: str, span: Span | None = None, *, version: int | None = None) -> bytes:
         """Read a blob, or a part, into memory."""
-        return await self._link.call(calls.get(wire.blob_path(self._name, key), span))
+        return await self._link.call(calls.get(calls.blob(self._name, key, version), span))
 
-    async def open(self, key: str) -> AsyncRangeFile:
+    async def open(self, key: str, *, version: int | None = None) -> AsyncRangeFile:
         """Open a blob as a seekable file whose reads are awaited."""
-        return await _open(self._link, wire.blob_path(self._name, key))
+        return await _open(self._link, calls.blob(self._name, key, version))
 
-    async def head(self, key: str) -> Entry:
-        """Describe an entry."""
-        return await self._link.call(calls.head(self._name, key))
+    async def head(self, key: str, *, version: int | None = None) -> Entry:
+        """Describe an entry, or what it was in an earlier version."""
+        return await self._link.call(calls.head(self._name, key, version))
 
     async def list(
         self,
@@ -246,6 +249,41 @@ class AsyncClient:
     def _answers(self, verb: str, keys: Iterable[str]) -> AsyncIterator[Found]:
         names = (outcome(check_key, key) for key in keys)
         return answers(self._link, wire.bucket_path(self._name), verb, names)
+
+    async def undelete(self, key: str) -> Entry:
+        """Bring a deleted name back as it was; see Bucket.undelete."""
+        return await self._link.call(calls.undelete(self._name, key))
+
+    async def deleted(
+        self, *, prefix: str = "", cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT
+    ) -> GravePage:
+        """List deleted names that can be brought back."""
+        return await self._link.call(calls.deleted(self._name, prefix, cursor, limit))
+
+    async def versions(
+        self, key: str, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT
+    ) -> VersionPage:
+        """List what a name points to, and did; see Bucket.versions."""
+        return await self._link.call(calls.versions(self._name, key, cursor, limit))
+
+    async def restore(self, key: str, version: int, *, when: Conditions = NO_CONDITIONS) -> Entry:
+        """Point a name to what it was in an earlier version; see Bucket.restore."""
+        return await self._link.call(calls.restore(self._name, key, version, when))
+
+    def events(
+        self,
+        from_: stream.Cursor | None = None,
+        *,
+        prefix: str = "",
+        wait_s: float = 0.0,
+        all_buckets: bool = False,
+    ) -> AsyncClientEvents:
+        """Read what became of names, in the order of commits; see Bucket.events.
+
+        Nothing is asked before the first event is awaited.
+        """
+        wanted = Wanted(None if all_buckets else self._name, prefix, wait_s)
+        return AsyncClientEvents(self._link.stream, wanted, from_, self._link.options)
 
     async def stats(self) -> Stats:
         """Ask how much is stored, over all buckets."""

@@ -14,14 +14,17 @@ from holdfast.client import calls, many, transport
 from holdfast.client.batches import answers, retrieve, together
 from holdfast.client.calls import Answer, Call
 from holdfast.client.cursor import Cursor
+from holdfast.client.events import ClientEvents
 from holdfast.client.exchange import Exchange, Lost, Pause, exchange
 from holdfast.client.files import Chunks, buffered
+from holdfast.client.follow import Wanted
 from holdfast.client.many import HASHES, as_deleted, as_entry, as_size, check_key
 from holdfast.client.options import ClientOptions
 from holdfast.client.upload import Upload
+from holdfast.core import stream
 from holdfast.core.bucket import NO_DESCRIPTION, Data, Description, Item
 from holdfast.core.digest import Digest
-from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.entry import Entry, GravePage, HashPage, Page, Stats, VersionPage
 from holdfast.core.errors import BlobError, DigestMismatchError
 from holdfast.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, MIB
 from holdfast.core.many import outcome, paged
@@ -173,21 +176,21 @@ class Client:
             calls.verify_digest(entry.digest, upload.meter.ref().digest)
             return entry
 
-    def get(self, key: str, span: Span | None = None) -> bytes:
+    def get(self, key: str, span: Span | None = None, *, version: int | None = None) -> bytes:
         """Read a blob, or a part, into memory; see Bucket.get."""
-        return self._link.call(calls.get(wire.blob_path(self._name, key), span))
+        return self._link.call(calls.get(calls.blob(self._name, key, version), span))
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, version: int | None = None) -> BinaryIO:
         """Open a blob as a seekable file; see Bucket.open.
 
         PreconditionError or NotFoundError while reading means that the name was replaced or
         removed meanwhile.
         """
-        return _open(self._link, wire.blob_path(self._name, key))
+        return _open(self._link, calls.blob(self._name, key, version))
 
-    def head(self, key: str) -> Entry:
-        """Describe an entry."""
-        return self._link.call(calls.head(self._name, key))
+    def head(self, key: str, *, version: int | None = None) -> Entry:
+        """Describe an entry; see Bucket.head."""
+        return self._link.call(calls.head(self._name, key, version))
 
     def list(
         self,
@@ -253,6 +256,38 @@ class Client:
     def _answers(self, verb: str, keys: Iterable[str]) -> Iterator[Found]:
         names = (outcome(check_key, key) for key in keys)
         return answers(self._link, wire.bucket_path(self._name), verb, names)
+
+    def undelete(self, key: str) -> Entry:
+        """Bring a deleted name back as it was; see Bucket.undelete."""
+        return self._link.call(calls.undelete(self._name, key))
+
+    def deleted(
+        self, *, prefix: str = "", cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT
+    ) -> GravePage:
+        """List deleted names that can be brought back."""
+        return self._link.call(calls.deleted(self._name, prefix, cursor, limit))
+
+    def versions(
+        self, key: str, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT
+    ) -> VersionPage:
+        """List what a name points to, and did; see Bucket.versions."""
+        return self._link.call(calls.versions(self._name, key, cursor, limit))
+
+    def restore(self, key: str, version: int, *, when: Conditions = NO_CONDITIONS) -> Entry:
+        """Point a name to what it was in an earlier version; see Bucket.restore."""
+        return self._link.call(calls.restore(self._name, key, version, when))
+
+    def events(
+        self,
+        from_: stream.Cursor | None = None,
+        *,
+        prefix: str = "",
+        wait_s: float = 0.0,
+        all_buckets: bool = False,
+    ) -> ClientEvents:
+        """Read what became of names, in the order of commits; see Bucket.events."""
+        wanted = Wanted(None if all_buckets else self._name, prefix, wait_s)
+        return ClientEvents(self._link.stream, wanted, from_, self._link.options)
 
     def stats(self) -> Stats:
         """Ask how much is stored, over all buckets."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from holdfast import wire
 from holdfast.core.bucket import CREATE_ONLY, Description
 from holdfast.core.digest import Digest
-from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.entry import Entry, GravePage, HashPage, Page, Stats, VersionPage
 from holdfast.core.errors import (
     CorruptError,
     InvalidError,
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 Headers = tuple[tuple[str, str], ...]
 
+EMPTY: Headers = (("Content-Length", "0"),)
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 LINE = re.compile(r"[\t\x20-\x7e]*")
 ETAG = re.compile(r'"([0-9a-f]{64})"')
@@ -71,15 +72,45 @@ class Head(NamedTuple):
     span: Span
 
 
-def head(bucket: str, key: str) -> Call[Entry]:
+def head(bucket: str, key: str, version: int | None = None) -> Call[Entry]:
     """Describe an entry."""
-    target = wire.blob_path(bucket, key) + "/metadata"
-    return Call("GET", target, lambda answer: wire.parse_entry(answer.body))
+    target = wire.blob_path(bucket, key) + "/metadata" + query(version=_whole(version))
+    return Call("GET", target, _read_entry)
+
+
+def blob(bucket: str, key: str, version: int | None) -> str:
+    """Spell where a blob is read."""
+    return wire.blob_path(bucket, key) + query(version=_whole(version))
+
+
+def deleted(bucket: str, prefix: str, cursor: str | None, limit: int) -> Call[GravePage]:
+    """List deleted names."""
+    target = wire.deleted_path(bucket) + query(prefix=prefix, cursor=cursor, limit=str(limit))
+    return Call("GET", target, lambda answer: wire.parse_grave_page(answer.body))
+
+
+def undelete(bucket: str, key: str) -> Call[Entry]:
+    """Bring a deleted name back; doing it again is a conflict."""
+    target = wire.kept_path("undelete", bucket, key)
+    return Call("POST", target, _read_entry, headers=EMPTY, repeatable=False)
+
+
+def versions(bucket: str, key: str, cursor: str | None, limit: int) -> Call[VersionPage]:
+    """List versions."""
+    target = wire.kept_path("versions", bucket, key) + query(cursor=cursor, limit=str(limit))
+    return Call("GET", target, lambda answer: wire.parse_version_page(answer.body))
+
+
+def restore(bucket: str, key: str, version: int, when: Conditions) -> Call[Entry]:
+    """Point a name to one of its versions; doing it again makes one more."""
+    target = wire.kept_path("restore", bucket, key) + query(version=_whole(version))
+    headers = EMPTY + conditional(when)
+    return Call("POST", target, _read_entry, headers=headers, repeatable=False)
 
 
 def page(bucket: str, prefix: str, delimiter: str, cursor: str | None, limit: int) -> Call[Page]:
     """List entries."""
-    target = wire.bucket_path(bucket) + _query(
+    target = wire.bucket_path(bucket) + query(
         prefix=prefix, delimiter=delimiter, cursor=cursor, limit=str(limit)
     )
     return Call("GET", target, lambda answer: wire.parse_page(answer.body))
@@ -87,7 +118,7 @@ def page(bucket: str, prefix: str, delimiter: str, cursor: str | None, limit: in
 
 def hashes(cursor: str | None, limit: int) -> Call[HashPage]:
     """List digests."""
-    target = "/blobs" + _query(cursor=cursor, limit=str(limit))
+    target = "/blobs" + query(cursor=cursor, limit=str(limit))
     return Call("GET", target, lambda answer: wire.parse_hash_page(answer.body))
 
 
@@ -138,7 +169,7 @@ def put(
     return Call(
         "PUT",
         wire.blob_path(bucket, key),
-        lambda answer: wire.parse_entry(answer.body),
+        _read_entry,
         headers=headers,
         repeatable=when == NO_CONDITIONS,
     )
@@ -159,7 +190,7 @@ def ask_hash(digest: Digest) -> Call[bool]:
         "PUT",
         wire.hash_path(digest),
         lambda answer: answer.status < 300,
-        headers=(("Content-Length", "0"),),
+        headers=EMPTY,
         expected=frozenset({422}),
     )
 
@@ -190,14 +221,20 @@ def transfer(
     return Call(
         "PUT",
         wire.blob_path(*target),
-        lambda answer: wire.parse_entry(answer.body),
+        _read_entry,
         headers=(
             (header, wire.source_name(*source)),
-            ("Content-Length", "0"),
+            *EMPTY,
             *conditional(when),
         ),
         repeatable=when == NO_CONDITIONS and header == wire.COPY_FROM,
     )
+
+
+def query(**parameters: str | None) -> str:
+    """Spell a query; what is None or empty is left out."""
+    pairs = [f"{name}={quote(value, safe='')}" for name, value in parameters.items() if value]
+    return "?" + "&".join(pairs) if pairs else ""
 
 
 def conditional(when: Conditions) -> Headers:
@@ -295,6 +332,9 @@ def _described(about: Description) -> Headers:
     return headers + tuple((name.decode(), value.decode()) for name, value in spelled)
 
 
-def _query(**parameters: str | None) -> str:
-    pairs = [f"{name}={quote(value, safe='')}" for name, value in parameters.items() if value]
-    return "?" + "&".join(pairs) if pairs else ""
+def _read_entry(answer: Answer) -> Entry:
+    return wire.parse_entry(answer.body)
+
+
+def _whole(version: int | None) -> str | None:
+    return None if version is None else str(version)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
 from holdfast.core.digest import Digest
-from holdfast.core.entry import Entry, HashPage, Page, Stats
+from holdfast.core.entry import Entry, GravePage, HashPage, Page, Stats, VersionPage
 from holdfast.core.errors import BlobError
 from holdfast.core.limits import LIST_LIMIT_DEFAULT
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.seams import Buffer
 from holdfast.core.store import Span
+from holdfast.core.stream import Cursor, Events
 
 Data = Buffer | BinaryIO | Path | Iterable[Buffer]
 """What can be stored: bytes, an open binary file, a path, or chunks of bytes."""
@@ -136,14 +137,19 @@ class Bucket(Protocol):
             FullError, UnavailableError: nothing changed.
         """
 
-    def get(self, key: str, span: Span | None = None) -> bytes:
-        """Read a blob, or a part, into memory; use `open` for large ones."""
+    def get(self, key: str, span: Span | None = None, *, version: int | None = None) -> bytes:
+        """Read a blob, or a part, into memory; use `open` for large ones.
 
-    def open(self, key: str) -> BinaryIO:
-        """Open a blob as a seekable file that stays readable until closed."""
+        Raises:
+            NotFoundError: no such name, or it never came to that `version`.
+            GoneError: that version is not kept any more.
+        """
 
-    def head(self, key: str) -> Entry:
-        """Describe an entry; NotFoundError when there is none."""
+    def open(self, key: str, *, version: int | None = None) -> BinaryIO:
+        """Open a blob as a seekable file that stays readable until closed; raises as `get`."""
+
+    def head(self, key: str, *, version: int | None = None) -> Entry:
+        """Describe an entry, or what it was in an earlier version; raises as `get`."""
 
     def list(
         self,
@@ -186,6 +192,56 @@ class Bucket(Protocol):
 
     def delete_many(self, keys: Iterable[str]) -> Sequence[bool | BlobError]:
         """Remove names together; each outcome is that of `delete`."""
+
+    def undelete(self, key: str) -> Entry:
+        """Bring a deleted name back as it was; durable when it returns.
+
+        Raises:
+            NotFoundError: it was never there, or is gone for good.
+            ConflictError: the name is in use again.
+            QuotaError: there is no room.
+        """
+
+    def deleted(
+        self, *, prefix: str = "", cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT
+    ) -> GravePage:
+        """List deleted names that can be brought back, in byte order."""
+
+    def versions(
+        self, key: str, *, cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT
+    ) -> VersionPage:
+        """List what a name points to and what is kept of what it did, the newest first.
+
+        Raises:
+            NotFoundError: no such name.
+        """
+
+    def restore(self, key: str, version: int, *, when: Conditions = NO_CONDITIONS) -> Entry:
+        """Point a name to what it was in an earlier version; that makes a new one.
+
+        Raises:
+            NotFoundError, GoneError: as `get`.
+            PreconditionError, QuotaError: as `put`.
+        """
+
+    def events(
+        self,
+        from_: Cursor | None = None,
+        *,
+        prefix: str = "",
+        wait_s: float = 0.0,
+        all_buckets: bool = False,
+    ) -> Events:
+        """Read what became of names, in the order of commits, from a cursor on.
+
+        Without one it begins at the oldest that is kept, at NOW with what is still to come. It ends
+        when there was nothing for `wait_s`; a server waits whole seconds. A reader that raised
+        UnavailableError goes on where it was when it is asked again.
+
+        Raises:
+            CompactedError: what follows the cursor is not kept any more; also while reading.
+            InvalidError: the cursor is none of this store.
+        """
 
     def stats(self) -> Stats:
         """How much is stored, over all buckets."""

@@ -73,6 +73,17 @@ def parse_cursor(text: str) -> Cursor:
     return Cursor(int(found[1]), int(found[2] or 0))
 
 
+def check_wait(wait_s: float) -> float:
+    """Accept for how long a reader waits for events.
+
+    Raises:
+        InvalidError: it is no time.
+    """
+    if not wait_s >= 0:
+        raise InvalidError("wait_s", wait_s, "seconds, at least 0")
+    return wait_s
+
+
 class Event(NamedTuple):
     """What became of one name."""
 

@@ -320,10 +320,7 @@ class Depot:
         wait_s: float = 0.0,
         all_buckets: bool = False,
     ) -> EventReader:
-        """Read what became of names, in the order of commits; see depot.events.EventReader.
-
-        Begins with the oldest that is kept, unless told, and ends when none came for `wait_s`.
-        """
+        """Read what became of names, in the order of commits; see core.bucket.Bucket.events."""
         scope = Scope(None if all_buckets else self._name, prefix)
         return EventReader(self.engine.kv, self.engine.names.clock, scope, from_, wait_s)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from holdfast.core.errors import CompactedError, InvalidError
 from holdfast.core.policy import NOBODY, OWNER_MARK, bucket_of
-from holdfast.core.stream import NOW, Cursor, Event, Kind
+from holdfast.core.stream import NOW, Cursor, Event, Kind, check_wait
 from holdfast.depot import catalog
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class EventReader:
         self._kv = kv
         self._clock = clock
         self._scope = scope
-        self._wait_s = wait_s
+        self._wait_s = check_wait(wait_s)
         self.cursor = _begin(kv, from_)
         """Where to go on; also behind events of names that were not asked for."""
         self._events = self._run()
