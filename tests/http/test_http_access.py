@@ -14,7 +14,7 @@ from serving import Servers
 
 from holdfast.core.entry import moment
 from holdfast.core.seams import SystemClock
-from holdfast.http import openapi
+from holdfast.http import schemas
 
 
 @pytest.fixture
@@ -348,9 +348,9 @@ def test_a_bad_key_is_not_made(guarded: Guarded, about: dict[str, object]) -> No
     assert (reply.status, reply.code) == (400, "invalid")
 
 
-@pytest.mark.parametrize("path", openapi.ADMIN)
+@pytest.mark.parametrize("path", schemas.ADMIN)
 def test_the_described_methods_are_those_of_the_admin_face(guarded: Guarded, path: str) -> None:
-    described = {name.upper() for name in openapi.ADMIN[path][0]}
+    described = {name.upper() for name in schemas.ADMIN[path]}
     place = path.replace("{owner}", "some").replace("{bucket}", "b").replace("{id}", "0" * 12)
     place = place.replace("{webhook}", "w")
     for method in {"GET", "PUT", "POST", "DELETE"} - described:

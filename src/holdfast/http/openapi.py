@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import msgspec
 
 from holdfast.core import limits
 from holdfast.http import route
+from holdfast.http.schemas import ADMIN, Operation, reference, schemas
 
 PATHS = {
     "/blob/{key}": (route.BLOB, "A name in the bucket `default`."),
@@ -26,20 +28,6 @@ PATHS = {
     "/limits": (route.LIMITS, "What the caller may use, and what is left of it."),
     "/blobs/missing": (route.MISSING, "Which of many digests nothing holds."),
 }
-ADMIN = {
-    "/admin/owners": ({"get"}, "Who may store how much."),
-    "/admin/owners/{owner}": ({"get", "put", "delete"}, "One owner."),
-    "/admin/keys": ({"get", "post"}, "API keys."),
-    "/admin/keys/{id}": ({"get", "delete"}, "One API key."),
-    "/admin/keys/{id}/rotate": ({"post"}, "A new secret for an API key."),
-    "/admin/webhooks": ({"get"}, "Who is told of events."),
-    "/admin/webhooks/{webhook}": ({"get", "put", "delete"}, "One webhook."),
-    "/admin/webhooks/{webhook}/rotate": ({"post"}, "A new secret for a webhook."),
-    "/admin/webhooks/{webhook}/test": ({"post"}, "Send a message that tells of nothing."),
-    "/admin/webhooks/{webhook}/dead": ({"get"}, "Messages that were given up."),
-    "/admin/webhooks/{webhook}/redeliver": ({"post"}, "Send such messages again."),
-    "/admin/policies/{bucket}": ({"get", "put", "delete"}, "What a bucket takes and keeps."),
-}
 SERVICES = {
     "/": "A list of the routes, for people.",
     "/healthz": "200 while the process lives.",
@@ -48,7 +36,6 @@ SERVICES = {
     "/stats": "How much is stored.",
     "/openapi.json": "This document.",
 }
-KEPT = {"parameters"}
 WRITING = ("PUT", "POST")
 STRINGS = {"type": "array", "items": {"type": "string"}, "maxItems": limits.BATCH_REFS_MAX}
 WANTED = {
@@ -65,6 +52,7 @@ MANY = {
     route.MISSING: ("Those of the digests that nothing holds.", HASHES),
 }
 REVIVED = {"200": "The entry, durable."}
+DONE = {200: "Done; durable.", 201: "Made; durable.", 204: "Gone, or never there; durable."}
 STATUSES = {
     "GET": {"200": "The bytes or the JSON.", "206": "The asked ranges.", "304": "Not modified."},
     "HEAD": {"200": "As GET, without a body.", "304": "Not modified."},
@@ -74,13 +62,12 @@ STATUSES = {
 }
 
 
+@cache
 def document() -> bytes:
-    """Write the description as JSON."""
+    """Write the description as JSON; always the same."""
     paths = {path: _path(path, *about) for path, about in PATHS.items()}
     paths |= {path: _path(path, route.SERVICE, about) for path, about in SERVICES.items()}
-    for path, (methods, about) in ADMIN.items():
-        described = _path(path, route.ADMIN, about)
-        paths[path] = {name: one for name, one in described.items() if name in methods | KEPT}
+    paths |= {path: _admin(path, methods) for path, methods in ADMIN.items()}
     schema = {
         "type": "object",
         "required": ["error"],
@@ -101,18 +88,48 @@ def document() -> bytes:
             "openapi": "3.1.0",
             "info": {"title": "holdfast", "version": "1"},
             "paths": paths,
-            "components": {"schemas": {"Error": schema}},
+            "components": {"schemas": {"Error": schema, **schemas()}},
         }
     )
 
 
-def _path(path: str, name: str, about: str) -> dict[str, object]:
+def _admin(path: str, methods: Mapping[str, Operation]) -> dict[str, object]:
+    """A route of the admin face, whose bodies are JSON."""
+    item = _placed(path)
+    for method, one in methods.items():
+        operation = _described(one.about, {})
+        responses = operation["responses"]
+        assert isinstance(responses, dict)
+        for status, schema in one.answers.items():
+            responses[str(status)] = {"description": DONE[status], **_json(schema)}
+        if one.is_list:
+            operation["parameters"] = [_query("cursor")]
+        if one.body:
+            operation["requestBody"] = _json(one.body)
+        item[method] = operation
+    return item
+
+
+def _json(schema: str) -> dict[str, object]:
+    return {"content": {"application/json": {"schema": reference(schema)}}} if schema else {}
+
+
+def _query(name: str) -> dict[str, object]:
+    return {"name": name, "in": "query", "schema": {"type": "string"}}
+
+
+def _placed(path: str) -> dict[str, object]:
+    """What a path has in it."""
     placed = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     parameters = [
         {"name": one, "in": "path", "required": True, "schema": {"type": "string"}}
         for one in placed
     ]
-    item: dict[str, object] = {"parameters": parameters} if parameters else {}
+    return {"parameters": parameters} if parameters else {}
+
+
+def _path(path: str, name: str, about: str) -> dict[str, object]:
+    item = _placed(path)
     for method in route.METHODS[name]:
         item[method.lower()] = _operation(name, method, about)
     return item
@@ -124,10 +141,7 @@ def _operation(name: str, method: str, about: str) -> dict[str, object]:
     is_revival = name in route.REVIVALS
     operation = _described(about, REVIVED if is_revival else STATUSES[method])
     if method == "GET" or is_revival:
-        operation["parameters"] = [
-            {"name": one, "in": "query", "schema": {"type": "string"}}
-            for one in route.PARAMETERS[name]
-        ]
+        operation["parameters"] = list(map(_query, route.PARAMETERS[name]))
     if method in WRITING and not is_revival:
         content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         operation["requestBody"] = {"content": content}
