@@ -24,6 +24,7 @@ BY_TWO = {
     "test_http_limits",
     "test_http_listing",
     "test_http_model",
+    "test_http_presigned",
     "test_http_rates",
     "test_http_recent",
     "test_http_service",

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "rm": "change",
         "cp": "change",
         "mv": "change",
+        "presign": "presign",
         "compact": "compact",
         "fsck": "fsck",
         "sweep": "sweep",

@@ -7,5 +7,6 @@ both know no socket. `blocking` and `asynchronous` carry their requests out with
 from holdfast.client.asynchronous import AsyncClient
 from holdfast.client.blocking import Client
 from holdfast.client.options import ClientOptions
+from holdfast.wire import Presigned
 
-__all__ = ["AsyncClient", "Client", "ClientOptions"]
+__all__ = ["AsyncClient", "Client", "ClientOptions", "Presigned"]

@@ -33,7 +33,7 @@ from holdfast.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
 from holdfast.core.many import outcome, paged
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
-from holdfast.wire import Found
+from holdfast.wire import Found, Presigned
 
 T = TypeVar("T")
 
@@ -285,6 +285,10 @@ class AsyncClient:
         wanted = Wanted(None if all_buckets else self._name, prefix, wait_s)
         return AsyncClientEvents(self._link.stream, wanted, from_, self._link.options)
 
+    def presign(self, key: str, wanted: Presigned = Presigned()) -> str:  # noqa: B008 - a tuple
+        """Sign a URL for somebody without a key; see Client.presign. There is nothing to await."""
+        return self._link.address.presign(wire.blob_path(self._name, key), wanted)
+
     async def stats(self) -> Stats:
         """Ask how much is stored, over all buckets."""
         return await self._link.call(calls.stats())
@@ -322,6 +326,10 @@ class AsyncClientContent:
     async def open(self, digest: Digest) -> AsyncRangeFile:
         """Open a blob as a seekable file whose reads are awaited."""
         return await _open(self._link, wire.hash_path(digest))
+
+    def presign(self, digest: Digest, wanted: Presigned = Presigned()) -> str:  # noqa: B008
+        """Sign a URL for a blob by its digest; see AsyncClient.presign."""
+        return self._link.address.presign(wire.hash_path(digest), wanted)
 
     async def stat(self, digest: Digest) -> int:
         """Size in bytes."""

@@ -30,7 +30,7 @@ from holdfast.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, MIB
 from holdfast.core.many import outcome, paged
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.store import Span
-from holdfast.wire import Found
+from holdfast.wire import Found, Presigned
 
 T = TypeVar("T")
 
@@ -289,6 +289,16 @@ class Client:
         wanted = Wanted(None if all_buckets else self._name, prefix, wait_s)
         return ClientEvents(self._link.stream, wanted, from_, self._link.options)
 
+    def presign(self, key: str, wanted: Presigned = Presigned()) -> str:  # noqa: B008 - a tuple
+        """Sign a URL by which anybody may GET a blob, or PUT one, for a while; asks no server.
+
+        It opens what the API key of this client opens, is good as long as that, and stops with it.
+
+        Raises:
+            InvalidError: this client has no key, or there is no such URL.
+        """
+        return self._link.address.presign(wire.blob_path(self._name, key), wanted)
+
     def stats(self) -> Stats:
         """Ask how much is stored, over all buckets."""
         return self._link.call(calls.stats())
@@ -326,6 +336,10 @@ class ClientContent:
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob as a seekable file."""
         return _open(self._link, wire.hash_path(digest))
+
+    def presign(self, digest: Digest, wanted: Presigned = Presigned()) -> str:  # noqa: B008
+        """Sign a URL for a blob by its digest; see Client.presign."""
+        return self._link.address.presign(wire.hash_path(digest), wanted)
 
     def stat(self, digest: Digest) -> int:
         """Size in bytes."""

@@ -9,6 +9,8 @@ from holdfast.client.calls import Answer, Call
 from holdfast.client.exchange import Lost
 from holdfast.client.options import ClientOptions
 from holdfast.core.errors import InvalidError, UnavailableError
+from holdfast.core.seams import SystemClock
+from holdfast.wire import Presigned, presign
 
 T = TypeVar("T")
 
@@ -33,6 +35,7 @@ class Address:
             raise InvalidError("API key", None, "as it was shown when it was made")
         self.headers = (("Authorization", f"Bearer {shown}"),) if shown else ()
         """What every request says of who sends it."""
+        self._key = shown
         self._path = parsed.raw_path.rstrip(b"/")
 
     def __str__(self) -> str:
@@ -41,6 +44,14 @@ class Address:
     def url(self, target: str) -> httpx.URL:
         """Spell the whole URL of a request."""
         return self._url.copy_with(raw_path=self._path + target.encode())
+
+    def presign(self, target: str, wanted: Presigned) -> str:
+        """Spell the URL of a request that anybody may send; no server is asked.
+
+        Raises:
+            InvalidError: there is no key to sign with, or no such URL.
+        """
+        return str(self.url(presign(self._key, target, wanted, SystemClock().now_us())))
 
     @property
     def trusts_environment(self) -> bool:

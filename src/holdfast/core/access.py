@@ -4,9 +4,12 @@ A key belongs to an owner and opens the owner's buckets, or some of them. The ke
 (`owner` is empty) is that of who runs the store: with the scope `admin` it opens everything.
 """
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from holdfast.core import limits
 from holdfast.core.errors import DeniedError, InvalidError, NotFoundError, UnauthenticatedError
@@ -27,6 +30,7 @@ class Scope(StrEnum):
 
 
 ALL_SCOPES = tuple(Scope)
+TOKEN = re.compile(r"hf_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,27 @@ class ApiKey:
     def rates(self) -> Rates:
         """How fast it may be used."""
         return Rates(self.requests_s, self.bytes_s, self.burst_s)
+
+
+class Token(NamedTuple):
+    """An API key as it is shown, in its two parts."""
+
+    id: str
+    secret: str
+
+    @property
+    def hash(self) -> bytes:
+        """What a store keeps of the secret; presigned URLs are signed with it."""
+        return hashlib.sha256(self.secret.encode()).digest()
+
+    def __str__(self) -> str:
+        return f"hf_{self.id}_{self.secret}"
+
+
+def parse_token(text: str) -> Token | None:
+    """Read an API key as it is shown; None if it is none."""
+    match = TOKEN.fullmatch(text)
+    return None if match is None else Token(match[1], match[2])
 
 
 class Caller:

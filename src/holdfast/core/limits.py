@@ -37,6 +37,11 @@ METERS_MAX = 65_536  # of addresses, keys and owners, that are kept at once
 AUTH_FAILURES_MINUTE = 1000  # of one address, a setting
 NETWORKS_MAX = 1000  # in one setting
 
+# Presigned URLs
+PRESIGN_S = 3600  # for which one is good, unless it says
+PRESIGN_S_MAX = 7 * 86_400
+PRESIGN_SKEW_S = 300  # that the clock of who signs may be ahead
+
 # Calls
 BATCH_REFS_MAX = 1000  # refs in one call for many
 ADMIN_BODY_BYTES_MAX = 64 * KIB  # a request to the admin face

@@ -11,16 +11,14 @@ is wrong with a key is never told.
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.access import ALL_SCOPES, ApiKey, Caller
+from holdfast.core.access import ALL_SCOPES, ApiKey, Caller, Token, parse_token
 from holdfast.core.errors import CorruptError, InvalidError, NotFoundError
 from holdfast.core.kv import Delete, Put, Unchanged, Versioned, prefix_end
 from holdfast.core.networks import allows
@@ -29,7 +27,7 @@ from holdfast.core.rates import NO_RATES
 from holdfast.depot.policies import CHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from holdfast.core.kv import KV, Compare, Item
     from holdfast.core.seams import Clock, Entropy
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 KEY = b"k"
 ID_BYTES = 6
 SECRET_BYTES = 32
-TOKEN = re.compile(r"hf_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 NO_HASH = bytes(32)
 
 
@@ -147,21 +144,45 @@ class Keys:
 
         What was found is remembered while no key, owner or policy changes.
         """
-        changes = self._policies.changes
-        if changes != self._changes:
-            self._callers = {}
-            self._changes = changes
-        callers = self._callers
+        callers = self._remembered()
         found = callers.get(token)
         if found is None:
             found = self._look_up(token)
             if found is None:
                 return None
-            if len(callers) >= limits.CALLERS_KEPT_MAX:
-                callers.clear()
             callers[token] = found
         shown_key, caller = found
         return caller if self._is_valid(shown_key, caller.key, address) else None
+
+    def signer(
+        self, key_id: str, address: str, is_signed: Callable[[bytes], bool]
+    ) -> Caller | None:
+        """Who has signed something, by the hash of the secret; None if nobody who may, whyever.
+
+        `is_signed` compares in constant time. It is asked also where there is no such key.
+        """
+        callers = self._remembered()  # before the key is read, which may change meanwhile
+        stored = self._find(key_id)
+        expected = bytes.fromhex(stored.hash) if stored is not None else NO_HASH
+        if not is_signed(expected) or stored is None:
+            return None
+        found = callers.get(key_id)
+        if found is None:
+            opened = self._open(stored)
+            if opened is None:
+                return None
+            key, other = opened  # who is let in by a signature is steady for nobody
+            found = callers[key_id] = key, Caller(other.key, other.owner_rates)
+        shown_key, caller = found
+        return caller if self._is_valid(shown_key, caller.key, address) else None
+
+    def _remembered(self) -> dict[str, tuple[ApiKey, Caller]]:
+        """Callers by what they show, while nothing of them changes."""
+        changes = self._policies.changes
+        if changes != self._changes or len(self._callers) >= limits.CALLERS_KEPT_MAX:
+            self._callers = {}
+            self._changes = changes
+        return self._callers
 
     def _is_valid(self, shown: ApiKey, key: ApiKey | None, address: str) -> bool:
         """Whether time and place are right for a key, and for the one that it is an alias of."""
@@ -174,12 +195,16 @@ class Keys:
 
     def _look_up(self, token: str) -> tuple[ApiKey, Caller] | None:
         """The key that is shown, and who that is."""
-        match = TOKEN.fullmatch(token)
-        stored = self._find(match[1]) if match is not None else None
+        shown = parse_token(token)
+        stored = self._find(shown.id) if shown is not None else None
         expected = bytes.fromhex(stored.hash) if stored is not None else NO_HASH
-        actual = _hash(match[2]) if match is not None else NO_HASH
-        if not hmac.compare_digest(expected, actual) or stored is None or match is None:
+        actual = shown.hash if shown is not None else NO_HASH
+        if not hmac.compare_digest(expected, actual) or stored is None or shown is None:
             return None
+        return self._open(stored)
+
+    def _open(self, stored: _Stored) -> tuple[ApiKey, Caller] | None:
+        """What a key opens; None if its owner, or the key that it is an alias of, is not there."""
         key = stored.key
         if key.alias_of:
             original = self._find(key.alias_of)
@@ -197,10 +222,10 @@ class Keys:
 
     def _store(self, key: ApiKey, holds: Sequence[Compare]) -> str:
         secret = base64.urlsafe_b64encode(self._entropy.random_bytes(SECRET_BYTES))
-        text = secret.decode().rstrip("=")
-        write = Put(_row(key.id), _encode(_Stored(key, _hash(text).hex())))
+        token = Token(key.id, secret.decode().rstrip("="))
+        write = Put(_row(key.id), _encode(_Stored(key, token.hash.hex())))
         self._policies.commit(holds, write)
-        return f"hf_{key.id}_{text}"
+        return str(token)
 
     def _find(self, key_id: str) -> _Stored | None:
         stored = self._kv.get(_row(key_id))
@@ -223,10 +248,6 @@ def key_owner(item: Item) -> str:
 
 def _row(key_id: str) -> bytes:
     return KEY + key_id[: limits.BUCKET_BYTES_MAX].encode(errors="replace")
-
-
-def _hash(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
 
 
 def _read(stored: Versioned) -> _Stored:

@@ -14,11 +14,11 @@ from holdfast.core.access import ApiKey, Caller
 from holdfast.core.errors import DeniedError, MethodError, NotFoundError
 from holdfast.core.events import event
 from holdfast.core.policy import Owner, Policy, check_owner, owner_of
-from holdfast.http import members
+from holdfast.http import members, presigned
 from holdfast.http.hooks import HookCall
 from holdfast.http.members import plain, read
 from holdfast.http.message import Answer
-from holdfast.http.route import decode, parameters
+from holdfast.http.route import PRESIGN, decode, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ LIST_PARTS, ONE_PARTS = 1, 2  # of a path below /admin
 
 
 class Desk:
-    """The admin face of a store; safe from any thread."""
+    """The admin face of a store, and who signs URLs there; safe from any thread."""
 
     def __init__(self, engine: Engine, gate: Gate, pings: Pings) -> None:
         self._engine = engine
@@ -47,6 +47,8 @@ class Desk:
             BlobError: refused.
         """
         asked = parameters(target, request.query)
+        if target.route == PRESIGN:
+            return presigned.answer(self._engine, self._gate, request, body)
         call = Call(self._engine, self._gate.enter(request), request.method, body)
         return call.answer(target.name.encode("latin-1"), asked, self._pings)
 

@@ -128,7 +128,7 @@ class Endpoint:
 
     async def _answer(self, request: Request, body: StarletteRequest) -> Answer:
         target = route.resolve(request.method, request.path)
-        if target.route == route.ADMIN:
+        if target.route in {route.ADMIN, route.PRESIGN}:
             data = await self._whole(request, body, limits.ADMIN_BODY_BYTES_MAX)
             return await self._in_thread(lambda: self._site.desk.answer(request, target, data))
         if request.method in {"GET", "HEAD"}:

@@ -5,7 +5,8 @@ address may come (http/address), and whether its address, its key and its owner 
 too much (http/meters). `enter` then says who it is, by the API key that it shows: `Authorization:
 Bearer <key>`, or Basic with the key as password and any name (RFC 6750, RFC 7617). Who shows none
 is nobody and may read what is public; who shows a wrong one is refused, and is not even looked at
-any more when that happens too often.
+any more when that happens too often. A signed URL (http/presigned) is its key, for what it was
+signed for.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, NamedTuple
 
+from holdfast import wire
 from holdfast.core import limits
 from holdfast.core.access import OPERATOR, Caller, unauthenticated
-from holdfast.core.errors import RateError
+from holdfast.core.errors import DeniedError, RateError
 from holdfast.core.networks import account, allows
 from holdfast.core.policy import NOBODY
 from holdfast.core.rates import NO_RATES, Rates
 from holdfast.http.address import Way
 from holdfast.http.meters import Bill
+from holdfast.http.presigned import held, is_for_blob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from holdfast.config.settings import Settings
+    from holdfast.core.seams import Clock
     from holdfast.depot.keys import Keys
     from holdfast.http.message import Request
     from holdfast.http.meters import Meter, Meters, Standing
@@ -78,8 +82,9 @@ class Place(NamedTuple):
 class Gate:
     """Knows callers; safe from any thread."""
 
-    def __init__(self, keys: Keys, meters: Meters, rules: Rules) -> None:
+    def __init__(self, keys: Keys, clock: Clock, meters: Meters, rules: Rules) -> None:
         self._keys = keys
+        self._clock = clock
         self._meters = meters
         self._rules = rules
         self._places: dict[str, Place] = {}
@@ -101,13 +106,18 @@ class Gate:
         """Let a request with a body of this size in, and say what its other bytes are charged to.
 
         Raises:
-            DeniedError: its address may not come.
+            DeniedError: its address may not come, or its URL opens nothing.
             RateError: its address, its key or its owner ask for too much.
+            TooLargeError, UnsupportedTypeError, InvalidError: its URL is not for such a body.
         """
         self._rules.way.check(request.address)
         if request.path in UNMETERED:
             return request
-        caller = None if self.is_open else self._find(request)
+        if request.query and wire.is_presigned(request.query):
+            return self._check_signed(request, size_bytes)
+        return self._charge(request, None if self.is_open else self._find(request), size_bytes)
+
+    def _charge(self, request: Request, caller: Caller | None, size_bytes: int) -> Request:
         meters = self.place(request.address).meters
         if caller is not None:
             meters += self.meters(caller)
@@ -115,6 +125,24 @@ class Gate:
             return request
         self._meters.take(meters, size_bytes)
         return request._replace(bill=Bill(self._meters, meters))
+
+    def _check_signed(self, request: Request, size_bytes: int) -> Request:
+        """Let a request in whose URL is signed; from here on it is one without all that.
+
+        What is wrong with a signature is not told.
+        """
+        self._check_failures(request)
+        shown = wire.parse_presigned(request.method, request.path, request.query)
+        caller = None
+        if shown is not None and AUTHORIZATION not in request.headers:
+            found = self._keys.signer(shown.key_id, request.address, shown.is_signed)
+            is_good = shown.is_current(self._clock.now_us()) and is_for_blob(request)
+            caller = found if is_good else None
+        request = self._charge(request, caller, size_bytes)
+        if shown is None or caller is None:
+            self._fail(request)
+            raise DeniedError("this URL opens nothing")
+        return held(request, shown.wanted, size_bytes)._replace(signed=caller, query=shown.rest)
 
     def pay(self, meters: tuple[Meter, ...], sent_bytes: int) -> bool:
         """Take a request whose answer is known; False if it must not be given."""
@@ -131,15 +159,26 @@ class Gate:
             UnauthenticatedError: it shows a key that opens nothing.
             RateError: its address has shown too many of those.
         """
+        if request.signed is not None:
+            return request.signed
         if self.is_open:
             return OPERATOR
         caller = self._find(request)
         if caller is None:
-            failures = self.place(request.address).failures
-            if failures is not None:
-                self._meters.fail(failures)
+            self._fail(request)
             raise unauthenticated()
         return caller
+
+    def token(self, request: Request) -> str:
+        """The API key that a request shows.
+
+        Raises:
+            UnauthenticatedError: it shows none.
+        """
+        shown = request.headers.get(AUTHORIZATION)
+        if shown is None:
+            raise unauthenticated()
+        return _token(shown)
 
     def standing(self, meter: Meter) -> Standing:
         """What is left of a meter."""
@@ -192,10 +231,18 @@ class Gate:
         shown = request.headers.get(AUTHORIZATION)
         if shown is None:
             return NOBODY_KNOWN
+        self._check_failures(request)
+        return self._keys.caller(_token(shown), request.address)
+
+    def _check_failures(self, request: Request) -> None:
         failures = self.place(request.address).failures
         if failures is not None:
             self._meters.check(failures)
-        return self._keys.caller(_token(shown), request.address)
+
+    def _fail(self, request: Request) -> None:
+        failures = self.place(request.address).failures
+        if failures is not None:
+            self._meters.fail(failures)
 
 
 def _token(shown: bytes) -> str:

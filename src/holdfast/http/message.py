@@ -29,6 +29,7 @@ from holdfast.core.store import Span
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from holdfast.core.access import Caller
     from holdfast.core.digest import Digest
     from holdfast.core.store import Source
     from holdfast.http.feed import Feed
@@ -68,6 +69,8 @@ class Request(NamedTuple):
     """Where it comes from."""
     bill: Bill | None = None
     """What its bytes are charged to, where they are counted."""
+    signed: Caller | None = None
+    """Whose key its URL was signed with, if it was."""
 
     def header(self, name: bytes) -> str | None:
         """One header as text; bytes over 127 are read as Latin-1."""

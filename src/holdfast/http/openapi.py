@@ -26,6 +26,7 @@ PATHS = {
     "/blobs": (route.HASHES, "The digests of all blobs."),
     "/events": (route.EVENTS, "What became of names: lines of JSON, or server-sent events."),
     "/limits": (route.LIMITS, "What the caller may use, and what is left of it."),
+    "/presign": (route.PRESIGN, "Sign a URL for somebody who has no key."),
     "/blobs/missing": (route.MISSING, "Which of many digests nothing holds."),
 }
 SERVICES = {
@@ -46,10 +47,26 @@ WANTED = {
     "properties": {"get": STRINGS, "head": STRINGS, "delete": STRINGS},
 }
 HASHES = {"type": "object", "required": ["hashes"], "properties": {"hashes": STRINGS}}
-MANY = {
+WISH = {
+    "type": "object",
+    "required": ["path"],
+    "additionalProperties": False,
+    "properties": {
+        "path": {"type": "string"},
+        "method": {"type": "string", "enum": ["GET", "PUT"]},
+        "expires_s": {"type": "integer", "minimum": 1, "maximum": limits.PRESIGN_S_MAX},
+        "bytes_max": {"type": ["integer", "null"], "minimum": 0},
+        "content_type": {"type": ["string", "null"]},
+        "digest": {"type": ["string", "null"]},
+        "create_only": {"type": "boolean"},
+        "inline": {"type": "boolean"},
+    },
+}
+POSTED = {
     route.LISTING: ("Many names of it at once: lines of JSON, and bytes.", WANTED),
     route.HASHES: ("Many blobs at once: lines of JSON, and bytes.", WANTED),
     route.MISSING: ("Those of the digests that nothing holds.", HASHES),
+    route.PRESIGN: ("The URL, and until when it is good.", WISH),
 }
 REVIVED = {"200": "The entry, durable."}
 DONE = {200: "Done; durable.", 201: "Made; durable.", 204: "Gone, or never there; durable."}
@@ -136,8 +153,8 @@ def _path(path: str, name: str, about: str) -> dict[str, object]:
 
 
 def _operation(name: str, method: str, about: str) -> dict[str, object]:
-    if method == "POST" and name in MANY:
-        return _many(name, about)
+    if method == "POST" and name in POSTED:
+        return _posted(name, about)
     is_revival = name in route.REVIVALS
     operation = _described(about, REVIVED if is_revival else STATUSES[method])
     if method == "GET" or is_revival:
@@ -148,9 +165,9 @@ def _operation(name: str, method: str, about: str) -> dict[str, object]:
     return operation
 
 
-def _many(name: str, about: str) -> dict[str, object]:
-    """A POST that is about many things."""
-    answer, schema = MANY[name]
+def _posted(name: str, about: str) -> dict[str, object]:
+    """A POST with a body of JSON."""
+    answer, schema = POSTED[name]
     operation = _described(about, {"200": answer})
     operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return operation

@@ -25,12 +25,13 @@ ADMIN, BLOB, METADATA, LISTING, DELETED, UNDELETE, VERSIONS, RESTORE = (
     "versions",
     "restore",
 )
-HASH, HASHES, MISSING, EVENTS, LIMITS, SERVICE = (
+HASH, HASHES, MISSING, EVENTS, LIMITS, PRESIGN, SERVICE = (
     "hash",
     "hashes",
     "missing",
     "events",
     "limits",
+    "presign",
     "service",
 )
 METHODS = {
@@ -47,6 +48,7 @@ METHODS = {
     MISSING: ("POST",),
     EVENTS: ("GET",),
     LIMITS: ("GET", "HEAD"),
+    PRESIGN: ("POST",),
     SERVICE: ("GET", "HEAD"),
 }
 PARAMETERS = {
@@ -63,15 +65,19 @@ PARAMETERS = {
     MISSING: (),
     EVENTS: ("from", "bucket", "prefix", "wait_s"),
     LIMITS: ("bucket",),
+    PRESIGN: (),
     SERVICE: (),
 }
 SERVICES = {b"/healthz", b"/readyz", b"/metrics", b"/stats", b"/openapi.json", b"/"}
 GUARDED = frozenset(("/metrics", "/stats"))
 """Services for who runs the store."""
 EVENTS_PATH = b"/events"
+PRESIGN_PATH = b"/presign"
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 METADATA_END = b"/metadata"
 ADMIN_START = b"/admin/"
+COLD_STARTS = (ADMIN_START, EVENTS_PATH, PRESIGN_PATH)
+"""What the paths begin with that the app answers."""
 MANY = frozenset((LISTING, HASHES, MISSING))
 """Routes whose POST is about many things."""
 REVIVALS = frozenset((UNDELETE, RESTORE))
@@ -113,6 +119,7 @@ FIXED = {
     b"/blobs/missing": Target(MISSING),
     EVENTS_PATH: Target(EVENTS),
     b"/limits": Target(LIMITS),
+    PRESIGN_PATH: Target(PRESIGN),
     **{path: Target(SERVICE, name=path.decode()) for path in SERVICES},
 }
 

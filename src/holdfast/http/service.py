@@ -24,6 +24,7 @@ GET                     /events               what became of names, in order
 GET                     /deleted/{bucket}     deleted names; POST /undelete/{bucket}/{key}
 GET                     /versions/{bucket}/{key}  and POST /restore/{bucket}/{key}?version=
 POST                    /b/{bucket}, /blobs   many at once; also /blobs/missing
+POST                    /presign              a URL for somebody who has no key
 GET                     /limits               what you may use, and what is left
 GET                     /openapi.json /metrics /healthz /readyz /stats
 """

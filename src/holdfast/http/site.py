@@ -72,7 +72,7 @@ class Site:
         self.depot = depot
         self.team = team or Team(Tally())
         meters = self.team.meters or Meters(clock, SystemEntropy())
-        self.gate = Gate(depot.engine.keys, meters, rules(settings))
+        self.gate = Gate(depot.engine.keys, clock, meters, rules(settings))
         self.desk = admin.Desk(depot.engine, self.gate, Pings(dialing(settings, clock), clock))
         self._policies = depot.engine.names.policies
         self.counts = Counts(self.team.tally, self.team.number)

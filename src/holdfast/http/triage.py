@@ -35,7 +35,7 @@ def is_cold(request: Request, size_bytes: int) -> bool:
         return True
     if not request.path.startswith(b"/") or b"#" in request.path or b"#" in request.query:
         return True  # absolute form, or none that a client should send
-    if request.path == route.EVENTS_PATH or request.path.startswith(route.ADMIN_START):
+    if request.path.startswith(route.COLD_STARTS):
         return True
     if request.method == "POST" and route.is_action(request.path):
         return True
