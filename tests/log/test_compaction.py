@@ -74,6 +74,16 @@ def live_through(log: Log, count: int = 60) -> None:
             store.remove([Digest.of(blob(number - 2)), Digest.of(b"never stored")])
 
 
+def check_history(log: Log) -> None:
+    """Every commit is there from where the index says on, and none before can be asked for."""
+    kv, oldest = EmbeddedKV(log), log.index.history()
+    revisions = [change.revision for change in kv.watch(b"", oldest, wait_s=0)]
+    assert sorted(set(revisions)) == list(range(oldest, log.revision + 1))
+    if oldest > 1:
+        with pytest.raises(CompactedError):
+            next(kv.watch(b"", oldest - 1, wait_s=0))
+
+
 def run(log: Log, dead_share: float = 0.0, *, with_newest: bool = True) -> int:
     return sum(each.freed_bytes for each in compact(log, dead_share, with_newest=with_newest))
 
@@ -266,7 +276,9 @@ def test_a_kill_at_any_call_of_a_compaction_loses_nothing(folder: Path) -> None:
         assert reopened(copy) == expected
         with Log(copy) as log:
             assert log.recovery.damages == ()
+            check_history(log)
             run(log)
+            check_history(log)
             assert contents(log) == expected
         shutil.rmtree(copy)
 

@@ -218,6 +218,25 @@ def remove_segment(log: Log, segment_id: int) -> None:
         log.board.drops += 1
 
 
+def forget_commits(log: Log, segment_id: int) -> None:
+    """Forget where the commits of a segment lie that was dropped, as those did who dropped it.
+
+    An index that was made again while its file was still there knows them all.
+    """
+    at, found, end = 1, list[int](), log.revision + 1
+    while page := log.index.batches(at, limits.BATCH_REFS_MAX):
+        found += [each.revision for each in page if each.segment_id == segment_id]
+        behind = [each.revision for each in page if each.segment_id > segment_id]
+        if behind or page[-1].revision == at:
+            end = min(behind, default=end)
+            break
+        at = page[-1].revision
+    if found:
+        with log.index.writing() as txn:
+            log.index.remove_batches(txn, found)
+            log.index.set_history(txn, max(end, log.index.history(txn)))
+
+
 def _empty(log: Log, segment_id: int, row: Account) -> Iterator[Freed]:
     """Move what is live out of one finished segment, and remove it if all is."""
     is_dropped = row.state == State.DROPPED

@@ -19,7 +19,7 @@ from holdfast.core.errors import BlobError, CorruptError, UnavailableError
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.accounts import State
 from holdfast.log.batch import Between, Claim, Job, Needs
-from holdfast.log.compaction import remove_segment
+from holdfast.log.compaction import forget_commits, remove_segment
 from holdfast.log.facts import facts
 from holdfast.log.folder import Folder, Guard
 from holdfast.log.hint import make_missing_hints
@@ -395,4 +395,5 @@ class Log:
         """Finish what a compaction began when the process died."""
         for segment_id, row in self.index.accounts.rows().items():
             if row.state == State.DROPPED:
+                forget_commits(self, segment_id)
                 remove_segment(self, segment_id)
