@@ -10,7 +10,15 @@ from typing import BinaryIO
 import click
 
 from holdfast.cli.output import bar, examples, note
-from holdfast.cli.store import Name, Target, json_option, opened, parse_name, store_options
+from holdfast.cli.store import (
+    Name,
+    Target,
+    json_option,
+    opened,
+    parse_name,
+    store_options,
+    version_option,
+)
 from holdfast.core.errors import InvalidError
 from holdfast.core.limits import CHUNK_BYTES
 from holdfast.core.ranges import parse_range
@@ -29,8 +37,10 @@ from holdfast.core.store import Span
 @click.argument("name", type=parse_name, metavar="KEY")
 @click.argument("file", required=False, metavar="[FILE]")
 @store_options
+@version_option
 @json_option
-def get(name: Name, file: str | None, store: str, bucket: str, as_json: bool) -> None:  # noqa: FBT001
+@click.pass_context
+def get(ctx: click.Context, /, name: Name, file: str | None, **_: object) -> None:
     """Fetch KEY into FILE, or into the last part of KEY in this folder.
 
     The file appears under its name when all of it is there and has the right SHA-256; a file
@@ -39,12 +49,16 @@ def get(name: Name, file: str | None, store: str, bucket: str, as_json: bool) ->
     target = Path(file) if file is not None else Path()
     if str(target) != "-" and target.is_dir():
         target /= _own_name(name)
-    with opened(Target(store, bucket)) as place, name.open(place) as source:
+    options = ctx.params
+    with (
+        opened(Target(options["store"], options["bucket"])) as place,
+        name.open(place, options["version"]) as source,
+    ):
         if str(target) == "-":
             size_bytes = _copy(source, sys.stdout.buffer, "")
         else:
             size_bytes = _fetch(source, target)
-    if as_json and str(target) != "-":
+    if options["as_json"] and str(target) != "-":
         import json  # noqa: PLC0415 - only here
 
         click.echo(json.dumps({"file": str(target), "size_bytes": size_bytes}))
@@ -66,9 +80,10 @@ def get(name: Name, file: str | None, store: str, bucket: str, as_json: bool) ->
     metavar="FIRST-LAST",
     help="Only these bytes, counted from 0: 0-99, 100- or -100 for the last hundred.",
 )
-def cat(name: Name, store: str, bucket: str, part: str | None) -> None:
+@version_option
+def cat(name: Name, store: str, bucket: str, part: str | None, version: int | None) -> None:
     """Write KEY to stdout."""
-    with opened(Target(store, bucket)) as place, name.open(place) as source:
+    with opened(Target(store, bucket)) as place, name.open(place, version) as source:
         span = _span(part, source.seek(0, os.SEEK_END)) if part is not None else None
         source.seek(span.offset if span else 0)
         _copy(source, sys.stdout.buffer, "", span.size_bytes if span else None)

@@ -8,11 +8,20 @@ import click
 import msgspec
 
 from holdfast import wire
-from holdfast.cli.output import emit, examples, human_size, shown
-from holdfast.cli.store import Name, Target, json_option, opened, parse_name, store_options
+from holdfast.cli.output import emit, examples, human_size, shown, time_text
+from holdfast.cli.store import (
+    Name,
+    Target,
+    json_option,
+    opened,
+    parse_name,
+    store_options,
+    version_option,
+)
 from holdfast.core.bucket import Bucket
-from holdfast.core.digest import BlobRef
+from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.entry import Entry
+from holdfast.core.errors import NotFoundError
 from holdfast.core.limits import LIST_LIMIT_MAX
 
 NOT_YET = "not yet"
@@ -61,17 +70,25 @@ def ls(ctx: click.Context, /, **_: object) -> None:
 )
 @click.argument("name", type=parse_name, metavar="KEY")
 @store_options
+@version_option
 @json_option
-def stat(name: Name, store: str, bucket: str, as_json: bool) -> None:  # noqa: FBT001
+def stat(
+    name: Name,
+    store: str,
+    bucket: str,
+    version: int | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
     """Describe KEY: its size, digest, type, times, version and metadata.
 
     Verified says when its bytes were last read from the disk and found sound.
     """
     with opened(Target(store, bucket)) as place:
-        entry = None if name.digest is not None else place.head(name.key)
+        name.check_version(version)
+        entry = None if name.digest is not None else place.head(name.key, version=version)
         digest = entry.digest if entry is not None else name.digest
         assert digest is not None
-        verified = place.content.verified_at(digest)
+        verified = _verified(place, digest)
         if entry is None:
             size_bytes = place.content.stat(digest)
             _print_blob(BlobRef(digest, size_bytes), verified, as_json=as_json)
@@ -133,7 +150,7 @@ def _line(one: Entry | str, options: dict[str, object]) -> bytes:
         return key.encode()
     if isinstance(one, str):
         return f"{'-':>15}  {'-':20}  {'-':24}  {'-':71}  {key}".encode()
-    when = _time(one.modified_at)
+    when = time_text(one.modified_at)
     kind = shown(one.content_type)
     return f"{one.size_bytes:>15,}  {when:20}  {kind:24}  {one.digest}  {key}".encode()
 
@@ -158,9 +175,17 @@ def _print_blob(ref: BlobRef, verified: datetime | None, *, as_json: bool) -> No
             "digest": str(ref.digest),
             "cid": ref.digest.cid,
             "size": f"{ref.size_bytes:,} bytes ({human_size(ref.size_bytes)})",
-            "verified": _time(verified) if verified else NOT_YET,
+            "verified": time_text(verified) if verified else NOT_YET,
         }
     )
+
+
+def _verified(bucket: Bucket, digest: Digest) -> datetime | None:
+    """When a blob was verified; of one that only a version holds, nobody is told."""
+    try:
+        return bucket.content.verified_at(digest)
+    except NotFoundError:
+        return None
 
 
 def _verified_json(verified: datetime | None) -> dict[str, str | None]:
@@ -175,9 +200,9 @@ def _print_long(entry: Entry, verified: datetime | None) -> None:
         "digest": str(entry.digest),
         "cid": entry.digest.cid,
         "type": shown(entry.content_type),
-        "created": _time(entry.created_at),
-        "updated": _time(entry.modified_at),
-        "verified": _time(verified) if verified else NOT_YET,
+        "created": time_text(entry.created_at),
+        "updated": time_text(entry.modified_at),
+        "verified": time_text(verified) if verified else NOT_YET,
         "version": str(entry.version),
     }
     rows |= {f"meta {name}": shown(value) for name, value in sorted(entry.metadata.items())}
@@ -188,7 +213,3 @@ def _print_rows(rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
         click.echo(f"{name:{width}}  {value}")
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,8 +1,9 @@
 """What commands print, and bars for those who watch."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -35,6 +36,19 @@ def print_entry(entry: "Entry", *, as_json: bool) -> None:
         emit(wire.entry_json(entry))
     else:
         click.echo(f"{entry.digest}  {human_size(entry.size_bytes):>9}  {shown(entry.key)}")
+
+
+def print_members(found: Mapping[str, object]) -> None:
+    """Print what a server says of one thing, a row for each member."""
+    width = max(map(len, found))
+    for name, value in found.items():
+        text = ", ".join(value) if isinstance(value, list) else str("" if value is None else value)
+        click.echo(f"{name:{width}}  {shown(text)}".rstrip())
+
+
+def time_text(moment: datetime) -> str:
+    """Write a time for people."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def human_size(size_bytes: int) -> str:

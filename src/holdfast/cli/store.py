@@ -13,7 +13,7 @@ from holdfast.config import open_bucket
 from holdfast.config.target import folder_of
 from holdfast.core.bucket import Bucket
 from holdfast.core.digest import Digest
-from holdfast.core.errors import NotFoundError
+from holdfast.core.errors import InvalidError, NotFoundError
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -35,9 +35,21 @@ class Name(NamedTuple):
     key: str
     digest: Digest | None
 
-    def open(self, bucket: Bucket) -> BinaryIO:
+    def open(self, bucket: Bucket, version: int | None = None) -> BinaryIO:
         """Open the blob as a seekable file."""
-        return bucket.open(self.key) if self.digest is None else bucket.content.open(self.digest)
+        self.check_version(version)
+        if self.digest is not None:
+            return bucket.content.open(self.digest)
+        return bucket.open(self.key, version=version)
+
+    def check_version(self, version: int | None) -> None:
+        """See that a version is asked of a key alone.
+
+        Raises:
+            InvalidError: it is not.
+        """
+        if version is not None and self.digest is not None:
+            raise InvalidError("--version", str(self.digest), "versions are those of a key")
 
 
 def parse_name(text: str) -> Name:
@@ -51,6 +63,18 @@ def parse_name(text: str) -> Name:
     if HASH_NAME.fullmatch(text):
         return Name("", Digest.parse(text))
     return Name(text.removeprefix(KEY_MARK), None)
+
+
+def parse_key(text: str) -> str:
+    """Read a key: KEY, or key:KEY.
+
+    Raises:
+        InvalidError: it is a digest.
+    """
+    name = parse_name(text)
+    if name.digest is not None:
+        raise InvalidError("key", text, "a key; write key:sha256:... for one that looks so")
+    return name.key
 
 
 def store_options(command: F) -> F:
@@ -78,6 +102,10 @@ def store_options(command: F) -> F:
         command = option(command)
     return command
 
+
+version_option = click.option(
+    "--version", type=click.IntRange(0), metavar="N", help="What the key was in its version N."
+)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one object a line, also for errors."

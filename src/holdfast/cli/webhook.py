@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from holdfast.cli.desk import desk_of, server_option
-from holdfast.cli.output import emit, examples, shown
+from holdfast.cli.output import emit, examples, print_members, shown
 from holdfast.cli.store import json_option
 from holdfast.core.errors import NotFoundError, PreconditionError
 
@@ -103,7 +103,7 @@ def show(name: str, store: str, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         emit(msgspec.json.encode(found))
     else:
-        _print_rows(found)
+        print_members(found)
 
 
 @webhook.command(
@@ -235,10 +235,3 @@ def redeliver(name: str, ids: tuple[str, ...], store: str) -> None:
     with desk_of(store) as desk:
         count = desk.ask("POST", KIND, name, "redeliver", **members)["asked"]
     click.echo(f"{count} to be sent again")
-
-
-def _print_rows(found: dict[str, Any]) -> None:
-    width = max(map(len, found))
-    for name, value in found.items():
-        text = ", ".join(value) if isinstance(value, list) else str("" if value is None else value)
-        click.echo(f"{name:{width}}  {shown(text)}".rstrip())

@@ -10,6 +10,7 @@ the KV, and behind a moved horizon the count of changes is read again.
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -18,12 +19,12 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError, DeniedError, QuotaError, UnavailableError
 from holdfast.core.kv import Add, Committed, Delete, Put, Unchanged, counters, prefix_end
-from holdfast.core.policy import NO_POLICY, NOBODY, Owner, Policy, owner_of
+from holdfast.core.policy import NO_POLICY, NOBODY, OWNER_MARK, Owner, Policy, owner_of
 from holdfast.depot import catalog
 from holdfast.depot.catalog import Due
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from holdfast.core.kv import KV, Compare, Versioned, Write
     from holdfast.core.seams import Clock
@@ -173,6 +174,30 @@ class Policies:
         start = owner_key(after) + b"\x00" if after else OWNER
         items = self._kv.scan(start, prefix_end(OWNER), limit=limit)
         return [_decode(_owner, item.value, item.key[1:].decode()) for item in items]
+
+    def buckets(
+        self, after: str = "", limit: int = limits.LIST_LIMIT_DEFAULT, owner: str | None = None
+    ) -> list[str]:
+        """Buckets that hold something or have a policy, by their names, behind `after`."""
+        found: list[str] = []
+        tables = (self._named(table, after) for table in (POLICY, catalog.USAGE))
+        for name in heapq.merge(*tables):
+            is_other = name not in found[-1:] and owner in (None, owner_of(name))
+            if is_other and not name.endswith(OWNER_MARK) and self._is_used(name):
+                found.append(name)
+                if len(found) == limit:
+                    break
+        return found
+
+    def _named(self, table: bytes, after: str) -> Iterator[str]:
+        """Yield the buckets of a table."""
+        start = table + after.encode() + (b"\x00" if after else b"")
+        while items := self._kv.scan(start, prefix_end(table), limit=limits.LIST_LIMIT_MAX):
+            yield from (item.key[1:].decode() for item in items)
+            start = items[-1].key + b"\x00"
+
+    def _is_used(self, bucket: str) -> bool:
+        return any(self.used(bucket)) or self.policy(bucket) != NO_POLICY
 
     def used(self, bucket: str) -> Used:
         """What a bucket holds."""

@@ -93,6 +93,8 @@ class Call:
             return {"GET": lambda: self._owners(asked)}
         if kind == "keys":
             return {"GET": lambda: self._keys(asked), "POST": self._create_key}
+        if kind == "policies":
+            return {"GET": lambda: self._every_policy(asked)}
         return {}
 
     def _of_one(self, kind: str, name: str) -> Mapping[str, Callable[[], Answer]]:
@@ -199,10 +201,22 @@ class Call:
 
     # Policies
 
+    def _every_policy(self, asked: dict[str, str]) -> Answer:
+        self._caller.check_admin()
+        owner = None if self._caller.is_operator else self._caller.owner
+
+        def more(after: str, limit: int) -> list[str]:
+            return self._policies.buckets(after, limit, owner)
+
+        return members.page("policies", more, asked, str, self._described)
+
     def _policy(self, bucket: str) -> Answer:
+        return members.answer(200, self._described(bucket))
+
+    def _described(self, bucket: str) -> dict[str, Any]:
         used = self._policies.used(bucket)
         policy = plain(self._policies.policy(bucket))
-        return members.answer(200, {"bucket": bucket, **policy, "used": used._asdict()})
+        return {"bucket": bucket, **policy, "used": used._asdict()}
 
     def _set_policy(self, bucket: str, policy: Policy | None = None) -> Answer:
         wanted = read(Policy, self._body, {}) if policy is None else policy

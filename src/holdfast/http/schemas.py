@@ -56,6 +56,9 @@ ADMIN: dict[str, dict[str, Operation]] = {
     "/admin/keys/{id}/rotate": {
         "post": Operation("Give an API key a new secret.", {200: "KeyShown"}),
     },
+    "/admin/policies": {
+        "get": Operation("Every bucket, by its name.", {200: "Policies"}, is_list=True),
+    },
     "/admin/policies/{bucket}": {
         "get": Operation("What a bucket takes and keeps.", {200: "PolicyUsed"}),
         "put": Operation("Set the policy of a bucket.", {200: "PolicyUsed"}, "PolicyWanted"),
@@ -104,6 +107,7 @@ def schemas() -> dict[str, Schema]:
         "OwnerUsed": _shown(owner, used=used),
         "OwnerWanted": _wanted(owner),
         "Owners": _page("owners", "Owner"),
+        "Policies": _page("policies", "PolicyUsed"),
         "PolicyUsed": _shown(policy, bucket=TEXT, used=used),
         "PolicyWanted": _wanted(policy),
         "Webhook": shown_hook,
