@@ -308,6 +308,49 @@ def test_nobody_makes_a_key_that_may_more(guarded: Guarded) -> None:
     assert create(scopes=["read"], buckets=["a", "c"]).status == 403
     assert create(owner="somebody", scopes=["read"], buckets=["a"]).status == 400
     assert guarded.ask("PUT", f"/admin/owners/{owner}", token, b"{}").status == 403
+    # Nor takes over one that does, by a new secret or as its alias
+    full = guarded.key(owner).split("_")[1]
+    assert guarded.ask("POST", f"/admin/keys/{full}/rotate", token).status == 403
+    assert create(alias_of=full).status == 403
+    own = token.split("_")[1]
+    assert create(alias_of=own).status == 201
+    assert guarded.ask("POST", f"/admin/keys/{own}/rotate", token).status == 200
+
+
+@pytest.mark.parametrize(
+    ("own", "within", "beyond"),
+    [
+        (
+            {"networks": ["127.0.0.0/8", "10.0.0.0/8"]},
+            [{"networks": ["10.1.0.0/16"]}, {"networks": ["127.0.0.1", "10.0.0.0/8"]}],
+            [{}, {"networks": ["10.0.0.0/7"]}, {"networks": ["10.0.0.1", "::1"]}],
+        ),
+        (
+            {"expires_at": "2100-01-01T00:00:00Z"},
+            [{"expires_at": "2099-01-01T00:00:00Z"}, {"expires_at": "2100-01-01T00:00:00Z"}],
+            [{}, {"expires_at": "2100-01-01T00:00:01Z"}],
+        ),
+        (
+            {"requests_s": 1000, "bytes_s": 0},
+            [{"requests_s": 1000, "bytes_s": 5}, {"requests_s": 5, "bytes_s": 0}],
+            [{}, {"requests_s": 1001, "bytes_s": 0}, {"requests_s": 0, "bytes_s": 0}],
+        ),
+        ({}, [{}], [{"requests_s": 0}, {"bytes_s": 1}, {"burst_s": 100}]),
+    ],
+)
+def test_a_key_that_is_made_is_held_to_all_that_holds_its_maker(
+    guarded: Guarded,
+    own: dict[str, object],
+    within: list[dict[str, object]],
+    beyond: list[dict[str, object]],
+) -> None:
+    token = guarded.key(guarded.owner(), **own)
+
+    def create(about: dict[str, object]) -> int:
+        return guarded.ask("POST", "/admin/keys", token, msgspec.json.encode(about)).status
+
+    assert [create(about) for about in within] == [201] * len(within)
+    assert [create(about) for about in beyond] == [403] * len(beyond)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from holdfast.core import limits
 from holdfast.core.errors import DeniedError, InvalidError, NotFoundError, UnauthenticatedError
-from holdfast.core.networks import check_network
+from holdfast.core.networks import check_network, covers
 from holdfast.core.policy import NOBODY, OWNER_MARK, Policy, bucket_of, check_bucket, owner_of
 from holdfast.core.rates import NO_RATES, Rates
 
@@ -79,6 +79,19 @@ class ApiKey:
     def rates(self) -> Rates:
         """How fast it may be used."""
         return Rates(self.requests_s, self.bytes_s, self.burst_s)
+
+    def covers(self, other: "ApiKey") -> bool:
+        """Whether another key may nothing that this one may not, of whichever owner it is."""
+        return (
+            set(other.scopes) <= set(self.scopes)
+            and (
+                not self.buckets
+                or (other.buckets != () and set(other.buckets) <= set(self.buckets))
+            )
+            and covers(self.networks, other.networks)
+            and (self.expires_us == 0 or 0 < other.expires_us <= self.expires_us)
+            and self.rates.covers(other.rates)
+        )
 
 
 class Token(NamedTuple):

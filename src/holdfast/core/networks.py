@@ -38,6 +38,20 @@ def allows(networks: tuple[str, ...], address: str) -> bool:
     return found is not None and any(found in one for one in _parsed(networks))
 
 
+def covers(networks: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether one of the first allows whatever one of the others does.
+
+    >>> covers(("10.0.0.0/8", "::1"), ("10.1.0.0/16",)), covers(("10.0.0.0/8",), ()), covers((), ())
+    (True, False, True)
+    """
+    if not networks:
+        return True
+    return bool(others) and all(
+        any(_is_within(other, network) for network in _parsed(networks))
+        for other in _parsed(others)
+    )
+
+
 @lru_cache(maxsize=KEPT)
 def account(address: str) -> str:
     """Whose an address is, as far as can be told: itself, or the network of one IPv6 subscriber.
@@ -58,6 +72,12 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(found, "ipv4_mapped", None) or found
+
+
+def _is_within(one: Network, other: Network) -> bool:
+    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
+        return one.subnet_of(other)
+    return isinstance(one, IPv6Network) and isinstance(other, IPv6Network) and one.subnet_of(other)
 
 
 @lru_cache(maxsize=KEPT)

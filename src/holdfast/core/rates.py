@@ -42,5 +42,20 @@ class Rates(NamedTuple):
         pairs = zip(self, others, strict=True)
         return Rates(*(other if own is None else own for own, other in pairs))
 
+    def covers(self, others: "Rates") -> bool:
+        """Whether others are no faster; what is left to the server is so only by the same.
+
+        >>> Rates(5.0).covers(Rates(4.0)), Rates(5.0).covers(Rates()), Rates().covers(Rates(4.0))
+        (True, False, False)
+        """
+        return all(
+            own == other or (own is not None and other is not None and _covers(own, other))
+            for own, other in zip(self, others, strict=True)
+        )
+
+
+def _covers(own: float, other: float) -> bool:
+    return own == 0 or 0 < other <= own
+
 
 NO_RATES = Rates()

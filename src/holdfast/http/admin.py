@@ -160,21 +160,17 @@ class Call:
         if not self._caller.is_operator:
             given["owner"] = self._caller.owner
         wanted = read(ApiKey, self._body, given)
-        if wanted.alias_of:
-            self._own_key(wanted.alias_of)
-        elif not self._caller.is_operator:
-            self._check_no_more(wanted)
+        self._check_no_more(self._own_key(wanted.alias_of) if wanted.alias_of else wanted)
         token, key = self._engine.keys.create(wanted)
         self._tell("key.create", id=key.id, owner=key.owner)
         return members.answer(201, {**plain(key), "key": token})
 
     def _check_no_more(self, wanted: ApiKey) -> None:
-        """See that nobody makes a key that may more than the own one."""
+        """See that nobody is given a key that may more than the own one."""
         own = self._caller.key
         assert own is not None
-        is_within = not own.buckets or (wanted.buckets and set(wanted.buckets) <= set(own.buckets))
-        if not set(wanted.scopes) <= set(own.scopes) or not is_within:
-            raise DeniedError("the new key would open more than yours")
+        if not self._caller.is_operator and not own.covers(wanted):
+            raise DeniedError("the new key would open more than yours, or for longer, or faster")
 
     def _own_key(self, key_id: str) -> ApiKey:
         """Find a key that the caller looks after; others look as if they were not there."""
@@ -195,6 +191,7 @@ class Call:
 
     def _rotate(self, key_id: str) -> Answer:
         key = self._own_key(key_id)
+        self._check_no_more(key)
         token = self._engine.keys.rotate(key_id)
         self._tell("key.rotate", id=key_id)
         return members.answer(200, {**plain(key), "key": token})
