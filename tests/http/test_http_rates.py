@@ -261,6 +261,17 @@ def test_only_some_networks_are_let_in(servers: Servers, ways: dict[str, str]) -
     assert server.ask("GET", "/b/b/k", headers=forged).status == 403
 
 
+def test_pages_from_elsewhere_are_not_even_told_that_they_may(
+    servers: Servers, ways: dict[str, str]
+) -> None:
+    origin = "https://app.example"
+    server = limited(servers, ways, networks=ELSEWHERE, cors_origins=origin)
+    page = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+    assert server.ask("OPTIONS", "/b/b/k", headers=page).status == 403
+    with server.connect(source=ELSEWHERE) as connection:
+        assert connection.ask("OPTIONS", "/b/b/k", headers=page).status == 200
+
+
 @pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
 def test_a_trusted_proxy_says_who_asks_and_nobody_else_does(
     servers: Servers, ways: dict[str, str], header: str

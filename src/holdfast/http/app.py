@@ -71,13 +71,19 @@ def make_app(site: Site, settings: Settings, shared: Callable[[], Shared]) -> AS
     endpoint = Endpoint(site, settings, shared)
     if not settings.cors_origins:
         return endpoint
-    return CORSMiddleware(
+    cors = CORSMiddleware(
         endpoint,
         allow_origins=settings.cors_origins,
         allow_methods=("GET", "HEAD", "PUT", "POST", "DELETE"),
         allow_headers=("*",),
         expose_headers=EXPOSED,
     )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        """Leave whoever may not come to the endpoint, which says so."""
+        await (cors if endpoint.lets_in(scope) else endpoint)(scope, receive, send)
+
+    return app
 
 
 class Endpoint:
@@ -110,6 +116,10 @@ class Endpoint:
         if refused is not None or b"upgrade" in request.headers or self._settings.hot_path:
             answer.head += CLOSE  # the hot path watches the time between requests, uvicorn not
         await self._send(request, answer, body, send)
+
+    def lets_in(self, scope: Scope) -> bool:
+        """Whether a request comes from where one may come from."""
+        return self._site.gate.lets_in(self._request(scope).address)
 
     def _request(self, scope: Scope) -> Request:
         headers: dict[bytes, bytes] = {}

@@ -99,8 +99,11 @@ class Gate:
 
     def is_plain(self, peer: str) -> bool:
         """Whether all requests of a connection come from its other end, which may come."""
-        way = self._rules.way
-        return not way.is_proxy(peer) and allows(way.networks, peer)
+        return not self._rules.way.is_proxy(peer) and self.lets_in(peer)
+
+    def lets_in(self, address: str) -> bool:
+        """Whether an address may come."""
+        return allows(self._rules.way.networks, address)
 
     def check(self, request: Request, size_bytes: int) -> Request:
         """Let a request with a body of this size in, and say what its other bytes are charged to.
