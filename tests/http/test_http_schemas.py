@@ -103,6 +103,7 @@ def of_policies(talk: Conversation) -> None:
     wanted = {"public": True, "types": ["image/*"], "mismatch": "reject", "undelete_s": 5}
     talk.say("put", path, wanted, bucket="alice~photos")
     talk.say("get", path, bucket="alice~photos")
+    talk.say("get", "/admin/policies")
     talk.say("delete", path, bucket="alice~photos")
 
 
@@ -132,6 +133,7 @@ def test_requests_and_answers_are_as_described(talk: Conversation, there: Receiv
     of_keys(talk)
     of_policies(talk)
     of_webhooks(talk, there)
+    talk.say("get", "/admin/audit")
     described = {
         (path, method, status)
         for path, methods in schemas.ADMIN.items()

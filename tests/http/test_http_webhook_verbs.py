@@ -127,6 +127,19 @@ def test_a_mistake_has_its_exit_code(
     assert err.startswith("holdfast: ")
 
 
+def test_the_trail_is_printed_newest_first(holdfast: Command, there: Receiver) -> None:
+    holdfast("webhook", "add", "w", there.url)
+    holdfast("webhook", "rm", "w")
+    code, out, _ = holdfast("audit")
+    removed, made = out.splitlines()
+    assert code == 0
+    assert removed.split()[2:] == ["127.0.0.1", "done", "webhook.remove", "webhook=w"]
+    assert made.split()[-2:] == ["webhook.set", "webhook=w"]
+    assert holdfast("audit", "--limit", "1")[1] == removed + "\n"
+    (line,) = holdfast("audit", "--limit", "1", "--json")[1].splitlines()
+    assert msgspec.json.decode(line)["action"] == "webhook.remove"
+
+
 def test_who_may_not_is_told_so(holdfast: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLDFAST_KEY", "hf_000000000000_" + "A" * 43)
     assert holdfast("webhook", "list")[0] == 8

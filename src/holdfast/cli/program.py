@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "sweep": "sweep",
         "import": "adopt",
         "webhook": "webhook",
+        "audit": "audit",
         "hash": "hash",
         "config": "config",
         "completion": "completion",

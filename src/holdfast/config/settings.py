@@ -166,6 +166,11 @@ class Settings:
         Seconds(1, 3650 * DAY_S),
         "Seconds for which a blob without a name is kept all the same.",
     )
+    audit_days: int = setting(
+        limits.AUDIT_DAYS,
+        Whole(1, 3650),
+        "Days for which it is kept what admins did, and were refused.",
+    )
     webhook_networks: tuple[str, ...] = setting(
         (),
         Networks(),

@@ -56,6 +56,13 @@ KV_VALUE_BYTES_MAX = 256 * KIB
 SNIFF_BYTES = 512  # looked at to guess a content type
 RANGES_MAX = 64  # in one Range header; more are ignored and the whole blob is sent
 
+# The trail of admins
+AUDIT_DAYS = 400  # for which it is kept, a setting
+TRAIL_ROWS_MAX = 100_000  # kept of what was done
+TRAIL_REFUSED_MAX = 10_000  # kept of what was refused
+TRAIL_REFUSALS_BURST = 20  # kept at once by one process; each for those with a key and without
+TRAIL_REFUSAL_S = 10  # from one that is kept to the next, behind that
+
 # Webhooks
 WEBHOOKS_MAX = 200  # of a store: as many threads, if all their receivers hang
 WEBHOOKS_OWNER_MAX = 20

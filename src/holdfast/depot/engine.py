@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from holdfast.depot.kept import Expiry, Kept
     from holdfast.depot.keys import Keys
     from holdfast.depot.stamps import Stamps
+    from holdfast.depot.trail import Trail
     from holdfast.depot.webhooks import Webhooks
     from holdfast.log.compaction import Freed
     from holdfast.log.report import Recovery
@@ -45,6 +46,8 @@ class Limits(NamedTuple):
     """For how long a deleted name can be restored, where its bucket does not say."""
     small_blob_bytes_max: int = limits.SMALL_BLOB_BYTES_MAX
     """Larger blobs are files of their own."""
+    audit_days: int = limits.AUDIT_DAYS
+    """For how long it is kept what admins did."""
 
 
 class Engine(NamedTuple):
@@ -55,6 +58,7 @@ class Engine(NamedTuple):
     names: Names
     keys: Keys
     webhooks: Webhooks
+    trail: Trail
     kept: Kept
     expiry: Expiry
     ingest: Ingest

@@ -29,7 +29,7 @@ from holdfast.depot.policies import CHANGED
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from holdfast.core.kv import KV, Compare, Item
+    from holdfast.core.kv import KV, Compare, Item, Write
     from holdfast.core.seams import Clock, Entropy
     from holdfast.depot.policies import Policies
 
@@ -63,8 +63,12 @@ class Keys:
         self._changes = -1
         self._callers: dict[str, tuple[ApiKey, Caller]] = {}
 
-    def create(self, wanted: ApiKey) -> tuple[str, ApiKey]:
+    def create(
+        self, wanted: ApiKey, *, also: Callable[[ApiKey], Sequence[Write]] = lambda _: ()
+    ) -> tuple[str, ApiKey]:
         """Make a key like `wanted`, whose id and time do not count; the token is shown only now.
+
+        The same commit has what is `also` to be, by the key that is made.
 
         Raises:
             InvalidError: its owner, or the key that it is an alias of, does not exist.
@@ -86,9 +90,9 @@ class Keys:
             raise InvalidError("owner", wanted.owner, "one that exists")
         new_id = self._entropy.random_bytes(ID_BYTES).hex()
         key = replace(wanted, id=new_id, created_us=self._clock.now_us())
-        return self._store(key, (*holds, Unchanged(_row(new_id), 0))), key
+        return self._store(key, (*holds, Unchanged(_row(new_id), 0)), also(key)), key
 
-    def rotate(self, key_id: str) -> str:
+    def rotate(self, key_id: str, *, also: Sequence[Write] = ()) -> str:
         """Give a key a new secret; the old one opens nothing from now on.
 
         Raises:
@@ -98,13 +102,14 @@ class Keys:
         stored = self._kv.get(_row(key_id))
         if stored is None:
             raise no_such_key(key_id)
-        return self._store(_read(stored).key, (Unchanged(_row(key_id), stored.revision),))
+        holds = (Unchanged(_row(key_id), stored.revision),)
+        return self._store(_read(stored).key, holds, also)
 
-    def revoke(self, key_id: str) -> bool:
+    def revoke(self, key_id: str, *, also: Sequence[Write] = ()) -> bool:
         """Let a key, and its aliases, open nothing from now on; False if there is none."""
         if self._kv.get(_row(key_id)) is None:
             return False
-        self._kv.commit((), (Delete(_row(key_id)), CHANGED)).result()
+        self._kv.commit((), (Delete(_row(key_id)), CHANGED, *also)).result()
         return True
 
     def get(self, key_id: str) -> ApiKey:
@@ -220,11 +225,11 @@ class Keys:
         is_steady = not (key.expires_us or key.networks or stored.key.expires_us)
         return stored.key, Caller(key, rates, is_steady=is_steady and not stored.key.networks)
 
-    def _store(self, key: ApiKey, holds: Sequence[Compare]) -> str:
+    def _store(self, key: ApiKey, holds: Sequence[Compare], also: Sequence[Write]) -> str:
         secret = base64.urlsafe_b64encode(self._entropy.random_bytes(SECRET_BYTES))
         token = Token(key.id, secret.decode().rstrip("="))
         write = Put(_row(key.id), _encode(_Stored(key, token.hash.hex())))
-        self._policies.commit(holds, write)
+        self._policies.commit(holds, write, *also)
         return str(token)
 
     def _find(self, key_id: str) -> _Stored | None:

@@ -19,6 +19,7 @@ from holdfast.depot.keys import Keys
 from holdfast.depot.names import Names
 from holdfast.depot.policies import Policies
 from holdfast.depot.stamps import Stamps
+from holdfast.depot.trail import Trail
 from holdfast.depot.webhooks import Webhooks
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.compaction import compact
@@ -81,6 +82,7 @@ def open_depot(
             names,
             Keys(kv, clock, entropy, policies),
             Webhooks(kv, clock, entropy, policies),
+            Trail(kv, clock, entropy, bounds.audit_days),
             Kept(kv, names),
             Expiry(kv, policies, clock),
             ingest,

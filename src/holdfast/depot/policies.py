@@ -207,8 +207,8 @@ class Policies:
         """What an owner has in all buckets."""
         return read_used(self._kv.get(catalog.owner_usage_key(owner)))
 
-    def set_policy(self, bucket: str, policy: Policy) -> None:
-        """Let a policy hold from now on; durable when it returns.
+    def set_policy(self, bucket: str, policy: Policy, *, also: Sequence[Write] = ()) -> None:
+        """Let a policy hold from now on; durable when it returns, with what is `also` to be.
 
         If it keeps fewer versions than before, the surplus goes soon.
 
@@ -221,12 +221,12 @@ class Policies:
         if policy.versions < self.policy(bucket).versions:
             due_us = self._clock.now_us() + TRIM_AFTER_S * 1_000_000
             writes.append(Put(catalog.due_key(Due(due_us, catalog.VERSION, bucket, "")), b""))
-        self.commit(holds, *writes)
+        self.commit(holds, *writes, *also)
 
-    def set_owner(self, owner: Owner) -> tuple[bool, Owner]:
+    def set_owner(self, owner: Owner, *, also: Sequence[Write] = ()) -> tuple[bool, Owner]:
         """Let an owner have this quota and these limits from now on; durable when it returns.
 
-        Also says whether the owner is new.
+        So is what is `also` to be. Also says whether the owner is new.
 
         Raises:
             UnavailableError: what an earlier owner of that name had is still being removed, or the
@@ -236,10 +236,10 @@ class Policies:
         before = self.owner(owner.name)
         created_us = self._clock.now_us() if before is None else before.created_us
         kept = replace(owner, created_us=created_us)
-        self.commit(holds, Put(owner_key(owner.name), _encode(kept)))
+        self.commit(holds, Put(owner_key(owner.name), _encode(kept)), *also)
         return before is None, kept
 
-    def remove_owner(self, name: str) -> bool:
+    def remove_owner(self, name: str, *, also: Sequence[Write] = ()) -> bool:
         """Let an owner's keys open nothing from now on; what there is of the owner goes soon.
 
         False if there is no such owner.
@@ -248,7 +248,7 @@ class Policies:
         if stored is None:
             return False
         row = owner_key(name)
-        writes = (Delete(row), Put(leaving_key(name), b""), CHANGED)
+        writes = (Delete(row), Put(leaving_key(name), b""), CHANGED, *also)
         outcome = self._kv.commit((Unchanged(row, stored.revision),), writes).result()
         return isinstance(outcome, Committed)
 

@@ -22,7 +22,7 @@ from holdfast.core.kv import Committed, Delete, Plan, Put, Unchanged, prefix_end
 from holdfast.core.policy import NOBODY, OWNER_MARK
 from holdfast.core.webhook import SECRET_BYTES, Secrets, Webhook, new_secret
 from holdfast.depot.events import latest
-from holdfast.depot.policies import CHANGED
+from holdfast.depot.policies import CHANGED, owner_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -126,8 +126,8 @@ class Webhooks:
 
     # For people
 
-    def put(self, wanted: Webhook) -> tuple[Webhook, str]:
-        """Let a webhook be like this from now on; durable when it returns.
+    def put(self, wanted: Webhook, *, also: Sequence[Write] = ()) -> tuple[Webhook, str]:
+        """Let a webhook be like this from now on; durable when it returns, and so is `also`.
 
         A new one begins with the events to come; its secret is returned with it, and only then. One
         that was given up by its receiver is tried again.
@@ -136,9 +136,9 @@ class Webhooks:
             InvalidError: its owner does not exist.
             TooLargeError: there are enough.
         """
-        if wanted.owner != NOBODY and self._policies.owner(wanted.owner) is None:
-            raise InvalidError("owner", wanted.owner, "one that exists")
-        rows = _row(WEBHOOK, wanted.name), _row(STANDING, wanted.name)
+        rows = [_row(WEBHOOK, wanted.name), _row(STANDING, wanted.name)]
+        if wanted.owner != NOBODY:
+            rows.append(owner_key(wanted.owner))
         fresh = Standing(cursor=str(latest(self._kv)))
         if self._kv.get(rows[0]) is None:
             self._check_room(wanted.owner)
@@ -146,7 +146,9 @@ class Webhooks:
         secret = self._new_secret()
 
         def plan(values: Sequence[Versioned | None]) -> Plan[tuple[Webhook, str]]:
-            before, stood = values
+            before, stood, *owner = values
+            if owner == [None]:
+                raise InvalidError("owner", wanted.owner, "one that exists")
             if before is None:
                 kept = replace(wanted, created_us=self._clock.now_us())
                 stored, shown, standing = Stored(kept, Secrets(secret)), secret, fresh
@@ -156,7 +158,7 @@ class Webhooks:
                 stored, shown = Stored(kept, old.secrets), ""
                 standing = fresh if stood is None else _again(stood)
             writes = (Put(rows[0], _encode(stored)), Put(rows[1], _encode(standing)), CHANGED)
-            return Plan(writes, (kept, shown))
+            return Plan((*writes, *also), (kept, shown))
 
         return self._kv.transact(rows, plan).result()
 
@@ -182,15 +184,15 @@ class Webhooks:
         items = self._kv.scan(start, end, limit=limit) if start < end else []
         return [_decode(_stored, item.value).webhook for item in items]
 
-    def remove(self, name: str) -> bool:
+    def remove(self, name: str, *, also: Sequence[Write] = ()) -> bool:
         """Let nothing be sent from now on; False if there is no such webhook."""
         was_there = self._kv.get(_row(WEBHOOK, name)) is not None
         if was_there:
-            self._kv.commit((), removing(name)).result()
+            self._kv.commit((), [*removing(name), *also]).result()
         self._drop_letters(name)
         return was_there
 
-    def rotate(self, name: str, overlap_s: int) -> str:
+    def rotate(self, name: str, overlap_s: int, *, also: Sequence[Write] = ()) -> str:
         """Give a webhook a new secret, which is shown only now; the old one signs for a while too.
 
         Raises:
@@ -206,7 +208,7 @@ class Webhooks:
             until_us = self._clock.now_us() + overlap_s * MICROSECONDS if overlap_s else 0
             former = old.secrets.current if overlap_s else ""
             stored = Stored(old.webhook, Secrets(secret, former, until_us))
-            return Plan((Put(row, _encode(stored)), CHANGED), secret)
+            return Plan((Put(row, _encode(stored)), CHANGED, *also), secret)
 
         return self._kv.transact((row,), plan).result()
 

@@ -2,19 +2,19 @@
 
 Who runs the store may do all of it; a key with the scope `admin` of an owner may look after the
 owner's own keys and policies. Everything may be sent twice: what is there already stays as it is,
-and only a new key is new each time. What was done is told as an event, without secrets.
+and only a new key is new each time. What was done is kept in the trail by the
+commit that did it, and told as an event, without secrets; what was refused is kept, too.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.access import ApiKey, Caller
-from holdfast.core.errors import DeniedError, MethodError, NotFoundError
-from holdfast.core.events import event
+from holdfast.core.errors import BlobError, DeniedError, MethodError, NotFoundError
 from holdfast.core.policy import Owner, Policy, check_owner, owner_of
 from holdfast.http import members, presigned
+from holdfast.http.deeds import Clerk, refuse
 from holdfast.http.hooks import HookCall
 from holdfast.http.members import plain, read
 from holdfast.http.message import Answer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from holdfast.depot.engine import Engine
+    from holdfast.depot.trail import Deed
     from holdfast.http.gate import Gate
     from holdfast.http.hooks import Pings
     from holdfast.http.message import Request
@@ -46,21 +47,29 @@ class Desk:
         Raises:
             BlobError: refused.
         """
-        asked = parameters(target, request.query)
         if target.route == PRESIGN:
+            parameters(target, request.query)
             return presigned.answer(self._engine, self._gate, request, body)
-        call = Call(self._engine, self._gate.enter(request), request.method, body)
-        return call.answer(target.name.encode("latin-1"), asked, self._pings)
+        caller: Caller | None = None
+        try:
+            asked = parameters(target, request.query)
+            caller = self._gate.enter(request)
+            call = Call(self._engine, caller, request, body)
+            return call.answer(target.name.encode("latin-1"), asked, self._pings)
+        except BlobError as error:
+            refuse(self._engine.trail, request, caller, error)
+            raise
 
 
 class Call:
     """One request to the admin face."""
 
-    def __init__(self, engine: Engine, caller: Caller, method: str, body: bytes) -> None:
+    def __init__(self, engine: Engine, caller: Caller, request: Request, body: bytes) -> None:
         self._engine = engine
         self._policies = engine.names.policies
         self._caller = caller
-        self._method = method
+        self._method = request.method
+        self._clerk = Clerk(engine.trail, caller, request.address)
         self._body = body
 
     def answer(self, path: bytes, asked: dict[str, str], pings: Pings) -> Answer:
@@ -74,7 +83,7 @@ class Call:
         verbs: Mapping[str, Callable[[], Answer]] = {}
         if kind == "webhooks":
             hooks = HookCall(self._engine.webhooks, pings, self._caller, self._body)
-            verbs = hooks.verbs(parts[1:], asked, self._tell)
+            verbs = hooks.verbs(parts[1:], asked, self._clerk)
         elif len(parts) == LIST_PARTS:
             verbs = self._of_all(kind, asked)
         elif len(parts) == ONE_PARTS:
@@ -91,6 +100,8 @@ class Call:
     def _of_all(self, kind: str, asked: dict[str, str]) -> Mapping[str, Callable[[], Answer]]:
         if kind == "owners":
             return {"GET": lambda: self._owners(asked)}
+        if kind == "audit":
+            return {"GET": lambda: self._audit(asked)}
         if kind == "keys":
             return {"GET": lambda: self._keys(asked), "POST": self._create_key}
         if kind == "policies":
@@ -136,14 +147,16 @@ class Call:
     def _set_owner(self, name: str) -> Answer:
         self._caller.check_operator()
         wanted = read(Owner, self._body, {"name": name})
-        is_new, owner = self._policies.set_owner(wanted)
-        self._tell("owner.set", owner=name)
+        deed = self._clerk.deed("owner.set", owner=name)
+        is_new, owner = self._policies.set_owner(wanted, also=self._clerk.writes(deed))
+        self._clerk.tell(deed)
         return members.answer(201 if is_new else 200, plain(owner))
 
     def _remove_owner(self, name: str) -> Answer:
         self._caller.check_operator()
-        if self._policies.remove_owner(name):
-            self._tell("owner.remove", owner=name)
+        deed = self._clerk.deed("owner.remove", owner=name)
+        if self._policies.remove_owner(name, also=self._clerk.writes(deed)):
+            self._clerk.tell(deed)
         return Answer(204, b"", length=-1)
 
     # Keys
@@ -161,8 +174,10 @@ class Call:
             given["owner"] = self._caller.owner
         wanted = read(ApiKey, self._body, given)
         self._check_no_more(self._own_key(wanted.alias_of) if wanted.alias_of else wanted)
-        token, key = self._engine.keys.create(wanted)
-        self._tell("key.create", id=key.id, owner=key.owner)
+        token, key = self._engine.keys.create(
+            wanted, also=lambda key: self._clerk.writes(self._of_key("key.create", key))
+        )
+        self._clerk.tell(self._of_key("key.create", key))
         return members.answer(201, {**plain(key), "key": token})
 
     def _check_no_more(self, wanted: ApiKey) -> None:
@@ -182,18 +197,19 @@ class Call:
 
     def _revoke(self, key_id: str) -> Answer:
         try:
-            self._own_key(key_id)
+            deed = self._of_key("key.revoke", self._own_key(key_id))
         except NotFoundError:
             return Answer(204, b"", length=-1)
-        self._engine.keys.revoke(key_id)
-        self._tell("key.revoke", id=key_id)
+        if self._engine.keys.revoke(key_id, also=self._clerk.writes(deed)):
+            self._clerk.tell(deed)
         return Answer(204, b"", length=-1)
 
     def _rotate(self, key_id: str) -> Answer:
         key = self._own_key(key_id)
         self._check_no_more(key)
-        token = self._engine.keys.rotate(key_id)
-        self._tell("key.rotate", id=key_id)
+        deed = self._of_key("key.rotate", key)
+        token = self._engine.keys.rotate(key_id, also=self._clerk.writes(deed))
+        self._clerk.tell(deed)
         return members.answer(200, {**plain(key), "key": token})
 
     # Policies
@@ -217,8 +233,9 @@ class Call:
 
     def _set_policy(self, bucket: str, policy: Policy | None = None) -> Answer:
         wanted = read(Policy, self._body, {}) if policy is None else policy
-        self._policies.set_policy(bucket, wanted)
-        self._tell("policy.set", bucket=bucket)
+        deed = self._clerk.deed("policy.set", bucket=bucket)
+        self._policies.set_policy(bucket, wanted, also=self._clerk.writes(deed))
+        self._clerk.tell(deed)
         return self._policy(bucket)
 
     def _own_bucket(self, name: str) -> str:
@@ -237,9 +254,20 @@ class Call:
     def _one(self, value: object) -> Answer:
         return members.answer(200, plain(value))
 
-    def _tell(self, action: str, **facts: str) -> None:
-        key = self._caller.key
-        event(logging.INFO, "admin.done", action=action, by=key.id if key else "", **facts)
+    def _of_key(self, action: str, key: ApiKey) -> Deed:
+        return self._clerk.deed(action, id=key.id, owner=key.owner)
+
+    def _audit(self, asked: dict[str, str]) -> Answer:
+        """What was done and refused; an owner's keys see what concerns the owner."""
+        self._caller.check_admin()
+        owner = None if self._caller.is_operator else self._caller.owner
+        return members.page(
+            "deeds",
+            lambda cursor, limit: self._engine.trail.page(cursor, limit, owner),
+            asked,
+            lambda kept: kept.position.hex(),
+            lambda kept: plain(kept.deed),
+        )
 
 
 def _key_id(key: ApiKey) -> str:

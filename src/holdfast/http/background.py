@@ -27,6 +27,7 @@ def bounds(settings: Settings) -> Limits:
         settings.content_max_body_bytes,
         settings.undelete_s,
         settings.small_blob_bytes_max,
+        settings.audit_days,
     )
 
 

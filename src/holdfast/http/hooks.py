@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Clock
     from holdfast.core.webhook import Line
     from holdfast.depot.webhooks import Letter, Standing, Stored, Webhooks
-
-    Tell = Callable[..., None]
+    from holdfast.http.deeds import Clerk
 
 TOPICS = {str(kind): kind.topic for kind in Kind}
 """Plain names of topics."""
@@ -73,9 +72,9 @@ class HookCall:
         self._body = body
 
     def verbs(
-        self, parts: Sequence[str], asked: dict[str, str], tell: Tell
+        self, parts: Sequence[str], asked: dict[str, str], clerk: Clerk
     ) -> Mapping[str, Callable[[], Answer]]:
-        """What can be done at a path below /admin/webhooks; `tell` is told what was.
+        """What can be done at a path below /admin/webhooks; `clerk` writes down what is.
 
         Raises:
             UnauthenticatedError, DeniedError: the caller may not.
@@ -89,14 +88,14 @@ class HookCall:
         if len(parts) == 1:
             return {
                 "GET": lambda: self._one(name),
-                "PUT": lambda: self._put(name, tell),
-                "DELETE": lambda: self._remove(name, tell),
+                "PUT": lambda: self._put(name, clerk),
+                "DELETE": lambda: self._remove(name, clerk),
             }
         below: Mapping[str, Mapping[str, Callable[[], Answer]]] = {
-            "rotate": {"POST": lambda: self._rotate(name, tell)},
-            "test": {"POST": lambda: self._test(name, tell)},
+            "rotate": {"POST": lambda: self._rotate(name, clerk)},
+            "test": {"POST": lambda: self._test(name, clerk)},
             "dead": {"GET": lambda: self._dead(name, asked)},
-            "redeliver": {"POST": lambda: self._redeliver(name, tell)},
+            "redeliver": {"POST": lambda: self._redeliver(name, clerk)},
         }
         return below.get("/".join(parts[1:]), {})
 
@@ -127,12 +126,13 @@ class HookCall:
     def _one(self, name: str) -> Answer:
         return members.answer(200, self._shown(name))
 
-    def _put(self, name: str, tell: Tell) -> Answer:
+    def _put(self, name: str, clerk: Clerk) -> Answer:
         key = self._caller.key
         if key is not None and not {Scope.READ, Scope.LIST} <= set(key.scopes):
             raise DeniedError("a webhook hears of names: the key needs the scopes read and list")
-        _, secret = self._hooks.put(self._wanted(name))
-        tell("webhook.set", webhook=name)
+        deed = clerk.deed("webhook.set", webhook=name)
+        _, secret = self._hooks.put(self._wanted(name), also=clerk.writes(deed))
+        clerk.tell(deed)
         shown = self._shown(name)
         return members.answer(201, {**shown, "secret": secret}) if secret else _ok(shown)
 
@@ -151,25 +151,27 @@ class HookCall:
             raise InvalidError("url", None, "where to send to")
         return members.read(Webhook, msgspec.json.encode(said), {"name": name})
 
-    def _remove(self, name: str, tell: Tell) -> Answer:
-        if self._hooks.remove(name):
-            tell("webhook.remove", webhook=name)
+    def _remove(self, name: str, clerk: Clerk) -> Answer:
+        deed = clerk.deed("webhook.remove", webhook=name)
+        if self._hooks.remove(name, also=clerk.writes(deed)):
+            clerk.tell(deed)
         return Answer(204, b"", length=-1)
 
-    def _rotate(self, name: str, tell: Tell) -> Answer:
+    def _rotate(self, name: str, clerk: Clerk) -> Answer:
         said = members.read_object(self._body)
         overlap_s = said.pop("overlap_s", limits.WEBHOOK_OVERLAP_S)
         is_whole = isinstance(overlap_s, int) and not isinstance(overlap_s, bool)
         if said or not is_whole or not 0 <= overlap_s <= limits.WEBHOOK_OVERLAP_S_MAX:
             allowed = f"overlap_s, 0 to {limits.WEBHOOK_OVERLAP_S_MAX}"
             raise InvalidError("body", None, allowed)
-        secret = self._hooks.rotate(name, overlap_s)
-        tell("webhook.rotate", webhook=name)
+        deed = clerk.deed("webhook.rotate", webhook=name)
+        secret = self._hooks.rotate(name, overlap_s, also=clerk.writes(deed))
+        clerk.tell(deed)
         return members.answer(200, {**self._shown(name), "secret": secret})
 
-    def _test(self, name: str, tell: Tell) -> Answer:
+    def _test(self, name: str, clerk: Clerk) -> Answer:
         outcome = self._pings.send(self._hooks.stored(name))
-        tell("webhook.test", webhook=name)
+        clerk.keep(clerk.deed("webhook.test", webhook=name))
         answered = {
             "delivered": outcome.is_taken,
             "status": outcome.status or None,
@@ -186,7 +188,7 @@ class HookCall:
             _letter,
         )
 
-    def _redeliver(self, name: str, tell: Tell) -> Answer:
+    def _redeliver(self, name: str, clerk: Clerk) -> Answer:
         said = members.read_object(self._body)
         ids = said.pop("ids", None)
         is_list = isinstance(ids, list) and len(ids) <= limits.BATCH_REFS_MAX
@@ -194,7 +196,7 @@ class HookCall:
             allowed = f"ids, a list of at most {limits.BATCH_REFS_MAX}, or nothing for all"
             raise InvalidError("body", None, allowed)
         count = self._hooks.redeliver(name, None if ids is None else frozenset(ids))
-        tell("webhook.redeliver", webhook=name)
+        clerk.keep(clerk.deed("webhook.redeliver", webhook=name))
         return members.answer(200, {"asked": count})
 
     def _shown(self, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from holdfast.core.access import ApiKey
 from holdfast.core.policy import Owner, Policy
 from holdfast.core.webhook import TOPICS, Webhook
 from holdfast.depot.policies import Used
+from holdfast.depot.trail import Deed
 from holdfast.depot.webhooks import DeadLetter, Standing
 from holdfast.http.members import AT, US
 
@@ -64,6 +65,11 @@ ADMIN: dict[str, dict[str, Operation]] = {
         "put": Operation("Set the policy of a bucket.", {200: "PolicyUsed"}, "PolicyWanted"),
         "delete": Operation("Let a bucket be as without a policy.", {200: "PolicyUsed"}),
     },
+    "/admin/audit": {
+        "get": Operation(
+            "What admins did and were refused, newest first.", {200: "Deeds"}, is_list=True
+        )
+    },
     "/admin/webhooks": {"get": Operation("Webhooks by name.", {200: "Webhooks"}, is_list=True)},
     "/admin/webhooks/{webhook}": {
         "get": Operation("One webhook, and where it stands.", {200: "Webhook"}),
@@ -90,11 +96,12 @@ ADMIN: dict[str, dict[str, Operation]] = {
 
 def schemas() -> dict[str, Schema]:
     """All that the table names."""
-    kinds = (ApiKey, Owner, Policy, Webhook, Standing, DeadLetter, Used)
+    kinds = (ApiKey, Owner, Policy, Webhook, Standing, DeadLetter, Used, Deed)
     _, found = msgspec.json.schema_components(kinds, ref_template=REFERENCE + "{name}")
     key, owner, policy = (found.pop(kind.__name__) for kind in (ApiKey, Owner, Policy))
     hook, standing = found.pop(Webhook.__name__), found.pop(Standing.__name__)
-    letter, used = found.pop(DeadLetter.__name__), _used(found.pop(Used.__name__))
+    letter, deed = found.pop(DeadLetter.__name__), found.pop(Deed.__name__)
+    used = _used(found.pop(Used.__name__))
     stands = {**_shown(standing, "is_asked")["properties"], "state": _states()}
     shown_hook = _shown(hook, **stands)
     return {
@@ -118,6 +125,8 @@ def schemas() -> dict[str, Schema]:
         "DeadLetters": _page("dead", "DeadLetter"),
         "RotationWanted": _object({"overlap_s": _bounded(limits.WEBHOOK_OVERLAP_S_MAX)}, ()),
         "RedeliveryWanted": _object({"ids": _texts(limits.BATCH_REFS_MAX)}, ()),
+        "Deed": _shown(deed, about={"type": "object", "additionalProperties": TEXT}),
+        "Deeds": _page("deeds", "Deed"),
         "Asked": _all_of({"asked": WHOLE}),
         "Tested": _all_of(
             {

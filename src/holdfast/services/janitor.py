@@ -1,5 +1,7 @@
 """The janitor: removes names that have expired, and what waits of deleted ones, when it is time.
 
+So it does with what is kept of the deeds of admins.
+
 Nothing of that can be seen any more when the janitor comes: an expired name is gone from its time
 on. The janitor gives back the room. Their blobs go when the collector finds that nobody holds them.
 """
@@ -35,5 +37,7 @@ class Janitor(Steps):
             for expired in self._engine.expiry.steps():
                 if any(expired):
                     event(logging.INFO, "names.expired", **expired._asdict())
+                yield Done(0, 0.0)
+            for _ in self._engine.trail.steps():
                 yield Done(0, 0.0)
             yield Done(0, LOOK_UP_S)
