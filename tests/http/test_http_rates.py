@@ -188,6 +188,18 @@ def test_bytes_are_charged_both_ways_and_paid_before_more_comes(guarded: Guarded
     assert guarded.ask("GET", "/b/b/k", token).status == 200
 
 
+def test_what_is_refused_before_it_is_sent_costs_no_bytes(guarded: Guarded) -> None:
+    owner = guarded.owner()
+    guarded.ask("PUT", "/b/b/k", guarded.key(owner), b"x")
+    token = guarded.key(owner, bytes_s=100, burst_s=50)
+    once = {**bearer(token), "If-None-Match": "*", "Expect": "100-continue"}
+    for _ in range(3):  # what is refused is not sent, and costs nothing
+        with guarded.server.connect() as connection:
+            connection.send(spell("PUT", "/b/b/k", headers={**once, "Content-Length": "1000000"}))
+            assert connection.reply("HEAD").status == 412
+    assert guarded.ask("GET", "/b/nothing/k", token).status == 404
+
+
 def test_the_server_has_rates_for_all_keys_but_that_of_who_runs_it(
     servers: Servers, ways: dict[str, str]
 ) -> None:

@@ -133,8 +133,8 @@ class Endpoint:
 
     def _count(self, request: Request, answer: Answer) -> None:
         self._site.counts.add("cold", request.method, answer.status, answer.sent_bytes)
-        if request.bill is not None and request.method != "HEAD":
-            request.bill.spend(answer.sent_bytes)
+        if request.method != "HEAD":
+            request.charge(answer.sent_bytes)
 
     async def _answer(self, request: Request, body: StarletteRequest) -> Answer:
         target = route.resolve(request.method, request.path)
@@ -172,6 +172,7 @@ class Endpoint:
     async def _whole(self, request: Request, body: StarletteRequest, bound: int) -> bytes:
         """Read a body that is small."""
         check_size(_length(request), bound)
+        request.charge(_length(request))
         data = bytearray()
         async for chunk in self._timed(body.stream()):
             data += chunk
@@ -189,6 +190,7 @@ class Endpoint:
         admitted = await self._in_thread(lambda: self._site.admit(request, target, size_bytes))
         if isinstance(admitted, Answer):
             return admitted
+        request.charge(_length(request))
         try:
             await self._feed(request, admitted, form, body)
             if form is not None:
@@ -214,8 +216,8 @@ class Endpoint:
     def _received(self, request: Request, size_bytes: int) -> None:
         """Count bytes of a body, and charge those that nobody announced."""
         self._site.counts.receive(size_bytes)
-        if request.bill is not None and b"content-length" not in request.headers:
-            request.bill.spend(size_bytes)
+        if b"content-length" not in request.headers:
+            request.charge(size_bytes)
 
     async def _write(self, intake: Intake, form: Form | None, step: bytes) -> None:
         if form is None:
@@ -340,12 +342,11 @@ class Endpoint:
 
 def _charged(request: Request, send: Send) -> Send:
     """Charge the bytes of an answer as they are sent, for nobody knows how many there are."""
-    bill = request.bill
-    if bill is None:
+    if request.bill is None:
         return send
 
     async def charge(message: Message) -> None:
-        bill.spend(len(message.get("body", b"")))
+        request.charge(len(message.get("body", b"")))
         await send(message)
 
     return charge

@@ -118,15 +118,16 @@ class Gate:
             return request
         if request.query and wire.is_presigned(request.query):
             return self._check_signed(request, size_bytes)
-        return self._charge(request, None if self.is_open else self._find(request), size_bytes)
+        return self._charge(request, None if self.is_open else self._find(request))
 
-    def _charge(self, request: Request, caller: Caller | None, size_bytes: int) -> Request:
+    def _charge(self, request: Request, caller: Caller | None) -> Request:
+        """Count a request; its bytes are charged to its bill as they are known."""
         meters = self.place(request.address).meters
         if caller is not None:
             meters += self.meters(caller)
         if not meters:
             return request
-        self._meters.take(meters, size_bytes)
+        self._meters.take(meters, 0)
         return request._replace(bill=Bill(self._meters, meters))
 
     def _check_signed(self, request: Request, size_bytes: int) -> Request:
@@ -141,7 +142,7 @@ class Gate:
             found = self._keys.signer(shown.key_id, request.address, shown.is_signed)
             is_good = shown.is_current(self._clock.now_us()) and is_for_blob(request)
             caller = found if is_good else None
-        request = self._charge(request, caller, size_bytes)
+        request = self._charge(request, caller)
         if shown is None or caller is None:
             self._fail(request)
             raise DeniedError("this URL opens nothing")

@@ -72,6 +72,11 @@ class Request(NamedTuple):
     signed: Caller | None = None
     """Whose key its URL was signed with, if it was."""
 
+    def charge(self, size_bytes: int) -> None:
+        """Count bytes of a body, this way or back."""
+        if self.bill is not None:
+            self.bill.spend(size_bytes)
+
     def header(self, name: bytes) -> str | None:
         """One header as text; bytes over 127 are read as Latin-1."""
         value = self.headers.get(name)

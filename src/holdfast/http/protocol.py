@@ -194,8 +194,7 @@ class HotProtocol(asyncio.Protocol):
     def _begin(self, rest: bytes) -> bytes:
         """Start the request whose head was read; return the bytes behind it."""
         reader = self.reader
-        known = self._quick.find(reader)
-        if known is not None and self._answer_known(known):
+        if (known := self._quick.find(reader)) is not None and self._answer_known(known):
             return rest
         self._method = reader.verb.decode()
         self._version = reader.version
@@ -274,7 +273,7 @@ class HotProtocol(asyncio.Protocol):
         intake = self._site.admit(request, target, size_bytes)
         if isinstance(intake, Answer):
             return self._answer_early(intake, size_bytes, rest)
-        self._site.counts.receive(size_bytes)
+        self._receives(size_bytes)
         if request.headers.get(b"expect", b"").lower() == b"100-continue" and not rest:
             self.transport.write(CONTINUE)
         self.phase = BODY
@@ -285,8 +284,13 @@ class HotProtocol(asyncio.Protocol):
         """Store a small body that came with its head, in one step."""
         self.phase = BUSY
         stored = self._site.store(request, target, body)
-        self._site.counts.receive(len(body))
+        self._receives(len(body))
         stored.add_done_callback(partial(self.shared.mailbox.post, self._answer_stored))
+
+    def _receives(self, size_bytes: int) -> None:
+        self._site.counts.receive(size_bytes)
+        if self._bill is not None:
+            self._bill.spend(size_bytes)
 
     def _answer_stored(self, stored: Pending[Placed]) -> None:
         self._send(self._site.stored_answer(stored, self.reader.url))
