@@ -49,6 +49,15 @@ def kill(server: Server) -> None:
     server.stdout.close()
 
 
+@contextmanager
+def killing(server: Server) -> Iterator[None]:
+    """End it with the block, whatever happens there: who talks to it waits for that."""
+    try:
+        yield
+    finally:
+        kill(server)
+
+
 def path_of(name: Name) -> str:
     bucket, key = name
     return f"/blobs/{key}" if bucket == "" else f"/b/{bucket}/{quote(key, safe='')}"

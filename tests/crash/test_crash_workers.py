@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from crash_fleet import Fleet, Server, kill, port_of, start
+from crash_fleet import Fleet, Server, kill, killing, port_of, start
 from crash_ledger import Ledger
 from proofs import Prove
 
@@ -72,7 +72,7 @@ class Rounds:
         try:
             port = port_of(server)
             fleet = Fleet(self.ledger, port, self._dice)
-            with fleet.working():
+            with fleet.working(), killing(server):
                 for _ in range(self._dice.randrange(1, 4)):
                     time.sleep(self._dice.random() * 0.2)
                     self._kill_some(server, port)
