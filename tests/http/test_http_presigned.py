@@ -109,6 +109,16 @@ def test_an_answer_by_a_signed_url_is_kept_for_nobody(signer: Signer) -> None:
             assert whole.status == 401
 
 
+def test_the_id_of_a_key_that_has_signed_opens_nothing(signer: Signer) -> None:
+    """It stands in every URL, so nothing may be remembered of a caller by it."""
+    key_id = signer.token.split("_")[1]
+    with signer.guarded.server.connect() as connection:
+        for _ in range(3):
+            assert connection.ask("GET", signer.url()).status == 200
+            for shown in (key_id, f"hf_{key_id}", f"hf_{key_id}_"):
+                assert connection.ask("GET", "/b/b/k", headers=bearer(shown)).status == 401
+
+
 def test_anybody_stores_once_it_is_signed(signer: Signer) -> None:
     url = signer.url("PUT", "/b/b/new")
     assert signer.ask("PUT", url, b"first").status == 201

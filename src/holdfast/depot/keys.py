@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hmac
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,13 @@ class _Stored:
     """Hex of the SHA-256 of the secret."""
 
 
+class _Found(NamedTuple):
+    """Keys that were looked up. Their ids are no secrets, so they are apart from what is shown."""
+
+    by_token: dict[str, tuple[ApiKey, Caller]]
+    by_id: dict[str, tuple[ApiKey, Caller]]
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Stored).decode
 
@@ -61,7 +68,7 @@ class Keys:
         self._entropy = entropy
         self._policies = policies
         self._changes = -1
-        self._callers: dict[str, tuple[ApiKey, Caller]] = {}
+        self._found = _Found({}, {})
 
     def create(
         self, wanted: ApiKey, *, also: Callable[[ApiKey], Sequence[Write]] = lambda _: ()
@@ -149,7 +156,7 @@ class Keys:
 
         What was found is remembered while no key, owner or policy changes.
         """
-        callers = self._remembered()
+        callers = self._remembered().by_token
         found = callers.get(token)
         if found is None:
             found = self._look_up(token)
@@ -166,7 +173,7 @@ class Keys:
 
         `is_signed` compares in constant time. It is asked also where there is no such key.
         """
-        callers = self._remembered()  # before the key is read, which may change meanwhile
+        callers = self._remembered().by_id  # before the key is read, which may change meanwhile
         stored = self._find(key_id)
         expected = bytes.fromhex(stored.hash) if stored is not None else NO_HASH
         if not is_signed(expected) or stored is None:
@@ -181,13 +188,16 @@ class Keys:
         shown_key, caller = found
         return caller if self._is_valid(shown_key, caller.key, address) else None
 
-    def _remembered(self) -> dict[str, tuple[ApiKey, Caller]]:
-        """Callers by what they show, while nothing of them changes."""
+    def _remembered(self) -> _Found:
+        """Callers that were found, while nothing of them changes."""
         changes = self._policies.changes
-        if changes != self._changes or len(self._callers) >= limits.CALLERS_KEPT_MAX:
-            self._callers = {}
-            self._changes = changes
-        return self._callers
+        if changes != self._changes:
+            self._found = _Found({}, {})
+            self._changes = changes  # last: who sees it finds nothing of before
+        found = self._found
+        if max(map(len, found)) >= limits.CALLERS_KEPT_MAX:
+            found = self._found = _Found({}, {})
+        return found
 
     def _is_valid(self, shown: ApiKey, key: ApiKey | None, address: str) -> bool:
         """Whether time and place are right for a key, and for the one that it is an alias of."""
