@@ -35,7 +35,7 @@ def trail(depot: Depot) -> Trail:
 
 
 def actions(trail: Trail, owner: str | None = None) -> list[str]:
-    return [kept.deed.action for kept in trail.page("", 1000, owner)]
+    return [deed.action for deed in trail.page("", 1000, owner).deeds]
 
 
 def refuse(trail: Trail, number: int, key: str = "") -> None:
@@ -55,14 +55,31 @@ def test_deeds_come_newest_first_in_pages_that_join(trail: Trail, clock: StillCl
             trail.refuse(Deed(action=f"d{number}", outcome="denied"))
     expected = [f"d{number}" for number in reversed(range(10))]
     assert actions(trail) == expected
+    assert walk(trail, 3) == walk(trail, 1) == walk(trail, 10) == expected
+    for cursor in ("xyz", "00", "ff" * 5000):
+        with pytest.raises(InvalidError):
+            trail.page(cursor, 3)
+
+
+def walk(trail: Trail, limit: int, owner: str | None = None) -> list[str]:
     found: list[str] = []
-    cursor = ""
-    while page := trail.page(cursor, 3):
-        found += [kept.deed.action for kept in page]
-        cursor = page[-1].position.hex()
-    assert found == expected
-    with pytest.raises(InvalidError):
-        trail.page("xyz", 3)
+    cursor: str | None = ""
+    while cursor is not None:
+        page = trail.page(cursor, limit, owner)
+        found += [deed.action for deed in page.deeds]
+        cursor = page.next
+    return found
+
+
+def test_a_page_looks_at_a_bounded_number_of_deeds(
+    trail: Trail, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TRAIL_SCAN_MAX", 7)
+    for number in range(30):
+        clock.moved_s += 1
+        trail.keep(Deed(action=f"d{number}", owner="alice" if number % 10 == 0 else "bob"))
+    assert len(trail.page("", 100, "alice").deeds) == 0
+    assert walk(trail, 100, "alice") == ["d20", "d10", "d0"]
 
 
 def test_an_owner_sees_what_concerns_the_owner(trail: Trail, clock: StillClock) -> None:
@@ -80,6 +97,17 @@ def test_an_owner_sees_what_concerns_the_owner(trail: Trail, clock: StillClock) 
     assert len(actions(trail)) == 7
     assert len(actions(trail, "alice")) == 4
     assert len(actions(trail, "bob")) == 2
+
+
+def test_an_owner_is_not_told_where_others_are(trail: Trail, clock: StillClock) -> None:
+    about = {"owner": "alice"}
+    trail.keep(Deed(action="a", about=about, key="k", address="10.0.0.1"))
+    clock.moved_s += 1
+    trail.keep(Deed(action="b", about=about, owner="alice", key="k", address="10.0.0.2"))
+    seen = [(deed.key, deed.address) for deed in trail.page("", 9, "alice").deeds]
+    assert seen == [("k", "10.0.0.2"), ("", "")]
+    every = [(deed.key, deed.address) for deed in trail.page("", 9).deeds]
+    assert every == [("k", "10.0.0.2"), ("k", "10.0.0.1")]
 
 
 def test_a_deed_and_its_change_are_one_commit(depot: Depot, trail: Trail) -> None:
@@ -132,7 +160,7 @@ def test_refusals_cannot_fill_the_disk_and_are_counted(trail: Trail, clock: Stil
     clock.moved_s += limits.TRAIL_REFUSAL_S
     refuse(trail, 1000)
     refuse(trail, 1001)
-    newest = trail.page("", 1)[0].deed
+    newest = trail.page("", 1).deeds[0]
     assert newest.action == "GET keys/1000"
     assert newest.missed == 1000 - limits.TRAIL_REFUSALS_BURST
     clock.moved_s += 1000 * limits.TRAIL_REFUSAL_S

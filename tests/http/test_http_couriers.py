@@ -296,6 +296,23 @@ def test_dead_letters_have_a_bound_and_the_newest_stay(
     assert office.standing().dead == 0
 
 
+def test_a_long_queue_is_given_up_with_few_tries(office: Office, there: Receiver) -> None:
+    there.act = programs.status(500)
+    office.hook(there.url)
+    office.put("first")
+    office.settle()
+    office.put(*(f"k{number}" for number in range(200)))
+    office.live(2 * DAY_S)
+    tries = len(there.got)
+    standing = office.standing()
+    assert (standing.given_up, standing.dead) == (201, 201)
+    assert tries < 80
+    there.act = programs.taken
+    office.put("last")
+    office.live(HOUR_S)
+    assert there.keys()[tries:] == ["last"]
+
+
 def test_pages_of_dead_letters_join(office: Office, there: Receiver) -> None:
     office.dispatch._kit = office.dispatch._kit._replace(give_up_s=0)
     there.act = programs.status(500)

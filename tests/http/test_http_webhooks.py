@@ -116,6 +116,8 @@ def test_only_who_may_hear_of_names_may_set_a_webhook(guarded: Guarded, there: R
         ({"scopes": ["admin"]}, 403),
         ({"scopes": ["read", "write", "delete", "list"]}, 403),
         ({"buckets": ["a"]}, 403),
+        ({"networks": ["127.0.0.0/8"]}, 403),
+        ({"expires_at": "2999-01-01T00:00:00Z"}, 403),
     ]
     for number, (about, status) in enumerate(cases):
         token = guarded.key(owner, **about)
@@ -188,6 +190,14 @@ def test_a_bad_request_about_a_webhook_is_refused(
     assert (reply.status, reply.code) == (400, "invalid")
     assert guarded.admin("POST", f"webhooks/{hook}x/{path}").status == 404
     assert guarded.admin("GET", f"webhooks/{hook}/nothing").status == 404
+
+
+@pytest.mark.parametrize("path", ["webhooks", "webhooks/{hook}/dead", "audit"])
+@pytest.mark.parametrize("cursor", ["x" * 20_000, "%00", "%C3%A4", "0g", "a~b~c", "ff" * 10_000])
+def test_no_cursor_breaks_a_listing(guarded: Guarded, hook: str, path: str, cursor: str) -> None:
+    guarded.admin("PUT", f"webhooks/{hook}", url="http://example.org")
+    place = f"/admin/{path.format(hook=hook)}?cursor={cursor}"
+    assert guarded.ask("GET", place, guarded.server.key).status in {200, 400}
 
 
 def test_a_ping_says_whether_anybody_is_there(guarded: Guarded, there: Receiver, hook: str) -> None:

@@ -3,24 +3,24 @@
 import click
 import msgspec
 
-from holdfast.cli.desk import desk_of, server_option
+from holdfast.cli.desk import any_desk_of, place_option
 from holdfast.cli.output import emit, examples, shown
 from holdfast.cli.store import json_option
 
 
 @click.command(
-    short_help="Say what admins did at a server.",
+    short_help="Say what admins did.",
     epilog=examples(
         "holdfast audit                             newest first",
         "holdfast audit --json | jq 'select(.outcome != \"done\")'",
     ),
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many lines.")
-@server_option
+@place_option
 @json_option
 def audit(limit: int | None, store: str, as_json: bool) -> None:  # noqa: FBT001
     """Say what admins did and were refused, newest first: when, by which key, from where, what."""
-    with desk_of(store) as desk:
+    with any_desk_of(store) as desk:
         for number, deed in enumerate(desk.every("deeds", "audit")):
             if number == limit:
                 return

@@ -60,6 +60,7 @@ RANGES_MAX = 64  # in one Range header; more are ignored and the whole blob is s
 AUDIT_DAYS = 400  # for which it is kept, a setting
 TRAIL_ROWS_MAX = 100_000  # kept of what was done
 TRAIL_REFUSED_MAX = 10_000  # kept of what was refused
+TRAIL_SCAN_MAX = 10_000  # looked at for one page
 TRAIL_REFUSALS_BURST = 20  # kept at once by one process; each for those with a key and without
 TRAIL_REFUSAL_S = 10  # from one that is kept to the next, behind that
 

@@ -68,8 +68,19 @@ class Deed:
         names = (self.about.get("bucket", ""), self.about.get("webhook", ""))
         return owner in {self.owner, self.about.get("owner"), *map(owner_of, names)}
 
+    def seen_by(self, owner: str) -> Deed:
+        """What an owner sees of it."""
+        return self if self.owner == owner else replace(self, key="", address="")
 
-class Kept(NamedTuple):
+
+class DeedPage(NamedTuple):
+    """Some deeds, and before which the next page begins."""
+
+    deeds: list[Deed]
+    next: str | None
+
+
+class _Kept(NamedTuple):
     """A deed and where it is."""
 
     position: bytes
@@ -111,23 +122,31 @@ class Trail:
         except BlobError:
             return  # the refusal itself is what matters
 
-    def page(self, cursor: str, limit: int, owner: str | None = None) -> list[Kept]:
+    def page(self, cursor: str, limit: int, owner: str | None = None) -> DeedPage:
         """Deeds before a position, from the newest on, of what concerns an owner, or all.
+
+        Looks at `limits.TRAIL_SCAN_MAX` of them at most, so that a page may have fewer than asked.
+        Of what others did to an owner, the owner is not told by which key and from where.
 
         Raises:
             InvalidError: the position is none.
         """
-        try:
-            end = bytes.fromhex(cursor) if cursor else b"\xff" * KEY_BYTES
-        except ValueError:
-            raise InvalidError("cursor", cursor[:100], "one of an earlier page") from None
+        end = _position(cursor) if cursor else b"\xff" * KEY_BYTES
         both = merge(
             *(self._backwards(table, end) for table in TABLES),
             key=lambda kept: kept.position,
             reverse=True,
         )
-        wanted = (kept for kept in both if owner is None or kept.deed.concerns(owner))
-        return list(islice(wanted, limit))
+        found: list[Deed] = []
+        position = b""
+        for kept in islice(both, limits.TRAIL_SCAN_MAX):
+            position = kept.position
+            if owner is None or kept.deed.concerns(owner):
+                found.append(kept.deed if owner is None else kept.deed.seen_by(owner))
+            if len(found) == limit:
+                break
+        is_end = not position or next(both, None) is None
+        return DeedPage(found, None if is_end else position.hex())
 
     def steps(self) -> Iterator[int]:
         """Remove what is too old or too much, in bounded steps; yields how many rows each did."""
@@ -165,7 +184,7 @@ class Trail:
             self._left[is_known] = left - 1
             return self._missed.pop(is_known, 0)
 
-    def _backwards(self, table: bytes, end: bytes) -> Iterator[Kept]:
+    def _backwards(self, table: bytes, end: bytes) -> Iterator[_Kept]:
         start, stop = table, table + end
         while items := self._kv.scan(start, stop, limit=limits.LIST_LIMIT_DEFAULT, reverse=True):
             yield from map(_kept, items)
@@ -185,11 +204,21 @@ class Trail:
         ]
 
 
-def _kept(item: Item) -> Kept:
+def _kept(item: Item) -> _Kept:
     try:
-        return Kept(item.key[len(DONE) :], _decode(item.value))
+        return _Kept(item.key[len(DONE) :], _decode(item.value))
     except msgspec.DecodeError as error:
         raise CorruptError("a deed is damaged") from error
+
+
+def _position(cursor: str) -> bytes:
+    try:
+        found = bytes.fromhex(cursor)
+    except ValueError:
+        found = b""
+    if len(found) != KEY_BYTES:
+        raise InvalidError("cursor", cursor[:100], "one of an earlier page")
+    return found
 
 
 def _time_of(row: bytes) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core import limits
 from holdfast.core.access import ApiKey, Caller
 from holdfast.core.errors import BlobError, DeniedError, MethodError, NotFoundError
 from holdfast.core.policy import Owner, Policy, check_owner, owner_of
@@ -261,13 +262,9 @@ class Call:
         """What was done and refused; an owner's keys see what concerns the owner."""
         self._caller.check_admin()
         owner = None if self._caller.is_operator else self._caller.owner
-        return members.page(
-            "deeds",
-            lambda cursor, limit: self._engine.trail.page(cursor, limit, owner),
-            asked,
-            lambda kept: kept.position.hex(),
-            lambda kept: plain(kept.deed),
-        )
+        cursor = asked.get("cursor", "")
+        page = self._engine.trail.page(cursor, limits.LIST_LIMIT_DEFAULT, owner)
+        return members.answer(200, {"deeds": list(map(plain, page.deeds)), "next": page.next})
 
 
 def _key_id(key: ApiKey) -> str:

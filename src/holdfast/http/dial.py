@@ -191,7 +191,9 @@ class WebLine:
             return Outcome(0, "no address of the host is public, or allowed by webhook_networks")
         except httpcore.TimeoutException:
             return Outcome(0, f"no answer within {self._wait_s:g} s")
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as error:
+        except httpcore.ProtocolError:  # whose text would show what came
+            return Outcome(0, "what came back is no HTTP")
+        except (httpcore.NetworkError, OSError, ValueError) as error:
             return Outcome(0, str(error) or type(error).__name__)
 
     def _exchange(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> Outcome:
@@ -222,9 +224,7 @@ def dialing(settings: Settings, clock: Clock) -> Callable[[], Line]:
 
     def dial() -> Line:
         if not made:
-            context = httpcore.default_ssl_context()
-            context.load_default_certs()
-            made.append(context)
+            made.append(httpcore.default_ssl_context())
         return WebLine(settings.webhook_networks, settings.webhook_wait_s, made[0], clock)
 
     return dial

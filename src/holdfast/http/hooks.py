@@ -127,14 +127,21 @@ class HookCall:
         return members.answer(200, self._shown(name))
 
     def _put(self, name: str, clerk: Clerk) -> Answer:
-        key = self._caller.key
-        if key is not None and not {Scope.READ, Scope.LIST} <= set(key.scopes):
-            raise DeniedError("a webhook hears of names: the key needs the scopes read and list")
+        self._check_hears()
         deed = clerk.deed("webhook.set", webhook=name)
         _, secret = self._hooks.put(self._wanted(name), also=clerk.writes(deed))
         clerk.tell(deed)
         shown = self._shown(name)
         return members.answer(201, {**shown, "secret": secret}) if secret else _ok(shown)
+
+    def _check_hears(self) -> None:
+        """See that a webhook hears of nothing that its maker's key does not, nor for longer."""
+        key = self._caller.key
+        assert key is not None
+        if not {Scope.READ, Scope.LIST} <= set(key.scopes):
+            raise DeniedError("a webhook hears of names: the key needs the scopes read and list")
+        if not self._caller.is_operator and (key.expires_us or key.networks):
+            raise DeniedError("a webhook would outlive the key, or reach farther")
 
     def _wanted(self, name: str) -> Webhook:
         """What the body wants, where names are whole and topics are spelled in full."""

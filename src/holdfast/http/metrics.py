@@ -89,7 +89,8 @@ class SiteCollector(Collector):
                 for outcome in ("delivered", "failed", "given_up"):
                     messages.add_metric((name, outcome), getattr(standing, outcome))
                 dead.add_metric((name,), standing.dead)
-                lag.add_metric((name,), standing.lag_s(clock.now_us()))
+                lag_s = 0.0 if stored.webhook.is_paused else standing.lag_s(clock.now_us())
+                lag.add_metric((name,), lag_s)
         yield from (messages, dead, lag)
 
     def _of_the_store(self, sums: Sums) -> Iterator[Metric]:

@@ -208,7 +208,19 @@ class Courier:
         return self._kit.clock.now_us() - since_us >= self._kit.give_up_s * MICROSECONDS
 
     def _give_up(self) -> None:
-        """Make dead letters of the messages that have waited for too long, in their order."""
+        """Make dead letters of the messages that have waited for too long, in their order.
+
+        For about a turn; what is left by then follows behind the next try.
+        """
+        end_s = self._kit.clock.monotonic_s() + TURN_S
+        while self._bury_some():
+            if not self._goes_on(end_s):
+                self._standing = replace(self._standing, due_us=self._kit.clock.now_us())
+                self._is_unsaved = True
+                return
+
+    def _bury_some(self) -> bool:
+        """Give up some messages; whether there may be more."""
         begin = self._cursor
         is_kept = False
         try:
@@ -217,6 +229,7 @@ class Courier:
         finally:
             if not is_kept:
                 self._cursor = begin
+        return is_kept and len(letters) == STEP_LETTERS
 
     def _overdue(self) -> list[DeadLetter]:
         """The next messages that have waited for too long, some of them; moves behind them."""
@@ -239,7 +252,6 @@ class Courier:
             before,
             given_up=before.given_up + len(letters),
             dead=before.dead + len(letters) - dropped,
-            due_us=self._kit.clock.now_us() if len(letters) == STEP_LETTERS else before.due_us,
         )
         is_kept = self._save(standing, writes)
         if is_kept:

@@ -44,7 +44,7 @@ class Pages:
 
     def is_behind(self, cursor: Cursor) -> bool:
         """Whether there are commits behind a cursor; quick."""
-        return cursor.revision <= self._kv.revision()
+        return cursor.revision <= self._kv.horizon() and cursor.revision <= self._kv.revision()
 
     def read(self, cursor: Cursor) -> Page:
         """Read on from a cursor, to the end of its page or of what there is.
