@@ -88,6 +88,12 @@ def test_what_is_wrong_with_a_key_is_not_told(guarded: Guarded) -> None:
     assert answers.pop()[0] == 401
 
 
+@pytest.mark.parametrize("spelled", ["Bearer {}", "bearer {}", "BEARER   {}", "Bearer   {}"])
+def test_a_bearer_may_be_spelled_as_the_standard_has_it(guarded: Guarded, spelled: str) -> None:
+    shown = {"Authorization": spelled.format(guarded.server.key)}
+    assert guarded.server.ask("GET", "/stats", headers=shown).status == 200
+
+
 @pytest.mark.parametrize("value", ["Bearer", "Basic", "Basic !!!", "Digest x", "", "Basic eDp5"])
 def test_a_malformed_authorization_opens_nothing(guarded: Guarded, value: str) -> None:
     assert guarded.server.ask("GET", "/blob/k", headers={"Authorization": value}).status == 401

@@ -11,6 +11,9 @@ from guarded import Guarded, bearer
 from rawhttp import Connection, Reply, chunked, spell
 from serving import Server, Servers
 
+from holdfast.client import Client, ClientOptions
+from holdfast.core.errors import RateError
+
 CLIENTS = 64
 ELSEWHERE = "127.0.0.2"
 LONG_S = 600
@@ -198,6 +201,24 @@ def test_what_is_refused_before_it_is_sent_costs_no_bytes(guarded: Guarded) -> N
             connection.send(spell("PUT", "/b/b/k", headers={**once, "Content-Length": "1000000"}))
             assert connection.reply("HEAD").status == 412
     assert guarded.ask("GET", "/b/nothing/k", token).status == 404
+
+
+def test_a_client_waits_as_it_is_told(guarded: Guarded) -> None:
+    owner = guarded.owner()
+    token = guarded.key(owner, requests_s=2, burst_s=0.5)
+    with Client(guarded.server.url, options=ClientOptions(key=token)) as client:
+        began_s = time.monotonic()
+        for number in range(3):
+            client.put("k", b"%d" % number)
+        assert time.monotonic() - began_s > 0.9
+        assert client.get("k") == b"2"
+    slow = guarded.key(owner, requests_s=0.01, burst_s=100)
+    with Client(guarded.server.url, options=ClientOptions(key=slow)) as client:
+        client.head("k")
+        with pytest.raises(RateError) as refused:
+            client.head("k")
+    assert (refused.value.policy, refused.value.limit) == ("key", 1)
+    assert 90 < refused.value.retry_after_s <= 100
 
 
 def test_the_server_has_rates_for_all_keys_but_that_of_who_runs_it(

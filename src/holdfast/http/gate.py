@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from holdfast.http.meters import Meter, Meters, Standing
 
 AUTHORIZATION = b"authorization"
+BEARER = b"Bearer "  # as nearly everybody spells it
 NOBODY_KNOWN = Caller(None, is_steady=True)
 UNMETERED = frozenset((b"/healthz", b"/readyz"))
 """A busy client must not make a server look sick."""
@@ -251,6 +252,8 @@ class Gate:
 
 def _token(shown: bytes) -> str:
     """The key in the header; text that is none if there is none."""
+    if shown.startswith(BEARER):
+        return shown[len(BEARER) :].strip().decode("latin-1")
     scheme, _, rest = shown.partition(b" ")
     rest = rest.strip()
     if scheme.lower() == b"basic":
