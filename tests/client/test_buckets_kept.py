@@ -143,6 +143,24 @@ def test_a_version_that_is_not_there_is_gone_or_never_was(bucket: Any) -> None:
         bucket.versions("absent")
 
 
+@pytest.mark.parametrize("rest", [b"", LARGE], ids=["small", "large"])
+def test_a_blob_without_a_name_gets_one(bucket: Any, rest: bytes) -> None:
+    data = bucket.name.encode() + rest
+    lost = bucket.put("k", data).digest
+    bucket.put("k", b"other")
+    with pytest.raises(NotFoundError):
+        bucket.content.get(lost)
+    with pytest.raises(ConflictError):
+        bucket.undelete("k", digest=lost)
+    entry = bucket.undelete("found ?", digest=lost)
+    assert (entry.key, entry.digest, entry.version) == ("found ?", lost, 0)
+    assert bucket.get("found ?") == data
+    with pytest.raises(NotFoundError):
+        bucket.undelete("nothing", digest=Digest.of(b"never stored" + data))
+    with pytest.raises(InvalidError):
+        bucket.undelete("", digest=lost)
+
+
 # Events
 
 

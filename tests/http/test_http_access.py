@@ -172,6 +172,22 @@ def test_an_owner_learns_nothing_of_what_another_had(guarded: Guarded) -> None:
         assert there.code == missing.code
 
 
+def test_only_who_runs_the_store_names_a_blob_by_its_hash_alone(guarded: Guarded) -> None:
+    alice, bob = guarded.owner(), guarded.owner()
+    hers, his = guarded.key(alice), guarded.key(bob)
+    digest = hashlib.sha256(alice.encode()).hexdigest()
+    guarded.ask("PUT", "/b/photos/k", hers, alice.encode())
+    for token in (hers, his):
+        reply = guarded.ask("POST", f"/undelete/photos/new?digest={digest}", token)
+        assert (reply.status, reply.code) == (403, "denied")
+        assert guarded.ask("GET", "/admin/nameless", token).status == 403
+    assert guarded.ask("POST", f"/undelete/{alice}~photos/new?digest={digest}").status == 401
+    path = f"/undelete/{alice}~photos/new?digest={digest}"
+    assert guarded.ask("POST", path, guarded.server.key).status == 200
+    assert guarded.ask("GET", "/b/photos/new", hers).body == alice.encode()
+    assert guarded.ask("POST", "/undelete/b/k?digest=x", guarded.server.key).status == 400
+
+
 READS = ("GET", "HEAD", "META", "VERSIONS")
 WRITES = ("PUT", "COPY", "UNDELETE", "RESTORE")
 

@@ -104,6 +104,7 @@ def of_policies(talk: Conversation) -> None:
     talk.say("put", path, wanted, bucket="alice~photos")
     talk.say("get", path, bucket="alice~photos")
     talk.say("get", "/admin/policies")
+    talk.say("get", "/admin/nameless")
     talk.say("delete", path, bucket="alice~photos")
 
 

@@ -8,6 +8,7 @@ from holdfast.aio.content import AsyncContent, AsyncData, blocking
 from holdfast.aio.events import AsyncEvents
 from holdfast.aio.workers import AsyncFile, Workers
 from holdfast.core.bucket import NO_DESCRIPTION, Bucket, Description, Item
+from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry, GravePage, Page, Stats, VersionPage
 from holdfast.core.errors import BlobError
 from holdfast.core.limits import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX
@@ -124,9 +125,9 @@ class AsyncBucket:
         """Remove names together."""
         return await self._workers.run(self._bucket.delete_many, keys)
 
-    async def undelete(self, key: str) -> Entry:
+    async def undelete(self, key: str, *, digest: Digest | None = None) -> Entry:
         """Bring a deleted name back as it was; see Bucket.undelete."""
-        return await self._workers.run(self._bucket.undelete, key)
+        return await self._workers.run(self._bucket.undelete, key, digest=digest)
 
     async def deleted(
         self, *, prefix: str = "", cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT

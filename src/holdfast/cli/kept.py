@@ -1,6 +1,7 @@
 """`holdfast deleted`, `undelete`, `versions` and `restore`."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import click
 
@@ -55,10 +56,17 @@ def _graves(bucket: Bucket, prefix: str) -> Iterator[Grave]:
     short_help="Bring deleted keys back.",
     epilog=examples(
         "holdfast undelete 2026/holiday.jpg",
+        "holdfast undelete lost.jpg --digest sha256:9f86d0...   a blob without a name",
     ),
 )
 @click.argument("keys", type=parse_key, nargs=-1, required=True, metavar="KEY...")
 @store_options
+@click.option(
+    "--digest",
+    type=Digest.parse,
+    metavar="SHA256",
+    help="Give KEY to this blob, which may have no name any more: see `holdfast gc`.",
+)
 @json_option
 @click.pass_context
 def undelete(
@@ -67,6 +75,7 @@ def undelete(
     keys: tuple[str, ...],
     store: str,
     bucket: str,
+    digest: Digest | None,
     *,
     as_json: bool,
 ) -> None:
@@ -78,7 +87,7 @@ def undelete(
     code = 0
     with opened(Target(store, bucket)) as place:
         for key in keys:
-            found = outcome(place.undelete, key)
+            found = outcome(partial(place.undelete, digest=digest), key)
             if isinstance(found, BlobError):
                 _complain(key, found, as_json=as_json)
                 code = exit_code(found)

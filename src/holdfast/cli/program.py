@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "policy": "policy",
         "compact": "compact",
         "fsck": "fsck",
-        "sweep": "sweep",
+        "gc": "gc",
         "import": "adopt",
         "webhook": "webhook",
         "audit": "audit",

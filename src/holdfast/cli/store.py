@@ -119,7 +119,7 @@ def opened(target: Target, *, writing: bool = False) -> Iterator[Bucket]:
     Raises:
         NotFoundError: the folder is not there.
     """
-    if not writing and (folder := _folder(target.store)) is not None and not folder.is_dir():
+    if not writing and (folder := folder_in(target.store)) is not None and not folder.is_dir():
         raise NotFoundError(f"there is no store at {folder}")
     with opening_bar() as watch:
         store = open_bucket(target.store, watch=watch)
@@ -127,7 +127,8 @@ def opened(target: Target, *, writing: bool = False) -> Iterator[Bucket]:
         yield store.bucket(target.bucket)
 
 
-def _folder(store: str) -> Path | None:
+def folder_in(store: str) -> Path | None:
+    """The folder that a store is; None for a server."""
     if "://" not in store:
         return Path(store)
     return None if store.startswith(("http://", "https://")) else folder_of(store)

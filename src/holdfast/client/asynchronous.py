@@ -250,9 +250,9 @@ class AsyncClient:
         names = (outcome(check_key, key) for key in keys)
         return answers(self._link, wire.bucket_path(self._name), verb, names)
 
-    async def undelete(self, key: str) -> Entry:
+    async def undelete(self, key: str, *, digest: Digest | None = None) -> Entry:
         """Bring a deleted name back as it was; see Bucket.undelete."""
-        return await self._link.call(calls.undelete(self._name, key))
+        return await self._link.call(calls.undelete(self._name, key, digest))
 
     async def deleted(
         self, *, prefix: str = "", cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT

@@ -257,9 +257,9 @@ class Client:
         names = (outcome(check_key, key) for key in keys)
         return answers(self._link, wire.bucket_path(self._name), verb, names)
 
-    def undelete(self, key: str) -> Entry:
+    def undelete(self, key: str, *, digest: Digest | None = None) -> Entry:
         """Bring a deleted name back as it was; see Bucket.undelete."""
-        return self._link.call(calls.undelete(self._name, key))
+        return self._link.call(calls.undelete(self._name, key, digest))
 
     def deleted(
         self, *, prefix: str = "", cursor: str | None = None, limit: int = LIST_LIMIT_DEFAULT

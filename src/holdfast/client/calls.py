@@ -89,9 +89,10 @@ def deleted(bucket: str, prefix: str, cursor: str | None, limit: int) -> Call[Gr
     return Call("GET", target, lambda answer: wire.parse_grave_page(answer.body))
 
 
-def undelete(bucket: str, key: str) -> Call[Entry]:
+def undelete(bucket: str, key: str, digest: Digest | None) -> Call[Entry]:
     """Bring a deleted name back; doing it again is a conflict."""
-    target = wire.kept_path("undelete", bucket, key)
+    asked = None if digest is None else str(digest)
+    target = wire.kept_path("undelete", bucket, key) + query(digest=asked)
     return Call("POST", target, _read_entry, headers=EMPTY, repeatable=False)
 
 

@@ -193,8 +193,11 @@ class Bucket(Protocol):
     def delete_many(self, keys: Iterable[str]) -> Sequence[bool | BlobError]:
         """Remove names together; each outcome is that of `delete`."""
 
-    def undelete(self, key: str) -> Entry:
+    def undelete(self, key: str, *, digest: Digest | None = None) -> Entry:
         """Bring a deleted name back as it was; durable when it returns.
+
+        With a `digest`, give this name to a blob that may have none any more, while a sweep has not
+        removed it; that is for who runs the store.
 
         Raises:
             NotFoundError: it was never there, or is gone for good.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from holdfast.core import limits
-from holdfast.core.bucket import NO_DESCRIPTION, Description, Item
-from holdfast.core.errors import BlobError, NotFoundError
+from holdfast.core.bucket import CREATE_ONLY, NO_DESCRIPTION, Description, Item
+from holdfast.core.errors import BlobError, NotFoundError, PreconditionError
 from holdfast.core.many import drain, outcome, paged
 from holdfast.core.policy import check_bucket
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions
@@ -19,11 +19,11 @@ from holdfast.depot.admission import check_expiry, check_key, check_metadata, ch
 from holdfast.depot.change import Place, Wish
 from holdfast.depot.content import ContentDepot
 from holdfast.depot.convoy import Convoy
-from holdfast.depot.engine import Engine, as_file, feed, open_named, read_rest
+from holdfast.depot.engine import Engine, as_file, chunks, feed, open_blob, open_named, read_rest
 from holdfast.depot.events import EventReader, Scope
 from holdfast.depot.ingest import Arrival, Placing, Upload, check_size, smaller
 from holdfast.depot.listing import Query
-from holdfast.depot.names import Placed, check
+from holdfast.depot.names import Placed, check, in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -198,9 +198,11 @@ class Depot:
         transaction = self._removing(key, when)
         return self.engine.kv.transact(transaction.reads, transaction.planner, frees=True)
 
-    def undelete(self, key: str) -> Entry:
+    def undelete(self, key: str, *, digest: Digest | None = None) -> Entry:
         """Bring a deleted name back as it was; see core.bucket.Bucket.undelete."""
         check_key(key)
+        if digest is not None:
+            return self._name_again(key, digest)
         transaction = self.engine.names.undeleting(Place(self._name, key))
         return self.engine.kv.transact(transaction.reads, transaction.planner).result()
 
@@ -370,6 +372,16 @@ class Depot:
         with self.upload(key, about, when) as upload:
             feed(upload, data)
             return upload.ready()
+
+    def _name_again(self, key: str, digest: Digest) -> Entry:
+        """Store what is stored under a name, again: a sweep may be about to remove it."""
+        place = Place(self._name, key)
+        with open_blob(self.engine.store, digest, None) as source:
+            try:
+                about = Description(digest=digest)
+                return self.put(key, chunks(source), about=about, when=CREATE_ONLY)
+            except PreconditionError as error:
+                raise in_use(place) from error
 
     def _removing(self, key: str, when: Conditions = NO_CONDITIONS) -> Transaction[bool]:
         check_key(key)

@@ -172,7 +172,7 @@ class Names:
         def planner(values: Values) -> Plan[Entry]:
             change.read(values)
             if change.old is not None:
-                raise ConflictError("the name is in use again", bucket=place.bucket, key=place.key)
+                raise in_use(place)
             found = change.undelete()
             if found is None:
                 raise NotFoundError("no such deleted key", bucket=place.bucket, key=place.key)
@@ -287,6 +287,11 @@ def check(when: Conditions, found: Entry | None) -> None:
 def no_such_key(place: Place) -> NotFoundError:
     """Say that a name does not exist."""
     return NotFoundError("no such key", bucket=place.bucket, key=place.key)
+
+
+def in_use(place: Place) -> ConflictError:
+    """Say that a name cannot come back."""
+    return ConflictError("the name is in use again", bucket=place.bucket, key=place.key)
 
 
 def no_such_version(place: Place, version: int, newest: Entry) -> NotFoundError | GoneError:

@@ -180,14 +180,14 @@ class Stamps:
         return None
 
     def _reload(self) -> None:
-        version = _version(self._path)
+        version = identity(self._path)
         if self._pass is None or version != self._version:
             self._version = version
             self._pass = self._load()
 
     def _load(self) -> Pass:
         """Read the file; what is damaged, or about another folder, is as good as none."""
-        folder = "{}-{}".format(*_version(self._marker))
+        folder = "{}-{}".format(*identity(self._marker))
         with suppress(OSError, msgspec.DecodeError):
             data = self._path.read_bytes()
             if data[:CHECKSUM_BYTES] == _checksum(data[CHECKSUM_BYTES:]):
@@ -197,7 +197,7 @@ class Stamps:
         return Pass(folder)
 
 
-def _version(path: Path) -> tuple[int, int]:
+def identity(path: Path) -> tuple[int, int]:
     """Number and time of change of a file, which no copy of it shares."""
     try:
         status = path.stat()

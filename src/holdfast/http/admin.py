@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from holdfast import wire
 from holdfast.core import limits
 from holdfast.core.access import ApiKey, Caller
+from holdfast.core.entry import moment
 from holdfast.core.errors import BlobError, DeniedError, MethodError, NotFoundError
 from holdfast.core.policy import Owner, Policy, check_owner, owner_of
 from holdfast.http import members, presigned
@@ -20,6 +22,7 @@ from holdfast.http.hooks import HookCall
 from holdfast.http.members import plain, read
 from holdfast.http.message import Answer
 from holdfast.http.route import PRESIGN, decode, parameters
+from holdfast.services.marks import Nameless, nameless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,6 +110,8 @@ class Call:
             return {"GET": lambda: self._keys(asked), "POST": self._create_key}
         if kind == "policies":
             return {"GET": lambda: self._every_policy(asked)}
+        if kind == "nameless":
+            return {"GET": lambda: self._nameless(asked)}
         return {}
 
     def _of_one(self, kind: str, name: str) -> Mapping[str, Callable[[], Answer]]:
@@ -250,6 +255,14 @@ class Call:
             raise DeniedError("the key is for other buckets", bucket=bucket)
         return bucket
 
+    def _nameless(self, asked: dict[str, str]) -> Answer:
+        self._caller.check_operator()
+
+        def more(after: str, limit: int) -> list[Nameless]:
+            return nameless(self._engine, after, limit)
+
+        return members.page("blobs", more, asked, lambda one: str(one.digest), _without_name)
+
     # Shared
 
     def _one(self, value: object) -> Answer:
@@ -269,3 +282,8 @@ class Call:
 
 def _key_id(key: ApiKey) -> str:
     return key.id
+
+
+def _without_name(blob: Nameless) -> dict[str, Any]:
+    since_at = wire.format_moment(moment(blob.since_us))
+    return {"digest": str(blob.digest), "size_bytes": blob.size_bytes, "since_at": since_at}

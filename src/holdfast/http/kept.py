@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast import wire
+from holdfast.core.digest import Digest
 from holdfast.core.errors import InvalidError
 from holdfast.http import route
 from holdfast.http.message import Answer, Request, conditions, json_answer
@@ -38,7 +39,9 @@ def revive(bucket: Depot, request: Request, target: Target, asked: Mapping[str, 
         BlobError: refused.
     """
     if target.route == route.UNDELETE:
-        return _placed(bucket.undelete(target.name))
+        digest = asked.get("digest")
+        found = None if digest is None else Digest.parse(digest)
+        return _placed(bucket.undelete(target.name, digest=found))
     version = route.number(asked, "version", "the number of a version")
     if version is None:
         raise InvalidError("version", None, "the number of a version: ?version=3")

@@ -57,7 +57,7 @@ PARAMETERS = {
     METADATA: ("version",),
     LISTING: ("prefix", "delimiter", "cursor", "limit"),
     DELETED: ("prefix", "cursor", "limit"),
-    UNDELETE: (),
+    UNDELETE: ("digest",),
     VERSIONS: ("cursor", "limit"),
     RESTORE: ("version",),
     HASH: ("disposition",),

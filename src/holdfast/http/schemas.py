@@ -70,6 +70,9 @@ ADMIN: dict[str, dict[str, Operation]] = {
             "What admins did and were refused, newest first.", {200: "Deeds"}, is_list=True
         )
     },
+    "/admin/nameless": {
+        "get": Operation("Blobs that sweeps found without a name.", {200: "Nameless"}, is_list=True)
+    },
     "/admin/webhooks": {"get": Operation("Webhooks by name.", {200: "Webhooks"}, is_list=True)},
     "/admin/webhooks/{webhook}": {
         "get": Operation("One webhook, and where it stands.", {200: "Webhook"}),
@@ -114,6 +117,8 @@ def schemas() -> dict[str, Schema]:
         "OwnerUsed": _shown(owner, used=used),
         "OwnerWanted": _wanted(owner),
         "Owners": _page("owners", "Owner"),
+        "NamelessBlob": _all_of({"digest": TEXT, "size_bytes": WHOLE, "since_at": TIME}),
+        "Nameless": _page("blobs", "NamelessBlob"),
         "Policies": _page("policies", "PolicyUsed"),
         "PolicyUsed": _shown(policy, bucket=TEXT, used=used),
         "PolicyWanted": _wanted(policy),

@@ -321,6 +321,8 @@ class Site:
             BlobError: refused.
         """
         asked = route.parameters(target, request.query)
+        if "digest" in asked:
+            self.gate.enter(request).check_operator()
         self._enter(request, target, Scope.WRITE)
         target = self._enter(request, target, Scope.READ)
         return kept.revive(self._bucket(target.bucket), request, target, asked)

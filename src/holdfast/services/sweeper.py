@@ -16,6 +16,7 @@ from holdfast.core.kv import Add
 from holdfast.core.seams import SystemClock
 from holdfast.depot import catalog
 from holdfast.services.caretaker import Done, Steps
+from holdfast.services.marks import marks_of
 from holdfast.services.sweep import Manner, Sweep
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.seams import Clock
     from holdfast.depot.depot import Depot
+    from holdfast.services.marks import Marks
 
 FIRST_S = 60.0  # from the start to the first sweep
 PAUSE_S = 0.02  # between two steps
@@ -47,6 +49,7 @@ class Sweeper(Steps):
         self._every_s = every_s
         self._clock = clock or SystemClock()
         self._manner = Manner(grace_s=grace_s, clock=self._clock)
+        self._marks = marks_of(depot.engine)
         self._seen = -1
         """The revision of a sweep that left nothing for a later one."""
         super().__init__()
@@ -62,7 +65,7 @@ class Sweeper(Steps):
             yield Done(0, max(self._every_s, SHARE * took_s))
 
     def _sweep(self, revision: int) -> Generator[Done, None, None]:
-        work = sweep_of(self._depot, self._manner)
+        work = sweep_of(self._depot, self._manner, self._marks)
         while work.step():
             yield Done(0, PAUSE_S)
         report = work.report
@@ -81,10 +84,13 @@ class Sweeper(Steps):
             )
 
 
-def sweep_of(depot: Depot, manner: Manner | None = None) -> Sweep:
+def sweep_of(depot: Depot, manner: Manner | None = None, marks: Marks | None = None) -> Sweep:
     """Begin a pass that keeps what any name, or the content face, holds.
+
+    With `marks`, what has lost its name stays for the grace from then on, or a little longer.
 
     Raises:
         UnsupportedError: names and blobs are in different logs.
     """
-    return Sweep(depot.engine.store, depot.content.digests(), depot.content.keeper(), manner)
+    content = depot.content
+    return Sweep(depot.engine.store, content.digests(), content.keeper(), manner, marks)
