@@ -134,18 +134,18 @@ class Gate:
     def _check_signed(self, request: Request, size_bytes: int) -> Request:
         """Let a request in whose URL is signed; from here on it is one without all that.
 
-        What is wrong with a signature is not told.
+        What is wrong with a signature is not told; but who has an old URL is guessing nothing.
         """
         self._check_failures(request)
         shown = wire.parse_presigned(request.method, request.path, request.query)
-        caller = None
+        caller, is_good = None, False
         if shown is not None and AUTHORIZATION not in request.headers:
-            found = self._keys.signer(shown.key_id, request.address, shown.is_signed)
+            caller = self._keys.signer(shown.key_id, request.address, shown.is_signed)
             is_good = shown.is_current(self._clock.now_us()) and is_for_blob(request)
-            caller = found if is_good else None
-        request = self._charge(request, caller)
-        if shown is None or caller is None:
+        request = self._charge(request, caller if is_good else None)
+        if caller is None:
             self._fail(request)
+        if shown is None or caller is None or not is_good:
             raise DeniedError("this URL opens nothing")
         return held(request, shown.wanted, size_bytes)._replace(signed=caller, query=shown.rest)
 
