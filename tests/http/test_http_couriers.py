@@ -542,6 +542,8 @@ def test_events_that_nobody_wants_are_passed_without_many_commits(
 ) -> None:
     office.hook(there.url, prefix="never/")
     office.settle()
+    (run,) = office.dispatch._runs.values()
+    run._thread = None
     before = office.depot.engine.kv.revision()
     for number in range(300):
         office.depot.put(f"k{number % 7}", b"x")
@@ -549,6 +551,7 @@ def test_events_that_nobody_wants_are_passed_without_many_commits(
             office.settle()
     assert there.got == []
     assert office.depot.engine.kv.revision() - before == 300
+    assert run._thread is None
     office.clock.moved_s += DAY_S
     office.settle()
     assert office.depot.engine.kv.revision() - before <= 301

@@ -20,8 +20,8 @@ from holdfast.core.errors import BlobError, CompactedError
 from holdfast.core.kv import Delete, Put
 from holdfast.core.stream import Cursor, parse_cursor
 from holdfast.core.webhook import Message
-from holdfast.depot.webhooks import STEP_LETTERS, DeadLetter
-from holdfast.services.messages import message_of, send
+from holdfast.depot.webhooks import STEP_LETTERS
+from holdfast.services.messages import letter_of, message_of, send
 from holdfast.services.standing import REASON_CHARS_MAX, failed, succeeded
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Clock, Entropy
     from holdfast.core.stream import Event
     from holdfast.core.webhook import Line, Outcome, Webhook
-    from holdfast.depot.webhooks import Letter, Standing, Stored, Webhooks
+    from holdfast.depot.webhooks import DeadLetter, Letter, Standing, Stored, Webhooks
     from holdfast.services.pages import Pages
 
 TURN_S = 1.0  # of one turn, about; a message that is under way is waited for
 SAVE_S = 1.0  # between two commits of how far it came, while all goes well
+PAGES_PASSED = 4  # of events that nobody wants, outside of a turn
 IDLE_SAVE_S = 60.0  # the same, where it only passed events that nobody wants
 PASSED_MAX = 1000  # such events, behind which it is committed earlier
 MICROSECONDS = 1_000_000
@@ -81,13 +82,18 @@ class Courier:
         self._line.abort()
 
     def is_due(self) -> bool:
-        """Whether there is something to do; quick."""
+        """Whether there is something to do; while no turn is under way.
+
+        Passes events that nobody wants: most webhooks want few, and a turn needs a thread.
+        """
         now_s = self._kit.clock.monotonic_s()
         if self._is_stopping or now_s < self._rest_until_s:
             return False
         if self._news is not None or (self._is_unsaved and now_s >= self._saved_s + SAVE_S):
             return True
-        return self._is_open() and (self._standing.is_asked or self._may_try())
+        if not self._is_open():
+            return False
+        return self._standing.is_asked or (self._may_try() and self._finds()) or self._is_far()
 
     def turn(self) -> None:
         """Send what waits, for about `TURN_S`; no error leaves."""
@@ -115,6 +121,18 @@ class Courier:
         if self._is_unsaved:
             self._save(self._standing)
 
+    def _finds(self) -> bool:
+        """Whether there is something to send, or more to read than should be read here."""
+        try:
+            for _ in range(PAGES_PASSED):
+                if not self._kit.pages.is_behind(self._cursor):
+                    return False
+                if next(iter(self._wanted()), None) is not None:
+                    return True
+        except BlobError:
+            pass  # the turn meets it again, and tells it
+        return True
+
     # A turn
 
     def _turn(self) -> None:
@@ -137,10 +155,7 @@ class Courier:
                 return
 
     def _wanted(self) -> Iterator[Event | None]:
-        """Yield the events that the webhook wants, and None behind each page.
-
-        Who deals with one moves the cursor behind it.
-        """
+        """Yield what the webhook wants, None behind each page; who deals with one moves on."""
         while self._kit.pages.is_behind(self._cursor):
             page = self._kit.pages.read(self._cursor)
             for event in page.events:
@@ -234,12 +249,14 @@ class Courier:
     def _overdue(self) -> list[DeadLetter]:
         """The next messages that have waited for too long, some of them; moves behind them."""
         letters: list[DeadLetter] = []
+        now_us = self._kit.clock.now_us()
         for event in self._wanted():
             if event is None:
                 continue
             if len(letters) == STEP_LETTERS or not self._is_over(event):
                 break
-            letters.append(self._letter(event))
+            at_us = now_us + len(letters)  # they are kept in the order of their times
+            letters.append(letter_of(self._message(event), event, self._standing.error, at_us))
             self._cursor = event.cursor
         return letters
 
@@ -263,16 +280,6 @@ class Courier:
                 dropped=dropped,
             )
         return is_kept
-
-    def _letter(self, event: Event) -> DeadLetter:
-        message = self._message(event)
-        return DeadLetter(
-            id=message.id,
-            topic=event.kind.topic,
-            body=message.body.decode(),
-            created_us=self._kit.clock.now_us(),
-            error=self._standing.error,
-        )
 
     def _lose(self, oldest: int) -> None:
         """Go on with the oldest events that are kept."""
@@ -366,10 +373,15 @@ class Courier:
             )
             self._is_unsaved = True
 
+    def _is_far(self) -> bool:
+        """Whether it has passed so much that it should be kept."""
+        quiet_s = self._kit.clock.monotonic_s() - self._saved_s
+        is_much = self._passed >= PASSED_MAX and quiet_s >= SAVE_S
+        return is_much or (self._passed > 0 and quiet_s >= IDLE_SAVE_S)
+
     def _save_in_time(self) -> None:
         quiet_s = self._kit.clock.monotonic_s() - self._saved_s
-        is_far = self._passed >= PASSED_MAX or (self._passed and quiet_s >= IDLE_SAVE_S)
-        if (self._is_unsaved or is_far) and quiet_s >= SAVE_S:
+        if (self._is_unsaved and quiet_s >= SAVE_S) or self._is_far():
             self._save(self._standing)
 
     def _save(self, standing: Standing, letters: Sequence[Write] = ()) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 from holdfast import wire
 from holdfast.core.entry import moment
 from holdfast.core.webhook import Message, headers, message_id
+from holdfast.depot.webhooks import DeadLetter
 
 if TYPE_CHECKING:
     from holdfast.core.seams import Clock, Entropy
@@ -37,6 +38,12 @@ def message_of(log_id: str, event: Event, now_us: int) -> Message:
     at = wire.format_moment(moment(event.at_us or now_us))
     payload = _Payload(TYPE + event.kind, at, msgspec.Raw(wire.event_json(event)))
     return Message(message_id(log_id, event), _encode(payload))
+
+
+def letter_of(message: Message, event: Event, error: str, now_us: int) -> DeadLetter:
+    """The message of an event as it is kept once it is given up."""
+    topic, body = event.kind.topic, message.body.decode()
+    return DeadLetter(id=message.id, topic=topic, body=body, created_us=now_us, error=error)
 
 
 def send(line: Line, stored: Stored, message: Message, clock: Clock) -> Outcome:
