@@ -137,8 +137,12 @@ def hash_path(digest: Digest) -> str:
 
 
 def source_name(bucket: str, key: str) -> str:
-    """Spell the source of a copy or move as a header value."""
-    return quote(f"{bucket}/{key}", safe="/")
+    """Spell the source of a copy or move as a header value.
+
+    Raises:
+        InvalidError: as `blob_path` does.
+    """
+    return f"{check_bucket(bucket)}/{_key_path(key)}"
 
 
 def repr_digest(digest: Digest) -> str:
