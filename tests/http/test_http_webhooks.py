@@ -161,12 +161,19 @@ def test_only_who_may_hear_of_names_may_set_a_webhook(guarded: Guarded, there: R
         {"url": "http://example.org", "created_at": "2001-01-01T00:00:00Z"},
         {"url": "http://example.org", "name": "other"},
         {"url": "http://example.org", "is_paused": "yes"},
+        {"url": "http://example.org", "prefix": "x" * 1025},
     ],
 )
 def test_a_bad_webhook_is_not_made(guarded: Guarded, body: dict[str, object]) -> None:
     reply = guarded.admin("PUT", "webhooks/bad", **body)
     assert (reply.status, reply.code) == (400, "invalid")
     assert guarded.admin("GET", "webhooks/bad").status == 404
+
+
+def test_a_prefix_that_is_no_text_is_refused(guarded: Guarded) -> None:
+    body = b'{"url":"http://example.org","prefix":"\\ud800"}'
+    reply = guarded.ask("PUT", "/admin/webhooks/bad", guarded.server.key, body)
+    assert (reply.status, reply.code) == (400, "invalid")
 
 
 @pytest.mark.parametrize(

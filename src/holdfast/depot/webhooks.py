@@ -11,7 +11,9 @@ that a change by people is never lost: at worst, something is sent again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -143,7 +145,7 @@ class Webhooks:
         if self._kv.get(rows[0]) is None:
             self._check_room(wanted.owner)
             self._drop_letters(wanted.name)
-        secret = self._new_secret()
+        secret = new_secret(self._entropy.random_bytes(SECRET_BYTES))
 
         def plan(values: Sequence[Versioned | None]) -> Plan[tuple[Webhook, str]]:
             before, stood, *owner = values
@@ -198,7 +200,7 @@ class Webhooks:
         Raises:
             NotFoundError: no such webhook.
         """
-        row, secret = _row(WEBHOOK, name), self._new_secret()
+        row, secret = _row(WEBHOOK, name), new_secret(self._entropy.random_bytes(SECRET_BYTES))
 
         def plan(values: Sequence[Versioned | None]) -> Plan[str]:
             (before,) = values
@@ -212,7 +214,9 @@ class Webhooks:
 
         return self._kv.transact((row,), plan).result()
 
-    def dead(self, name: str, after: str = "", limit: int = 0) -> list[Letter]:
+    def dead(
+        self, name: str, after: str = "", limit: int = limits.LIST_LIMIT_DEFAULT
+    ) -> list[Letter]:
         """Dead letters behind the position `after`, oldest first.
 
         Raises:
@@ -225,7 +229,6 @@ class Webhooks:
             start += bytes.fromhex(after) + b"\x00" if after else b""
         except ValueError:
             raise InvalidError("cursor", after[:100], "one of an earlier page") from None
-        limit = limit or limits.LIST_LIMIT_DEFAULT
         return list(map(_letter, self._kv.scan(start, prefix_end(end), limit=limit)))
 
     def redeliver(self, name: str, ids: frozenset[str] | None = None) -> int:
@@ -256,10 +259,14 @@ class Webhooks:
         return _decode(_stored, found.value)
 
     def everyone(self) -> list[tuple[Stored, bool]]:
-        """All webhooks, each with whether its owner may be told anything now."""
+        """All sound webhooks, each with whether its owner may be told anything now."""
         items = self._kv.scan(WEBHOOK, prefix_end(WEBHOOK), limit=limits.WEBHOOKS_MAX)
-        stored = [_decode(_stored, item.value) for item in items]
-        return [(one, self._is_active(one.webhook.owner)) for one in stored]
+        found = []
+        for item in items:
+            with suppress(CorruptError):
+                stored = _decode(_stored, item.value)
+                found.append((stored, self._is_active(stored.webhook.owner)))
+        return found
 
     def standing(self, name: str) -> tuple[Standing, int] | None:
         """Where a webhook stands, with the revision of that; None if it is gone."""
@@ -278,14 +285,10 @@ class Webhooks:
         outcome = self._kv.commit((Unchanged(row, revision),), writes).result()
         return outcome.revision if isinstance(outcome, Committed) else 0
 
-    def asked(self, name: str, limit: int = STEP_LETTERS) -> list[Letter]:
-        """Dead letters that are to be sent again, oldest first."""
-        found: list[Letter] = []
-        for letters in self._pages(name):
-            found += [one for one in letters if one.letter.is_asked]
-            if len(found) >= limit:
-                break
-        return found[:limit]
+    def asked(self, name: str) -> list[Letter]:
+        """Some dead letters that are to be sent again, oldest first."""
+        every = (one for letters in self._pages(name) for one in letters)
+        return list(islice((one for one in every if one.letter.is_asked), STEP_LETTERS))
 
     def burying(self, name: str, letters: Sequence[DeadLetter], kept: int) -> list[Write]:
         """The writes that keep dead letters, in the place of the oldest where there are enough.
@@ -353,9 +356,6 @@ class Webhooks:
         while items := self._kv.scan(start, end, limit=limits.LIST_LIMIT_DEFAULT):
             yield [_letter(item) for item in items]
             start = items[-1].key + b"\x00"
-
-    def _new_secret(self) -> str:
-        return new_secret(self._entropy.random_bytes(SECRET_BYTES))
 
 
 def removing(name: str) -> list[Write]:

@@ -38,6 +38,16 @@ class _RefusedError(Exception):
     """No address of the receiver may be connected to."""
 
 
+FAILURES = (
+    _RefusedError,
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    OSError,
+    ValueError,
+)
+
+
 class _Attempt:
     """What bounds the request that is under way: when it must have ended, and its connection."""
 
@@ -187,14 +197,19 @@ class WebLine:
             return Outcome(0, "the server stops")
         try:
             return self._exchange(url, headers, body)
-        except _RefusedError:
-            return Outcome(0, "no address of the host is public, or allowed by webhook_networks")
-        except httpcore.TimeoutException:
-            return Outcome(0, f"no answer within {self._wait_s:g} s")
-        except httpcore.ProtocolError:  # whose text would show what came
-            return Outcome(0, "what came back is no HTTP")
-        except (httpcore.NetworkError, OSError, ValueError) as error:
-            return Outcome(0, str(error) or type(error).__name__)
+        except FAILURES as error:
+            return Outcome(0, self._reason(error))
+
+    def _reason(self, error: Exception) -> str:
+        """Why there is no answer; nothing of what a receiver sent."""
+        reasons: dict[type[Exception], str] = {
+            _RefusedError: "no address of the host is public, or allowed by webhook_networks",
+            httpcore.TimeoutException: f"no answer within {self._wait_s:g} s",
+            httpcore.LocalProtocolError: "the URL is none that HTTP can ask for",
+            httpcore.ProtocolError: "what came back is no HTTP",
+        }
+        found = (text for kind, text in reasons.items() if isinstance(error, kind))
+        return next(found, str(error) or type(error).__name__)
 
     def _exchange(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> Outcome:
         said = [("Host", urlsplit(url).netloc), *ALWAYS, *headers]

@@ -136,16 +136,16 @@ class Courier:
     # A turn
 
     def _turn(self) -> None:
-        end_s = self._kit.clock.monotonic_s() + TURN_S
         self._hear()
         if self._is_open() and self._standing.is_asked:
-            self._send_again(end_s)
+            self._send_again()
         if self._is_open() and self._may_try():
-            self._go(end_s)
+            self._go()
         self._save_in_time()
 
-    def _go(self, end_s: float) -> None:
+    def _go(self) -> None:
         """Send events until there are none, one is not taken, or the time is over."""
+        end_s = self._kit.clock.monotonic_s() + TURN_S
         for event in self._wanted():
             if not self._goes_on(end_s):
                 if event is not None:
@@ -228,11 +228,17 @@ class Courier:
         For about a turn; what is left by then follows behind the next try.
         """
         end_s = self._kit.clock.monotonic_s() + TURN_S
+        before = self._standing
         while self._bury_some():
             if not self._goes_on(end_s):
                 self._standing = replace(self._standing, due_us=self._kit.clock.now_us())
                 self._is_unsaved = True
-                return
+                break
+        messages = self._standing.given_up - before.given_up
+        if messages:
+            dropped = messages - (self._standing.dead - before.dead)
+            about = {"messages": messages, "dropped": dropped}
+            events.event(logging.ERROR, "webhook.gave_up", webhook=self._webhook.name, **about)
 
     def _bury_some(self) -> bool:
         """Give up some messages; whether there may be more."""
@@ -270,16 +276,7 @@ class Courier:
             given_up=before.given_up + len(letters),
             dead=before.dead + len(letters) - dropped,
         )
-        is_kept = self._save(standing, writes)
-        if is_kept:
-            events.event(
-                logging.ERROR,
-                "webhook.gave_up",
-                webhook=self._webhook.name,
-                messages=len(letters),
-                dropped=dropped,
-            )
-        return is_kept
+        return self._save(standing, writes)
 
     def _lose(self, oldest: int) -> None:
         """Go on with the oldest events that are kept."""
@@ -303,8 +300,9 @@ class Courier:
 
     # Dead letters
 
-    def _send_again(self, end_s: float) -> None:
+    def _send_again(self) -> None:
         """Send dead letters that somebody asked for, each once."""
+        end_s = self._kit.clock.monotonic_s() + TURN_S
         letters = self._kit.hooks.asked(self._webhook.name)
         for one in letters:
             if not (self._goes_on(end_s) and self._settle(one)):
