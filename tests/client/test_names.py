@@ -28,6 +28,7 @@ NONE = [
 Verb = Callable[[Any, str], object]
 VERBS: dict[str, Verb] = {
     "put": lambda bucket, key: bucket.put(key, b"x"),
+    "put from chunks": lambda bucket, key: bucket.put(key, iter([b"x"])),
     "get": lambda bucket, key: bucket.get(key),
     "open": lambda bucket, key: bucket.open(key),
     "head": lambda bucket, key: bucket.head(key),

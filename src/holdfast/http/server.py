@@ -18,6 +18,7 @@ from holdfast.core import limits
 from holdfast.core.seams import SystemClock
 from holdfast.http.app import make_app
 from holdfast.http.cold import ColdProtocol
+from holdfast.http.hearing import HearsOut
 from holdfast.http.listen import BACKLOG
 from holdfast.http.loop import Shared
 from holdfast.http.protocol import HotProtocol
@@ -71,7 +72,7 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._on_start = on_start
         self._shared: Shared | None = None
-        app = make_app(site, settings, self._share)
+        app = HearsOut(make_app(site, settings, self._share))
         config = uvicorn.Config(
             app,
             ws="none",
