@@ -17,6 +17,7 @@ WAYS = {
 }
 BY_TWO = {
     "test_http_access",
+    "test_http_audit",
     "test_http_content",
     "test_http_events",
     "test_http_kept",
@@ -29,6 +30,7 @@ BY_TWO = {
     "test_http_recent",
     "test_http_service",
     "test_http_stopping",
+    "test_http_webhooks",
 }
 """Modules whose tests run with two workers, too."""
 
