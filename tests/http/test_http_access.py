@@ -188,6 +188,27 @@ def test_only_who_runs_the_store_names_a_blob_by_its_hash_alone(guarded: Guarded
     assert guarded.ask("POST", "/undelete/b/k?digest=x", guarded.server.key).status == 400
 
 
+def test_a_list_of_policies_has_what_the_key_is_for(guarded: Guarded) -> None:
+    owner, other = guarded.owner(), guarded.owner()
+    token, his = guarded.key(owner), guarded.key(other)
+    for bucket in ("a", "b"):
+        guarded.ask("PUT", f"/b/{bucket}/k", token, b"x")
+        guarded.ask("PUT", f"/b/{bucket}/k", his, b"x")
+    guarded.ask("PUT", "/admin/policies/c", token, b'{"versions":1}')
+    guarded.ask("DELETE", "/b/b/k", token)
+
+    def listed(shown: str) -> list[str]:
+        page = guarded.ask("GET", "/admin/policies", shown).json()
+        return [one["bucket"] for one in page["policies"]]
+
+    assert listed(token) == [f"{owner}~a", f"{owner}~c"]
+    assert listed(guarded.key(owner, buckets=["b", "a"])) == [f"{owner}~a", f"{owner}~b"]
+    assert guarded.ask("GET", "/admin/policies", guarded.key(owner, scopes=["read"])).status == 403
+    assert guarded.ask("GET", "/admin/policies").status == 401
+    one = guarded.ask("GET", f"/admin/policies?cursor={owner}~a", token).json()
+    assert [each["bucket"] for each in one["policies"]] == [f"{owner}~c"]
+
+
 READS = ("GET", "HEAD", "META", "VERSIONS")
 WRITES = ("PUT", "COPY", "UNDELETE", "RESTORE")
 

@@ -105,7 +105,7 @@ def test_one_that_is_no_name_among_many_is_said_in_its_place(
 
 @pytest.mark.parametrize(
     "name",
-    ["A", "%00", "..", "a%2Fb", "caf%C3%A9", "a%20b", "x" * 64, "x" * 10_000, "a~", "~a", "%FF"],
+    ["A", "%00", "..", "a%2Fb", "%C3%A9", "a%20b", "x" * 64, "x" * 10_000, "a~", "~a", "%FF"],
 )
 def test_what_is_no_bucket_is_refused_in_every_place(server: Server, name: str) -> None:
     places = [*PLACES.values(), ("GET", "/b/{bucket}"), ("GET", "/deleted/{bucket}")]

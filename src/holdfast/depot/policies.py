@@ -19,7 +19,7 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError, DeniedError, QuotaError, UnavailableError
 from holdfast.core.kv import Add, Committed, Delete, Put, Unchanged, counters, prefix_end
-from holdfast.core.policy import NO_POLICY, NOBODY, OWNER_MARK, Owner, Policy, owner_of
+from holdfast.core.policy import NO_POLICY, NOBODY, OWNER_MARK, Owner, Policy, bucket_of, owner_of
 from holdfast.depot import catalog
 from holdfast.depot.catalog import Due
 
@@ -180,19 +180,21 @@ class Policies:
     ) -> list[str]:
         """Buckets that hold something or have a policy, by their names, behind `after`."""
         found: list[str] = []
-        tables = (self._named(table, after) for table in (POLICY, catalog.USAGE))
+        space = bucket_of(owner, "") if owner else ""
+        tables = (self._named(table, space, after) for table in (POLICY, catalog.USAGE))
         for name in heapq.merge(*tables):
-            is_other = name not in found[-1:] and owner in (None, owner_of(name))
-            if is_other and not name.endswith(OWNER_MARK) and self._is_used(name):
+            is_other = name not in found[-1:] and not name.endswith(OWNER_MARK)
+            if is_other and self._is_used(name):
                 found.append(name)
                 if len(found) == limit:
                     break
         return found
 
-    def _named(self, table: bytes, after: str) -> Iterator[str]:
-        """Yield the buckets of a table."""
-        start = table + after.encode() + (b"\x00" if after else b"")
-        while items := self._kv.scan(start, prefix_end(table), limit=limits.LIST_LIMIT_MAX):
+    def _named(self, table: bytes, space: str, after: str) -> Iterator[str]:
+        """Yield the buckets of a table whose names begin so, behind one."""
+        prefix = table + space.encode()
+        start = max(prefix, table + after.encode() + (b"\x00" if after else b""))
+        while items := self._kv.scan(start, prefix_end(prefix), limit=limits.LIST_LIMIT_MAX):
             yield from (item.key[1:].decode() for item in items)
             start = items[-1].key + b"\x00"
 

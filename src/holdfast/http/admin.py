@@ -223,8 +223,11 @@ class Call:
     def _every_policy(self, asked: dict[str, str]) -> Answer:
         self._caller.check_admin()
         owner = None if self._caller.is_operator else self._caller.owner
+        own = sorted(self._caller.bucket(name) for name in self._caller.buckets if owner)
 
         def more(after: str, limit: int) -> list[str]:
+            if own:
+                return [name for name in own if name > after][:limit]
             return self._policies.buckets(after, limit, owner)
 
         return members.page("policies", more, asked, str, self._described)
