@@ -7,14 +7,17 @@ not at all.
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from depot_machine import NarrowDisk
 from depot_script import SMALL, Script, quick_folder, read_all, shrink_segments, start
 
+from holdfast.core.access import ApiKey
 from holdfast.core.errors import FullError, UnavailableError
+from holdfast.core.webhook import Webhook
+from holdfast.depot.trail import Deed
 from holdfast.log.state import STATE_BYTES, running_state
 from holdfast.services.check import Check
 from holdfast.testing.blobs import make
@@ -115,6 +118,29 @@ def test_a_store_opens_on_a_full_disk(folder: Path, killed: bool) -> None:  # no
         else:
             disk.is_full = False
             depot.put("new", make(2999))
+
+
+def fill(write: Callable[[], object]) -> None:
+    for _ in range(100_000):
+        write()
+
+
+def test_rights_are_taken_away_on_a_full_disk(folder: Path) -> None:
+    """Then the deed is not kept, which is less than a key that cannot be revoked."""
+    disk = NarrowDisk()
+    with start(folder / "store", disk) as depot:
+        keys, hooks, trail = depot.engine.keys, depot.engine.webhooks, depot.engine.trail
+        _, key = keys.create(ApiKey(id=""))
+        hooks.put(Webhook(name="w", url="https://example.org"))
+        disk.is_full = True
+        with pytest.raises(FullError):
+            fill(lambda: depot.put("new", make(2999)))
+        with pytest.raises(FullError):
+            fill(lambda: trail.keep(Deed(action="x")))
+        assert keys.revoke(key.id, also=trail.writes(Deed(action="key.revoke")))
+        assert hooks.remove("w", also=trail.writes(Deed(action="webhook.remove")))
+        assert keys.is_empty()
+        assert hooks.everyone() == []
 
 
 def test_a_folder_that_finds_no_room_is_refused_as_full(folder: Path) -> None:

@@ -24,7 +24,7 @@ from holdfast.core.kv import Delete, Put, Unchanged, Versioned, prefix_end
 from holdfast.core.networks import allows
 from holdfast.core.policy import NOBODY
 from holdfast.core.rates import NO_RATES
-from holdfast.depot.policies import CHANGED
+from holdfast.depot.policies import CHANGED, commit_removal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,7 +116,7 @@ class Keys:
         """Let a key, and its aliases, open nothing from now on; False if there is none."""
         if self._kv.get(_row(key_id)) is None:
             return False
-        self._kv.commit((), (Delete(_row(key_id)), CHANGED, *also)).result()
+        commit_removal(self._kv, (Delete(_row(key_id)), CHANGED), also)
         return True
 
     def get(self, key_id: str) -> ApiKey:

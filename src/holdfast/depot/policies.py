@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.errors import CorruptError, DeniedError, QuotaError, UnavailableError
+from holdfast.core.errors import CorruptError, DeniedError, FullError, QuotaError, UnavailableError
 from holdfast.core.kv import Add, Committed, Delete, Put, Unchanged, counters, prefix_end
 from holdfast.core.policy import NO_POLICY, NOBODY, OWNER_MARK, Owner, Policy, bucket_of, owner_of
 from holdfast.depot import catalog
@@ -294,6 +294,17 @@ class Policies:
 
 CHANGED: Write = Add(CHANGES, (1,))
 """Goes into every commit that changes a policy, an owner or a key."""
+
+
+def commit_removal(kv: KV, removal: Sequence[Write], also: Sequence[Write]) -> None:
+    """Commit what takes something away with what is `also` to be; on a full disk without that.
+
+    Deletes are taken there, and nobody's right may last because there is no room to note its end.
+    """
+    try:
+        kv.commit((), (*removal, *also)).result()
+    except FullError:
+        kv.commit((), removal).result()
 
 
 def owner_key(name: str) -> bytes:

@@ -24,7 +24,7 @@ from holdfast.core.kv import Committed, Delete, Plan, Put, Unchanged, prefix_end
 from holdfast.core.policy import NOBODY, OWNER_MARK
 from holdfast.core.webhook import SECRET_BYTES, Secrets, Webhook, new_secret
 from holdfast.depot.events import latest
-from holdfast.depot.policies import CHANGED, owner_key
+from holdfast.depot.policies import CHANGED, commit_removal, owner_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -190,7 +190,7 @@ class Webhooks:
         """Let nothing be sent from now on; False if there is no such webhook."""
         was_there = self._kv.get(_row(WEBHOOK, name)) is not None
         if was_there:
-            self._kv.commit((), [*removing(name), *also]).result()
+            commit_removal(self._kv, removing(name), also)
         self._drop_letters(name)
         return was_there
 
