@@ -159,5 +159,5 @@ def test_a_key_and_a_policy_are_not_left_behind(depot: Depot) -> None:
             call(*overtaken())
         assert depot.engine.names.policies.owner("alice") is None
         depot.engine.names.policies.set_owner(Owner(name="alice"))
-    assert depot.engine.keys.is_empty()
+    assert depot.engine.keys.list() == []
     assert depot.bucket("alice~photos").policy == Policy()

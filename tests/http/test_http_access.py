@@ -5,15 +5,19 @@ import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import pytest
 from guarded import Guarded, bearer
 from rawhttp import Reply
-from serving import Servers
+from serving import Server, Servers
 
+from holdfast.core.access import ApiKey, Scope
 from holdfast.core.entry import moment
+from holdfast.core.policy import Owner
 from holdfast.core.seams import SystemClock
+from holdfast.depot.local import open_depot
 from holdfast.http import schemas
 
 
@@ -207,6 +211,19 @@ def test_a_list_of_policies_has_what_the_key_is_for(guarded: Guarded) -> None:
     assert guarded.ask("GET", "/admin/policies").status == 401
     one = guarded.ask("GET", f"/admin/policies?cursor={owner}~a", token).json()
     assert [each["bucket"] for each in one["policies"]] == [f"{owner}~c"]
+
+
+def test_who_runs_the_store_gets_a_key_unless_there_is_one(tmp_path: Path) -> None:
+    with open_depot(tmp_path / "data") as depot:
+        depot.engine.names.policies.set_owner(Owner(name="alice"))
+        depot.engine.keys.create(ApiKey(id="", owner="alice"))
+        depot.engine.keys.create(ApiKey(id="", expires_us=1))
+        depot.engine.keys.create(ApiKey(id="", scopes=(Scope.READ,)))
+    with Server(tmp_path, {"auth": "keys"}) as first:
+        assert first.ask("GET", "/admin/keys", headers=bearer(first.key)).status == 200
+    with Server(tmp_path, {"auth": "keys"}) as second:
+        assert second.key == ""
+        assert second.ask("GET", "/admin/keys", headers=bearer(first.key)).status == 200
 
 
 READS = ("GET", "HEAD", "META", "VERSIONS")

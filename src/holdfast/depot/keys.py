@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.access import ALL_SCOPES, ApiKey, Caller, Token, parse_token
+from holdfast.core.access import ALL_SCOPES, ApiKey, Caller, Scope, Token, parse_token
 from holdfast.core.errors import CorruptError, InvalidError, NotFoundError
 from holdfast.core.kv import Delete, Put, Unchanged, Versioned, prefix_end
 from holdfast.core.networks import allows
@@ -147,9 +147,16 @@ class Keys:
             start = items[-1].key + b"\x00"
         return found[:limit]
 
-    def is_empty(self) -> bool:
-        """Whether there is no key at all."""
-        return not self._kv.scan(KEY, prefix_end(KEY), limit=1)
+    def has_operator(self) -> bool:
+        """Whether somebody has a key of who runs the store; looks at all keys."""
+        after, now_us = "", self._clock.now_us()
+        while found := self.list(after, limits.LIST_LIMIT_MAX, NOBODY):
+            for key in found:
+                lasts = key.expires_us == 0 or now_us < key.expires_us
+                if Scope.ADMIN in key.scopes and lasts and not key.alias_of:
+                    return True
+            after = found[-1].id
+        return False
 
     def caller(self, token: str, address: str) -> Caller | None:
         """Who shows this token from this address; None if it opens nothing, whyever.

@@ -49,8 +49,8 @@ def _serve_alone(settings: Settings) -> None:
 
 
 def _make_first_key(depot: Depot) -> None:
-    """Print a key for who runs the store, if it has no key at all; it is never shown again."""
-    if depot.engine.keys.is_empty():
+    """Print a key for who runs the store, if nobody has one; it is never shown again."""
+    if not depot.engine.keys.has_operator():
         token, _ = depot.engine.keys.create(ApiKey(id="", label="first"))
         print(f"the key of who runs this store, shown only now: {token}", flush=True)  # noqa: T201
 
