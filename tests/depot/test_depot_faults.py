@@ -139,7 +139,7 @@ def test_rights_are_taken_away_on_a_full_disk(folder: Path) -> None:
             fill(lambda: trail.keep(Deed(action="x")))
         assert keys.revoke(key.id, also=trail.writes(Deed(action="key.revoke")))
         assert hooks.remove("w", also=trail.writes(Deed(action="webhook.remove")))
-        assert keys.is_empty()
+        assert keys.list() == []
         assert hooks.everyone() == []
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from steps import (
     LARGE,
-    StillClock,
     age,
     blob_file,
     fill,
@@ -29,6 +28,7 @@ from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.repair import Copies, Repair
 from holdfast.services.scrub import DAY_S, Scrub
+from holdfast.testing.hand_clock import StillClock
 
 SEVEN = Digest.of(small(7))
 

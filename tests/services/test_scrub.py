@@ -13,7 +13,6 @@ from steps import (
     KEYS,
     LARGE,
     SMALL,
-    StillClock,
     age,
     blob_file,
     fill,
@@ -36,6 +35,7 @@ from holdfast.depot.stamps import NAME
 from holdfast.services.caretaker import Caretaker
 from holdfast.services.scrub import DAY_S, Scrub
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.hand_clock import StillClock
 
 
 class CountingDisk(Disk):
