@@ -184,7 +184,7 @@ def overhead(directory: Path, count: float) -> Figures:
                 pending.pop(0).result()
         for future in pending:
             future.result()
-    size_bytes = sum(path.stat().st_size for path in (directory / "log").iterdir())
+        size_bytes = sum(log.stretches().values())
     return {"bytes": size_bytes / count - BLOB_BYTES}
 
 

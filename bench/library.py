@@ -143,7 +143,7 @@ def _overhead(stage: Stage) -> Iterator[Line]:
         "disk overhead a small blob",
         figures["bytes"],
         OVERHEAD_BAR,
-        f"{spell(OVERHEAD_BLOBS)} unnamed blobs of 1 KiB, all of the folder log",
+        f"{spell(OVERHEAD_BLOBS)} unnamed blobs of 1 KiB; without the 4 MiB kept for deletes",
     )
 
 
