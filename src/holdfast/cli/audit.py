@@ -3,9 +3,9 @@
 import click
 import msgspec
 
-from holdfast.cli.desk import any_desk_of, place_option
+from holdfast.cli.desk import any_desk_of
 from holdfast.cli.output import emit, examples, shown
-from holdfast.cli.store import json_option
+from holdfast.cli.store import json_option, place_option
 
 
 @click.command(

@@ -32,17 +32,6 @@ server_option = click.option(
 )
 
 
-place_option = click.option(
-    "-s",
-    "--store",
-    metavar="DIR_OR_URL",
-    envvar="HOLDFAST_STORE",
-    default=DEFAULT_STORE,
-    show_default=True,
-    help="The store: a folder, or the URL of a server.",
-)
-
-
 class Carry(Protocol):
     """Carries a call to an admin face, and its answer back."""
 

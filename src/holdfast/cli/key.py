@@ -6,9 +6,9 @@ import click
 import msgspec
 
 from holdfast import wire
-from holdfast.cli.desk import any_desk_of, place_option
+from holdfast.cli.desk import any_desk_of
 from holdfast.cli.output import emit, examples, note, print_members
-from holdfast.cli.store import json_option
+from holdfast.cli.store import json_option, place_option
 from holdfast.core.access import Scope
 from holdfast.core.entry import moment
 from holdfast.core.seams import SystemClock

@@ -4,9 +4,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+import msgspec
 
 from holdfast import wire
 
@@ -44,6 +45,15 @@ def print_members(found: Mapping[str, object]) -> None:
     for name, value in found.items():
         text = ", ".join(value) if isinstance(value, list) else str("" if value is None else value)
         click.echo(f"{name:{width}}  {shown(text)}".rstrip())
+
+
+def print_used(found: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a server says of one thing, and how much is stored of it."""
+    if as_json:
+        emit(msgspec.json.encode(found))
+        return
+    used = {f"used {part}": f"{count:,}" for part, count in found.pop("used").items()}
+    print_members({**found, **used})
 
 
 def time_text(moment: datetime) -> str:

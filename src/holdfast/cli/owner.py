@@ -7,9 +7,9 @@ import click
 import msgspec
 
 from holdfast.cli.amounts import AMOUNT, said
-from holdfast.cli.desk import Desk, any_desk_of, place_option
-from holdfast.cli.output import emit, examples, human_size, note, print_members
-from holdfast.cli.store import json_option
+from holdfast.cli.desk import Desk, any_desk_of
+from holdfast.cli.output import emit, examples, human_size, note, print_used
+from holdfast.cli.store import json_option, place_option
 from holdfast.core.errors import NotFoundError, PreconditionError
 
 KIND = "owners"
@@ -106,11 +106,7 @@ def show(name: str, store: str, as_json: bool) -> None:  # noqa: FBT001
     """Describe the owner NAME, and how much is stored."""
     with any_desk_of(store) as desk:
         found = desk.ask("GET", KIND, name)
-    if as_json:
-        emit(msgspec.json.encode(found))
-    else:
-        used = {f"used {part}": f"{count:,}" for part, count in found.pop("used").items()}
-        print_members({**found, **used})
+    print_used(found, as_json=as_json)
 
 
 @owner.command(

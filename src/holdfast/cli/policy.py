@@ -4,9 +4,9 @@ import click
 import msgspec
 
 from holdfast.cli.amounts import AMOUNT, Amount, said
-from holdfast.cli.desk import any_desk_of, place_option
-from holdfast.cli.output import emit, examples, human_size, print_members
-from holdfast.cli.store import json_option
+from holdfast.cli.desk import any_desk_of
+from holdfast.cli.output import emit, examples, human_size, print_used
+from holdfast.cli.store import json_option, place_option
 from holdfast.core.policy import Mismatch
 
 KIND = "policies"
@@ -67,11 +67,7 @@ def show(bucket: str, store: str, as_json: bool) -> None:  # noqa: FBT001
     """Show what BUCKET takes and keeps, and what it holds."""
     with any_desk_of(store) as desk:
         found = desk.ask("GET", KIND, bucket)
-    if as_json:
-        emit(msgspec.json.encode(found))
-    else:
-        used = {f"used {part}": f"{count:,}" for part, count in found.pop("used").items()}
-        print_members({**found, **used})
+    print_used(found, as_json=as_json)
 
 
 @policy.command(

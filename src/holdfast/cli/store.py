@@ -22,6 +22,17 @@ HASH_NAME = re.compile(r"sha256:[0-9a-f]{64}")
 KEY_MARK = "key:"
 
 
+place_option = click.option(
+    "-s",
+    "--store",
+    metavar="DIR_OR_URL",
+    envvar="HOLDFAST_STORE",
+    default=DEFAULT_STORE,
+    show_default=True,
+    help="The store: a folder, or the URL of a server.",
+)
+
+
 class Target(NamedTuple):
     """The store and the bucket that a command works on."""
 
@@ -89,15 +100,7 @@ def store_options(command: F) -> F:
             show_default=True,
             help="Bucket that the keys are in.",
         ),
-        click.option(
-            "-s",
-            "--store",
-            metavar="DIR_OR_URL",
-            envvar="HOLDFAST_STORE",
-            default=DEFAULT_STORE,
-            show_default=True,
-            help="The store: a folder, or the URL of a server.",
-        ),
+        place_option,
     ):
         command = option(command)
     return command
