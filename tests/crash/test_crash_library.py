@@ -11,7 +11,7 @@ from crash_ledger import Ledger
 from crash_library import KILLED, Life, Nursery, nursery
 from proofs import Prove
 
-QUICK_ROUNDS = 50
+QUICK_ROUNDS = 25
 SLOW_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1000"))
 SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 FOLDER_ROUNDS = 100

@@ -71,7 +71,13 @@ def _early_write_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("only", [frozenset[str](), frozenset({"close"})])
-@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(each, marks=pytest.mark.slow) if each == errno.EDQUOT else each
+        for each in ERRORS
+    ],
+)
 def test_a_put_with_any_call_failing_is_never_half_there(
     tmp_path: Path, error: int, only: frozenset[str]
 ) -> None:
