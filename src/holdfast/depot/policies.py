@@ -92,6 +92,8 @@ class Terms(NamedTuple):
     undelete_s: int
     guard: bytes = b""
     """A row that says whether the owner is still there; of nobody's buckets there is none."""
+    guarded: bytes = b""
+    """What it said when this was read."""
 
     def check_owner(self, stored: Versioned | None) -> None:
         """Hold a change to what its guard says when it is committed.
@@ -102,10 +104,14 @@ class Terms(NamedTuple):
         if self.owner is NO_OWNER:
             if stored is not None:
                 raise leaving()
-        elif (
-            stored is None or _decode(_owner, stored.value, "").created_us != self.owner.created_us
-        ):
+        elif stored is None or not self._is_owner(stored.value):
             raise removed()
+
+    def _is_owner(self, value: bytes) -> bool:
+        """Whether a row is that of the same owner, changed or not."""
+        if value == self.guarded:
+            return True
+        return _decode(_owner, value, "").created_us == self.owner.created_us
 
     @property
     def keeps_versions(self) -> bool:
@@ -281,7 +287,9 @@ class Policies:
     def _read(self, bucket: str) -> Terms:
         policy = self.policy(bucket)
         name = owner_of(bucket)
-        owner = (self.owner(name) if name else None) or NO_OWNER
+        stored = self._kv.get(owner_key(name)) if name else None
+        row = b"" if stored is None else stored.value
+        owner = _decode(_owner, row, name) if row else NO_OWNER
         quotas = [
             Quota(catalog.usage_key(bucket), policy.quota_bytes, policy.quota_entries),
             Quota(catalog.owner_usage_key(name), owner.quota_bytes, owner.quota_entries),
@@ -289,7 +297,7 @@ class Policies:
         wanted = [one for one in quotas if (one.size_bytes, one.entries) != (None, None)]
         undelete_s = self._undelete_s if policy.undelete_s is None else policy.undelete_s
         guard = leaving_key(name) if owner is NO_OWNER else owner_key(name)
-        return Terms(policy, owner, wanted, undelete_s, guard if name else b"")
+        return Terms(policy, owner, wanted, undelete_s, guard if name else b"", row)
 
 
 CHANGED: Write = Add(CHANGES, (1,))

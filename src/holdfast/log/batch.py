@@ -156,7 +156,7 @@ class Batch:
 
     def fetch(self, needs: Sequence[Needs]) -> None:
         """Read what the requests need, at once."""
-        keys = [key for need in needs for key in need.keys]
+        keys = list(dict.fromkeys(key for need in needs for key in need.keys))
         digests = [digest for need in needs for digest in need.digests]
         if keys:
             found = self._index.get_many(self._txn, keys)
