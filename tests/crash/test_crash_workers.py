@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from crash_fleet import Fleet, Server, kill, killing, port_of, start
+from crash_fleet import Fleet, Server, killing, port_of, start
 from crash_ledger import Ledger
 from proofs import Prove
 
@@ -69,7 +69,7 @@ class Rounds:
         if number % FOLDER_ROUNDS == 0:
             self.ledger.begin_anew(folder)
         server = start(folder, workers=WORKERS)
-        try:
+        with killing(server):
             port = port_of(server)
             fleet = Fleet(self.ledger, port, self._dice)
             with fleet.working(), killing(server):
@@ -79,8 +79,6 @@ class Rounds:
                 time.sleep(self._dice.random() * 0.2)
                 self._end(server)
                 await_free(folder)
-        finally:
-            kill(server)
         assert fleet.wrong == []
         self._check(folder, number)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 from crash_boot import new_boot
 from crash_disks import EXT4, WRITEBACK, XFS, Kind, Machine, machine, why_not
-from crash_fleet import Fleet, kill, killing, port_of, start
+from crash_fleet import Fleet, killing, port_of, start
 from crash_ledger import Ledger
 from crash_library import ON_A_DEAD_DISK, Life, Nursery, nursery
 from proofs import Prove
@@ -93,7 +93,7 @@ def live_in_server(bench: Bench) -> None:
     """Two cuts of one server: in a copy, and for good."""
     new_boot(bench.boot)
     server = start(bench.store, bench.boot)
-    try:
+    with killing(server):
         fleet = Fleet(bench.ledger, port_of(server), bench.dice)
         with fleet.working(), killing(server):
             bench.pause()
@@ -106,8 +106,6 @@ def live_in_server(bench: Bench) -> None:
             fleet.dying.set()
             bench.cut_power()
             bench.pause()
-    finally:
-        kill(server)
     assert fleet.wrong == []
     bench.machine.power_returns()
     check(bench.machine, bench.ledger, bench.dice)

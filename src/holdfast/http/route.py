@@ -86,6 +86,7 @@ OF_BEFORE = frozenset((VERSIONS, *REVIVALS))
 DELETED_START = b"/deleted/"
 KEPT_STARTS = {b"/undelete/": UNDELETE, b"/versions/": VERSIONS, b"/restore/": RESTORE}
 """What the paths begin with whose rest is a bucket and a key, and nothing else."""
+REVIVAL_STARTS = tuple(start for start, found in KEPT_STARTS.items() if found in REVIVALS)
 DIGITS_MAX = 19
 
 
@@ -140,7 +141,7 @@ def resolve(method: str, path: bytes) -> Target:
 
 def is_action(path: bytes) -> bool:
     """Whether a POST to this path brings no blob: it is about many things, or brings one back."""
-    if path.startswith((b"/undelete/", b"/restore/")):
+    if path.startswith(REVIVAL_STARTS):
         return True
     fixed = FIXED.get(path)
     if fixed is not None:
