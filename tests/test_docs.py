@@ -108,6 +108,24 @@ def test_every_verb_and_option_of_the_command_line_is_explained() -> None:
                 assert max(parameter.opts, key=len) in page, name
 
 
+def _unknown_options(text: str) -> list[str]:
+    """The options of a command, as a page spells it, that it does not take."""
+    commands, words = dict(_commands(cli)), text.split()
+    names = (" ".join(words[:count]) for count in (3, 2))
+    command = next((commands[name] for name in names if name in commands), None)
+    if command is None or isinstance(command, click.Group):
+        return []
+    known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+    given = [word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)]
+    return [name for name in given if name not in {*known, "--help"}]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_commands_are_spelled_with_options_that_they_have(page: Path) -> None:
+    spelled = re.findall(r"\bholdfast [a-z][^`\n|>;)]*", page.read_text())
+    assert {text: unknown for text in spelled if (unknown := _unknown_options(text))} == {}
+
+
 def _spelled(value: int) -> set[str]:
     texts = {f"{value:,}", str(value)}
     for unit, name in ((limits.GIB, "GiB"), (limits.MIB, "MiB"), (limits.KIB, "KiB")):

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import click
@@ -120,6 +122,28 @@ def test_wrong_settings_are_two_and_name_the_line(
         done = holdfast(*command, "--config", file)
         assert (done.code, done.out) == (2, b"")
         assert f"{file}:2" in done.err
+
+
+def test_a_server_asks_for_keys_by_a_flag(tmp_path: Path) -> None:
+    command = [*PROGRAM, "serve", "--data", str(tmp_path / "s"), "--port", "0", "--auth", "keys"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().startswith("the key of who runs this store")
+            url = process.stdout.readline().split()[-1]
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(f"{url}/blob/k", timeout=10)
+            assert refused.value.code == 401
+            refused.value.close()
+        finally:
+            process.terminate()
+
+
+def test_an_unknown_way_to_ask_is_refused(holdfast: Holdfast, tmp_path: Path) -> None:
+    done = holdfast("serve", "--data", tmp_path, "--auth", "maybe")
+    assert done.code == 2
+    assert "--auth" in done.err
+    assert "maybe" in done.err
 
 
 def test_a_server_for_everybody_needs_force(holdfast: Holdfast, tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ from holdfast.config import load
         "holdfast serve                                  ./data on http://127.0.0.1:3000",
         "holdfast serve --data /srv/blobs --port 8080",
         "holdfast serve --workers auto                   a process for each core",
+        "holdfast serve --auth keys                      ask everybody for an API key",
         "holdfast serve --config holdfast.toml",
     ),
 )
 @click.option("--data", metavar="DIR", help="Folder that holds the store; made if missing. [data]")
 @click.option("--host", metavar="ADDRESS", help="Address to listen on. [127.0.0.1]")
 @click.option("--port", metavar="PORT", help="Port to listen on; 0 takes a free one. [3000]")
+@click.option("--auth", metavar="WAY", help="keys: ask for API keys; or none. [none]")
 @click.option("--workers", metavar="N", help="Processes that serve, or auto. [1]")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json. [text]")
