@@ -53,7 +53,11 @@ class Handler(BaseHTTPRequestHandler):
     server: "Receiver"
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
+        size_bytes = int(self.headers["content-length"])
+        body = self.rfile.read(size_bytes)
+        if len(body) < size_bytes:  # the sender died meanwhile, and will tell it again
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         got = Got(self.path, headers, body, time.monotonic())
         self.server.got.append(got)
