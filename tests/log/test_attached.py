@@ -71,11 +71,11 @@ from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.log import Log
 
 with Log(Path(sys.argv[1]), attached=True) as log:
-    kv, horizon = EmbeddedKV(log), log.horizon
+    kv, horizon = EmbeddedKV(log), log.horizon()
     print("ready", flush=True)
     for line in sys.stdin:
-        assert log.horizon != horizon
-        horizon, stored = log.horizon, kv.get(b"key")
+        assert log.horizon() != horizon
+        horizon, stored = log.horizon(), kv.get(b"key")
         assert horizon == log.revision
         print(stored.value.decode(), flush=True)
     wanted = log.revision + 1

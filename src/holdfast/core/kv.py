@@ -7,7 +7,9 @@ here are plain tuples because thousands are made a second.
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import zip_longest
+from operator import add
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from holdfast.core.errors import BlobError
@@ -184,10 +186,12 @@ class KV(Protocol):
     def revision(self) -> int:
         """The newest revision; 0 before the first commit."""
 
-    def horizon(self) -> int:
+    def horizon(self, table: bytes = b"") -> int:
         """At least `revision`, and changed before a commit can be seen; costs next to nothing.
 
-        While it is what `revision` was, all that was read then is as it was.
+        While it is what `revision` was, all that was read then is as it was. That of a `table`, the
+        keys that begin with one byte, says the same of these alone since the KV was opened: before
+        a commit that changes one of them can be seen, it is at least the revision of that.
         """
 
     def close(self) -> None:
@@ -211,11 +215,18 @@ def counters(value: bytes | None) -> tuple[int, ...]:
     >>> counters(add_counters(None, (1, -2)))
     (1, -2)
     """
-    return () if value is None else struct.unpack(f"<{len(value) // COUNTER_BYTES}q", value)
+    return () if value is None else _layout(len(value) // COUNTER_BYTES).unpack(value)
 
 
 def add_counters(value: bytes | None, deltas: tuple[int, ...]) -> bytes:
     """Apply an `Add` to the value that it meets; missing counters begin at zero."""
     old = counters(value)
+    if len(old) == len(deltas):  # as nearly always
+        return _layout(len(old)).pack(*map(add, old, deltas))
     sums = [a + b for a, b in zip_longest(old, deltas, fillvalue=0)]
-    return struct.pack(f"<{len(sums)}q", *sums)
+    return _layout(len(sums)).pack(*sums)
+
+
+@lru_cache(maxsize=16)
+def _layout(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}q")

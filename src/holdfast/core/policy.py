@@ -8,6 +8,7 @@ it, but what versions and deleted names wait for.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
@@ -123,6 +124,7 @@ def check_owner(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=4096)
 def check_bucket(name: str) -> str:
     """Accept a bucket's name, with or without its owner.
 

@@ -13,6 +13,7 @@ A blob is held while any key begins with `r <digest>`. Every change of an entry 
 reference and the counters in the same commit, so none of them can drift.
 """
 
+from functools import lru_cache
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -78,11 +79,12 @@ _decode_grave = msgspec.msgpack.Decoder(_GraveRecord).decode
 _decode_held = msgspec.msgpack.Decoder(Held).decode
 
 
-def usage_rows(bucket: str) -> list[bytes]:
+@lru_cache(maxsize=4096)
+def usage_rows(bucket: str) -> tuple[bytes, ...]:
     """All counters that what is in a bucket is counted by."""
     owner = owner_of(bucket)
     row = usage_key(bucket)
-    return [row, owner_usage_key(owner)] if owner else [row]
+    return (row, owner_usage_key(owner)) if owner else (row,)
 
 
 class Due(NamedTuple):

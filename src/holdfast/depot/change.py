@@ -52,11 +52,13 @@ class Change:
         self._terms = terms
         self._clock = clock
         self._row = catalog.entry_key(place.bucket, raw)
-        self._grave_row = catalog.name_key(catalog.GRAVE, place.bucket, raw)
+        self._grave_row = b""
         self._has_grave = keeps or terms.undelete_s > 0 or terms.keeps_versions
-        rows = [self._row, *([self._grave_row] if self._has_grave else [])]
-        rows += [terms.guard] if terms.guard else []
-        self.reads: Sequence[bytes] = (*rows, *(quota.row for quota in terms.quotas))
+        rows: tuple[bytes, ...] = (self._row,)
+        if self._has_grave:
+            self._grave_row = catalog.name_key(catalog.GRAVE, place.bucket, raw)
+            rows = (self._row, self._grave_row)
+        self.reads: Sequence[bytes] = rows + terms.rows
         self._now_us = 0
         self._stored: Entry | None = None
         self._guard: Versioned | None = None

@@ -48,11 +48,15 @@ class _Stored:
     """Hex of the SHA-256 of the secret."""
 
 
+Opened = tuple[ApiKey, Caller]
+"""The key that was shown, and who that is."""
+
+
 class _Found(NamedTuple):
     """Keys that were looked up. Their ids are no secrets, so they are apart from what is shown."""
 
-    by_token: dict[str, tuple[ApiKey, Caller]]
-    by_id: dict[str, tuple[ApiKey, Caller]]
+    by_token: dict[str, Opened]
+    by_id: dict[str, Opened]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -169,7 +173,7 @@ class Keys:
             found = self._look_up(token)
             if found is None:
                 return None
-            callers[token] = found
+            _remember(callers, token, found)
         shown_key, caller = found
         if caller.is_steady:
             return caller
@@ -193,7 +197,8 @@ class Keys:
             if opened is None:
                 return None
             key, other = opened  # who is let in by a signature is steady for nobody
-            found = callers[key_id] = key, Caller(other.key, other.owner_rates)
+            found = key, Caller(other.key, other.owner_rates)
+            _remember(callers, key_id, found)
         shown_key, caller = found
         return caller if self._is_valid(shown_key, caller.key, address) else None
 
@@ -203,10 +208,7 @@ class Keys:
         if changes != self._changes:
             self._found = _Found({}, {})
             self._changes = changes  # last: who sees it finds nothing of before
-        found = self._found
-        if max(map(len, found)) >= limits.CALLERS_KEPT_MAX:
-            found = self._found = _Found({}, {})
-        return found
+        return self._found
 
     def _is_valid(self, shown: ApiKey, key: ApiKey | None, address: str) -> bool:
         """Whether time and place are right for a key, and for the one that it is an alias of."""
@@ -217,7 +219,7 @@ class Keys:
             if one is not None
         )
 
-    def _look_up(self, token: str) -> tuple[ApiKey, Caller] | None:
+    def _look_up(self, token: str) -> Opened | None:
         """The key that is shown, and who that is."""
         shown = parse_token(token)
         stored = self._find(shown.id) if shown is not None else None
@@ -227,7 +229,7 @@ class Keys:
             return None
         return self._open(stored)
 
-    def _open(self, stored: _Stored) -> tuple[ApiKey, Caller] | None:
+    def _open(self, stored: _Stored) -> Opened | None:
         """What a key opens; None if its owner, or the key that it is an alias of, is not there."""
         key = stored.key
         if key.alias_of:
@@ -254,6 +256,12 @@ class Keys:
     def _find(self, key_id: str) -> _Stored | None:
         stored = self._kv.get(_row(key_id))
         return None if stored is None else _read(stored)
+
+
+def _remember(callers: dict[str, Opened], name: str, found: Opened) -> None:
+    if len(callers) >= limits.CALLERS_KEPT_MAX:
+        callers.clear()
+    callers[name] = found
 
 
 def no_such_key(key_id: str) -> NotFoundError:

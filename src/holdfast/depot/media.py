@@ -6,6 +6,7 @@ that text cannot have by accident, and never raises on hostile bytes.
 
 import mimetypes
 import re
+from functools import lru_cache
 
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError, UnsupportedTypeError
@@ -120,16 +121,17 @@ def check_allowed(policy: Policy, content_type: str) -> None:
     Raises:
         UnsupportedTypeError: it is not taken.
     """
-    if not policy.types:
-        return
-    kind = essence(content_type)
-    family = kind.partition("/")[0] + "/*"
-    if not {kind, family, "*/*"} & set(policy.types):
+    if policy.types and not _is_one_of(policy.types, content_type):
+        kind, allowed = essence(content_type), ", ".join(policy.types)
         raise UnsupportedTypeError(
-            f"{kind} is not taken here, but {', '.join(policy.types)}",
-            got=kind,
-            allowed=", ".join(policy.types),
+            f"{kind} is not taken here, but {allowed}", got=kind, allowed=allowed
         )
+
+
+@lru_cache(maxsize=4096)
+def _is_one_of(types: tuple[str, ...], content_type: str) -> bool:
+    kind = essence(content_type)
+    return not {kind, kind.partition("/")[0] + "/*", "*/*"}.isdisjoint(types)
 
 
 def essence(content_type: str) -> str:

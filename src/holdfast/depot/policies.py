@@ -4,8 +4,8 @@
     b <bucket>       -> the policy of a bucket
     o <owner>        -> who may store how much
 
-A process notices the change of another one before the next use: every commit moves the horizon of
-the KV, and behind a moved horizon the count of changes is read again.
+A process notices the change of another one before the next use: the horizon of the table of that
+count has moved, which costs nothing to see, whatever else is written.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class Terms(NamedTuple):
     """A row that says whether the owner is still there; of nobody's buckets there is none."""
     guarded: bytes = b""
     """What it said when this was read."""
+    rows: tuple[bytes, ...] = ()
+    """What a change has to read: the guard, if there is one, and the counters under the quotas."""
 
     def check_owner(self, stored: Versioned | None) -> None:
         """Hold a change to what its guard says when it is committed.
@@ -126,22 +128,17 @@ class Policies:
         self._kv = kv
         self._clock = clock
         self._undelete_s = undelete_s
-        self._seen = (-1, 0)  # a horizon and the changes up to it, which threads must not mix
+        self._changes = -1
         self._terms: dict[str, Terms] = {}
 
     @property
     def changes(self) -> int:
         """A number that is another one when any policy, owner or key has changed."""
-        horizon, before = self._seen
-        if self._kv.horizon() == horizon:
-            return before
-        revision = self._kv.revision()
-        stored = self._kv.get(CHANGES)
-        changes = 0 if stored is None else stored.revision
-        if changes != before:
+        horizon = self._kv.horizon(CHANGES)
+        if horizon != self._changes and horizon <= self._kv.revision():
             self._terms = {}
-        self._seen = revision, changes
-        return changes
+            self._changes = horizon  # last: who sees it finds nothing of before
+        return self._changes
 
     def of(self, bucket: str) -> Terms:
         """What holds for a bucket now."""
@@ -297,7 +294,10 @@ class Policies:
         wanted = [one for one in quotas if (one.size_bytes, one.entries) != (None, None)]
         undelete_s = self._undelete_s if policy.undelete_s is None else policy.undelete_s
         guard = leaving_key(name) if owner is NO_OWNER else owner_key(name)
-        return Terms(policy, owner, wanted, undelete_s, guard if name else b"", row)
+        quota_rows = (quota.row for quota in wanted)
+        if not name:
+            return Terms(policy, owner, wanted, undelete_s, rows=tuple(quota_rows))
+        return Terms(policy, owner, wanted, undelete_s, guard, row, (guard, *quota_rows))
 
 
 CHANGED: Write = Add(CHANGES, (1,))

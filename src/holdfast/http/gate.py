@@ -107,7 +107,7 @@ class Gate:
         return allows(self._rules.way.networks, address)
 
     def check(self, request: Request, size_bytes: int) -> Request:
-        """Let a request with a body of this size in, and say what its other bytes are charged to.
+        """Let a request with a body of this size in, and note who sends it and who pays.
 
         Raises:
             DeniedError: its address may not come, or its URL opens nothing.
@@ -127,9 +127,9 @@ class Gate:
         if caller is not None:
             meters += self.meters(caller)
         if not meters:
-            return request
+            return request if caller is None else request.found(None, caller)
         self._meters.take(meters, 0)
-        return request._replace(bill=Bill(self._meters, meters))
+        return request.found(Bill(self._meters, meters), caller)
 
     def _check_signed(self, request: Request, size_bytes: int) -> Request:
         """Let a request in whose URL is signed; from here on it is one without all that.
@@ -147,7 +147,7 @@ class Gate:
             self._fail(request)
         if shown is None or caller is None or not is_good:
             raise DeniedError("this URL opens nothing")
-        return held(request, shown.wanted, size_bytes)._replace(signed=caller, query=shown.rest)
+        return held(request, shown.wanted, size_bytes)._replace(query=shown.rest)
 
     def pay(self, meters: tuple[Meter, ...], sent_bytes: int) -> bool:
         """Take a request whose answer is known; False if it must not be given."""
@@ -164,8 +164,8 @@ class Gate:
             UnauthenticatedError: it shows a key that opens nothing.
             RateError: its address has shown too many of those.
         """
-        if request.signed is not None:
-            return request.signed
+        if request.caller is not None:
+            return request.caller
         if self.is_open:
             return OPERATOR
         caller = self._find(request)

@@ -69,8 +69,13 @@ class Request(NamedTuple):
     """Where it comes from."""
     bill: Bill | None = None
     """What its bytes are charged to, where they are counted."""
-    signed: Caller | None = None
-    """Whose key its URL was signed with, if it was."""
+    caller: Caller | None = None
+    """Who the gate has found to send it, by its key or its signed URL; it may be asked again."""
+
+    def found(self, bill: Bill | None, caller: Caller | None) -> Request:
+        """The same, with what was found out of it."""
+        sent = self.method, self.path, self.query, self.headers, self.address
+        return Request(*sent, bill, caller)
 
     def charge(self, size_bytes: int) -> None:
         """Count bytes of a body, this way or back."""

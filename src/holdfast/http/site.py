@@ -184,7 +184,8 @@ class Site:
         """
         asked = route.parameters(target, request.query)
         if target.route == route.EVENTS:
-            return feed.answer(self.depot, request, asked, lambda: self._listen(request, asked))
+            unknown = request._replace(caller=None)  # for whoever hears much may be long gone
+            return feed.answer(self.depot, request, asked, lambda: self._listen(unknown, asked))
         if target.route == route.LIMITS:
             return allowance.answer(self.depot.engine, self.gate, request, asked)
         version = route.number(asked, "version", "the number of a version")

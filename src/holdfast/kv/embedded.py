@@ -142,9 +142,9 @@ class EmbeddedKV:
         """The newest revision."""
         return self._log.revision
 
-    def horizon(self) -> int:
+    def horizon(self, table: bytes = b"") -> int:
         """Read the board that all processes share."""
-        return self._log.horizon
+        return self._log.horizon(table)
 
     def _commits(self, revision: int) -> list[tuple[int, Writes]]:
         try:

@@ -2,6 +2,7 @@
 
 import bisect
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from holdfast.core import limits
@@ -40,6 +41,7 @@ class MemoryKV:
         self._keys: list[bytes] = []
         self._history: list[Change] = []
         self._revision = 0
+        self._tables: defaultdict[int, int] = defaultdict(int)
 
     @property
     def log_id(self) -> str:
@@ -125,9 +127,9 @@ class MemoryKV:
         """The newest revision; 0 before the first commit."""
         return self._revision
 
-    def horizon(self) -> int:
-        """The revision: a commit is seen as soon as it is counted."""
-        return self._revision
+    def horizon(self, table: bytes = b"") -> int:
+        """The newest revision: a commit is seen as soon as it is counted."""
+        return self._tables[table[0]] if table else self._revision
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -155,6 +157,7 @@ class MemoryKV:
                 return Conflict(position)
         self._revision += 1
         for write in writes:
+            self._tables[write.key[0]] = self._revision
             self._apply(write)
         self._condition.notify_all()
         return Committed(self._revision)

@@ -144,6 +144,8 @@ class Batch:
         self.start = tail.start
         self.end = tail.start.offset
         self.buffers: list[Buffer] = []
+        self.tables: set[int] = set()
+        """The first bytes of keys that change."""
         self._commits: list[Writes] = []
         self._keys: dict[bytes, Versioned | None] = {}
         self._places: dict[bytes, int] = {}
@@ -296,6 +298,7 @@ class Batch:
         return end
 
     def _write_keys(self) -> None:
+        self.tables.update(key[0] for key in self._changed_keys)
         self._index.put_keys(self._txn, self._changed_keys, self.start.segment_id)
         self._changed_keys = {}
 

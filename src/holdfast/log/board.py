@@ -11,12 +11,15 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from holdfast.core.seams import Disk
 
 BOARD_BYTES = 4096
 HORIZON, SUSPECT, ROLLING, DROPS = range(4)
+TABLES = 256
+"""The first of as many slots, one for each byte that a key may begin with."""
 
 
 class Board:
@@ -46,6 +49,16 @@ class Board:
     @horizon.setter
     def horizon(self, revision: int) -> None:
         self._slots[HORIZON] = revision
+
+    def horizon_of(self, table: int) -> int:
+        """No commit above this revision that changes a key of a table can be seen."""
+        return self._slots[TABLES + table]
+
+    def see(self, revision: int, tables: Iterable[int]) -> None:
+        """Announce commits up to a revision, and the tables whose keys they change."""
+        self._slots[HORIZON] = revision
+        for table in tables:
+            self._slots[TABLES + table] = revision
 
     @property
     def suspect(self) -> int:

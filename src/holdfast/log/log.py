@@ -147,11 +147,10 @@ class Log:
         """The newest durable revision."""
         return self._end().revision
 
-    @property
-    def horizon(self) -> int:
-        """At least `revision`; it changes before any commit can be seen. Costs next to nothing."""
+    def horizon(self, table: bytes = b"") -> int:
+        """As `KV.horizon` says."""
         try:
-            return self._board.horizon
+            return self._board.horizon_of(table[0]) if table else self._board.horizon
         except ValueError:
             raise UnavailableError("the log is closed") from None
 

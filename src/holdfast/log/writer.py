@@ -187,7 +187,7 @@ class Writer:
             end = batch.seal()
             if batch.buffers:
                 self._tail.append(batch.buffers, batch.start, end.offset, claim.kept_bytes)
-                self._board.horizon = end.revision
+                self._board.see(end.revision, batch.tables)
         self.stats.batches += 1
         self.stats.jobs += len(jobs)
         self.stats.bytes += end.offset - batch.start.offset

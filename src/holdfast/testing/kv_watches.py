@@ -43,6 +43,28 @@ class WatchSuite(Sealed):
             assert values == [b"%d" % number for number in range(first, 11)]
         assert history(kv, from_revision=99) == []
 
+    def test_the_horizon_of_a_table_moves_with_its_keys_alone(self, kv: KV) -> None:
+        for write in (Put(b"ab", b"1"), Add(b"a", (1,)), Delete(b"ab")):
+            before = kv.horizon(b"a"), kv.horizon(b"b")
+            revision = commit(kv, Put(b"c", b""), write)
+            assert before[0] < kv.horizon(b"a") >= revision
+            assert kv.horizon(b"b") == before[1]
+            assert kv.horizon() >= kv.horizon(b"a")
+
+    def test_no_change_is_seen_before_its_horizon(self, kv: KV) -> None:
+        seen: set[int] = set()
+
+        def write() -> None:
+            while len(seen) < 20:
+                commit(kv, Put(b"k", b""))
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            while not writing.done():
+                found = kv.get(b"k")
+                seen.add(0 if found is None else found.revision)
+                assert kv.horizon(b"k") >= max(seen)
+
     def test_watch_shows_only_keys_under_its_prefix(self, kv: KV) -> None:
         keys = [b"a", b"a/", b"a/1", b"a/1/2", b"a0", b"b", b"\xff", b"\xff\xff"]
         commit(kv, *(Put(key, key) for key in keys))
