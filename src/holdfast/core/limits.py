@@ -103,6 +103,13 @@ CHUNK_BYTES = MIB  # one checksum of a large blob; one step of every stream
 VERIFY_AGAIN_S = 3600  # a chunk served by sendfile is verified again after this
 OPEN_FILES_MAX = 512  # descriptors kept by one store
 
+# Blobs in another form
+FRAME_BYTES = 256 * KIB  # of a blob that are compressed or encrypted together
+SORTED_REFS_MAX = 50_000  # held to give out in order what lies in another
+COMPRESS_LEVEL = 3  # of zstd, a setting
+DICTIONARY_BYTES_MAX = MIB
+DICTIONARY_BLOB_BYTES_MAX = 64 * KIB  # larger blobs gain nothing by a dictionary
+
 # Looking after a store
 STEP_BYTES_MAX = MIB  # read and written by one step of a task
 HINT_BYTES_S_MAX = 32 * MIB  # read and written for hints in the background

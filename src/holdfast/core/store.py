@@ -31,6 +31,9 @@ class Traits:
     log_id: str = ""
     """Names the log that holds the bytes; a KV with the same `log_id` takes what `Sink.stage` gives
     along with the commit that names it, so that both are durable at once, or neither is."""
+    encodes: bool = False
+    """Blobs are stored in another form: `scan` says how many bytes that takes, and `Staged.ref` is
+    what the log knows of it."""
 
 
 class Span(NamedTuple):
@@ -61,7 +64,7 @@ class Staged(Protocol):
 
     @property
     def ref(self) -> BlobRef:
-        """The blob."""
+        """The blob, or what the log knows of it where traits.encodes is True."""
 
     @property
     def is_stored(self) -> bool:
@@ -248,6 +251,7 @@ class Store(Protocol):
     def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
         """Yield every blob in digest order, from the first behind `after`.
 
+        Their sizes are those of the stored form where traits.encodes is True; `stat` tells theirs.
         Blobs that come or go during the scan may or may not appear; all others appear once.
         """
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import NotFoundError
 from holdfast.core.limits import KIB, MIB
+from holdfast.core.many import paged
 from holdfast.core.store import Source, Span, Store
 
 SIZES = [0, 1, 2, 255, 256 * KIB - 1, 256 * KIB, 256 * KIB + 1]
@@ -69,6 +70,18 @@ def read(store: Store, digest: Digest) -> bytes | None:
             return read_all(source)
     except NotFoundError:
         return None
+
+
+def scanned(store: Store, after: Digest | None = None) -> list[BlobRef]:
+    """Every blob behind `after`, as a scan says it; where that says other sizes, with theirs."""
+    found = list(store.scan(after))
+    if not store.traits.encodes:
+        return found
+    assert all(ref.size_bytes >= 0 for ref in found)
+    sizes: dict[Digest, int] = {}
+    for page in paged(ref.digest for ref in found):
+        sizes |= store.stat(page)
+    return [BlobRef(ref.digest, sizes[ref.digest]) for ref in found]
 
 
 def assert_absent(store: Store, digest: Digest) -> None:

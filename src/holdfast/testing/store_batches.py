@@ -22,7 +22,7 @@ from holdfast.core.many import get_many, get_range
 from holdfast.core.seams import Buffer
 from holdfast.core.store import FileRef, Span, Store
 from holdfast.core.verify import verify, verify_many, verify_steps
-from holdfast.testing.blobs import SIZES, make, put, read, read_all
+from holdfast.testing.blobs import SIZES, make, put, read, read_all, scanned
 from holdfast.testing.sealed import Sealed
 
 
@@ -40,7 +40,7 @@ class BatchSuite(Sealed):
         blobs = [make(size_bytes, seed=4) for size_bytes in reversed(SIZES)]
         assert store.put_many(blobs) == [name(data) for data in blobs]
         assert [read(store, Digest.of(data)) for data in blobs] == blobs
-        assert list(store.scan()) == sorted(name(data) for data in blobs)
+        assert scanned(store) == sorted(name(data) for data in blobs)
 
     @pytest.mark.parametrize("size_bytes", [0, 10, 300 * KIB, 2 * MIB])
     def test_equal_payloads_of_one_call_are_stored_once(
@@ -50,7 +50,7 @@ class BatchSuite(Sealed):
         assert store.put_many([same, other, same, same]) == [
             *(name(same), name(other), name(same), name(same)),
         ]
-        assert list(store.scan()) == sorted({name(same), name(other)})
+        assert scanned(store) == sorted({name(same), name(other)})
 
     @pytest.mark.parametrize("size_bytes", [10, 2 * MIB])
     def test_put_many_may_be_repeated(self, store: Store, size_bytes: int) -> None:
@@ -62,7 +62,7 @@ class BatchSuite(Sealed):
 
     def test_put_many_of_nothing_does_nothing(self, store: Store) -> None:
         assert store.put_many([]) == []
-        assert list(store.scan()) == []
+        assert scanned(store) == []
 
     def test_put_many_takes_every_kind_of_buffer_and_leaves_it_alone(self, store: Store) -> None:
         array = bytearray(b"array")
@@ -79,15 +79,15 @@ class BatchSuite(Sealed):
     ) -> None:
         with pytest.raises(TypeError):
             store.put_many([b"one", wrong, b"two"])  # type: ignore[list-item]  # a wrong program
-        assert list(store.scan()) == []
+        assert scanned(store) == []
 
     def test_put_many_takes_a_full_batch_and_no_more(self, store: Store) -> None:
         blobs = [b"%d" % (number % 20) for number in range(limits.BATCH_REFS_MAX + 1)]
         with pytest.raises(AssertionError):
             store.put_many(blobs)
-        assert list(store.scan()) == []
+        assert scanned(store) == []
         assert store.put_many(blobs[1:]) == [name(data) for data in blobs[1:]]
-        assert len(list(store.scan())) == 20
+        assert len(scanned(store)) == 20
 
     def test_more_bytes_than_one_append_takes_are_stored_all_the_same(self, store: Store) -> None:
         count = limits.BATCH_BYTES_MAX // (200 * KIB)
@@ -102,7 +102,7 @@ class BatchSuite(Sealed):
         with ThreadPoolExecutor(len(turned)) as pool:
             stored = list(pool.map(store.put_many, turned))
         assert stored == [[name(data) for data in each] for each in turned]
-        assert list(store.scan()) == sorted(name(data) for data in blobs)
+        assert scanned(store) == sorted(name(data) for data in blobs)
         assert [read(store, Digest.of(data)) for data in blobs] == blobs
 
     # Get.
@@ -159,7 +159,7 @@ class BatchSuite(Sealed):
         for many in (store.open_many, partial(get_many, store), partial(verify_many, store)):
             _close(next(many(digests)))
         store.remove(digests)
-        assert list(store.scan()) == []
+        assert scanned(store) == []
 
     def test_a_blob_removed_meanwhile_is_whole_or_not_found(self, store: Store) -> None:
         blobs = [b"a", b"b", make(2 * MIB), make(2 * MIB + 1)]

@@ -20,7 +20,7 @@ from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import NotFoundError
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.store import Source, Span, Store
-from holdfast.testing.blobs import read, read_all, whole
+from holdfast.testing.blobs import read, read_all, scanned, whole
 
 SETTINGS = settings(
     max_examples=settings().max_examples // 5,  # a profile for long runs raises both
@@ -129,7 +129,7 @@ class StoreMachine(RuleBasedStateMachine):
         """List what lies behind a digest."""
         after = self._draw(data)
         expected = [(each, len(self._blobs[each])) for each in sorted(self._blobs) if each > after]
-        assert list(self._store.scan(after)) == expected
+        assert scanned(self._store, after) == expected
 
     @precondition(lambda self: self._store.traits.durable)
     @rule()
@@ -144,7 +144,7 @@ class StoreMachine(RuleBasedStateMachine):
     def holds_what_the_dict_holds(self) -> None:
         """Sizes and order agree after every step."""
         sizes = {each: len(data) for each, data in self._blobs.items()}
-        assert list(self._store.scan()) == sorted(sizes.items())
+        assert scanned(self._store) == sorted(sizes.items())
         assert self._store.stat([Digest(each) for each in self._known]) == sizes
 
     def teardown(self) -> None:

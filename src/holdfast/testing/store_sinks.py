@@ -9,7 +9,7 @@ import pytest
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.store import Store
-from holdfast.testing.blobs import SIZES, assert_absent, make, put, read_all, whole
+from holdfast.testing.blobs import SIZES, assert_absent, make, put, read_all, scanned, whole
 from holdfast.testing.sealed import Sealed
 
 
@@ -116,7 +116,7 @@ class SinkSuite(Sealed):
         with store.sink() as sink:
             sink.write(data)
             staged = sink.stage(ref)
-        assert staged is None or staged.ref == ref
+        assert staged is None or staged.ref == ref or store.traits.encodes
         if staged is None or staged.is_stored:
             with whole(store, ref.digest) as source:
                 assert read_all(source) == data
@@ -136,7 +136,7 @@ class SinkSuite(Sealed):
     def test_committing_a_blob_that_is_there_succeeds(self, store: Store, size_bytes: int) -> None:
         data = make(size_bytes)
         assert put(store, data) == put(store, data) == put(store, data, 1000)
-        assert list(store.scan()) == [BlobRef(Digest.of(data), size_bytes)]
+        assert scanned(store) == [BlobRef(Digest.of(data), size_bytes)]
         with whole(store, Digest.of(data)) as source:
             assert read_all(source) == data
 
@@ -149,7 +149,7 @@ class SinkSuite(Sealed):
             other.write(data)
             one.commit(ref).result()
             other.commit(ref).result()
-        assert list(store.scan()) == [ref]
+        assert scanned(store) == [ref]
 
     def test_many_open_sinks_do_not_mix(self, store: Store) -> None:
         blobs = [make(900 * KIB + number, seed=number) for number in range(5)]

@@ -1,0 +1,144 @@
+"""Sources of encoded blobs: one that brings frames back, and one of a part of a plain one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from holdfast.core.limits import FRAME_BYTES
+from holdfast.core.store import NativeFile, Span
+from holdfast.stores.codec import read_span
+
+if TYPE_CHECKING:
+    from holdfast.core.seams import Buffer
+    from holdfast.core.store import Source
+    from holdfast.stores.codec import Frames
+
+NONE = -1
+
+
+class FramedSource:
+    """A span of an encoded blob; holds one frame, and owns the source of the stored bytes."""
+
+    def __init__(self, stored: Source, frames: Frames, span: Span) -> None:
+        self._stored = stored
+        self._frames = frames
+        self._span = span
+        self._at = 0
+        self._number = NONE
+        self._frame = memoryview(b"")
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the opened span."""
+        return self._span.size_bytes
+
+    def read(self, size_bytes: int) -> memoryview:
+        """Give out the rest of a frame, or as much of it as was asked."""
+        assert size_bytes > 0
+        number, start = divmod(self._span.offset + self._at, FRAME_BYTES)
+        size_bytes = min(size_bytes, self._span.size_bytes - self._at)
+        if not size_bytes:
+            return memoryview(b"")
+        part = self._load(number)[start : start + size_bytes]
+        assert part
+        self._at += len(part)
+        return part
+
+    def seek(self, offset: int) -> None:
+        """Let the next read begin at `offset`."""
+        assert 0 <= offset <= self._span.size_bytes
+        self._at = offset
+
+    def file(self) -> NativeFile | None:
+        """None: no file has these bytes."""
+        return None
+
+    def verify(self, window: Span, *, wait: bool = True) -> bool:
+        """Verify the stored bytes of the frames, and bring the first one back.
+
+        The others are held to being frames of this blob when they are read.
+        """
+        assert window.offset + window.size_bytes <= self._span.size_bytes
+        if not window.size_bytes:
+            return True
+        start = self._span.offset + window.offset
+        first, last = start // FRAME_BYTES, (start + window.size_bytes - 1) // FRAME_BYTES
+        begin, end = self._frames.place(first), self._frames.place(last)
+        stored = Span(begin.offset, end.offset + end.size_bytes - begin.offset)
+        if not self._stored.verify(stored, wait=wait):
+            return False
+        is_loaded = first == self._number
+        if is_loaded or wait or self._stored.file() is None:
+            self._load(first)
+            return True
+        return False
+
+    def close(self) -> None:
+        """Let go of the stored bytes."""
+        self._stored.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _load(self, number: int) -> memoryview:
+        if number != self._number:
+            data = read_span(self._stored, self._frames.place(number))
+            self._frame = memoryview(self._frames.decode(number, data))
+            self._number = number
+        return self._frame
+
+
+class PartSource:
+    """A span of a source that was opened whole, and that this one owns."""
+
+    def __init__(self, whole: Source, span: Span) -> None:
+        self._whole = whole
+        self._span = span
+        self._left_bytes = span.size_bytes
+        whole.seek(span.offset)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the opened span."""
+        return self._span.size_bytes
+
+    def read(self, size_bytes: int) -> Buffer:
+        """Read the next bytes of the span."""
+        assert size_bytes > 0
+        if not self._left_bytes:
+            return b""
+        part = self._whole.read(min(size_bytes, self._left_bytes))
+        self._left_bytes -= len(part)
+        return part
+
+    def seek(self, offset: int) -> None:
+        """Let the next read begin at `offset`."""
+        assert 0 <= offset <= self._span.size_bytes
+        self._whole.seek(self._span.offset + offset)
+        self._left_bytes = self._span.size_bytes - offset
+
+    def file(self) -> NativeFile | None:
+        """The part of the whole's file."""
+        file = self._whole.file()
+        if file is None:
+            return None
+        return NativeFile(file.descriptor, file.offset + self._span.offset, self._span.size_bytes)
+
+    def verify(self, window: Span, *, wait: bool = True) -> bool:
+        """Verify that part of the whole."""
+        assert window.offset + window.size_bytes <= self._span.size_bytes
+        moved = Span(self._span.offset + window.offset, window.size_bytes)
+        return self._whole.verify(moved, wait=wait)
+
+    def close(self) -> None:
+        """Close the whole."""
+        self._whole.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
