@@ -61,6 +61,7 @@ class TestCompressedFiles(StoreSuite):
         return compressed(open_files(folder))
 
 
+@pytest.mark.slow
 class TestCompressedTiered(StoreSuite):
     def open_store(self, folder: Path) -> Store:
         return compressed(open_tiered(folder), dictionaries=[dictionary()])

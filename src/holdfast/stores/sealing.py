@@ -1,0 +1,76 @@
+"""The cryptography that encryption stands on: AES-256-GCM, AES-256 and HKDF, by `cryptography`."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from holdfast.core.errors import CorruptError, UnsupportedError
+
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+    from cryptography.hazmat.primitives.ciphers.modes import ECB
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+except ModuleNotFoundError as error:
+    raise UnsupportedError("encryption needs pip install 'holdfast[encrypt]'") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.core.seams import Buffer
+
+KEY_BYTES = 32
+TAG_BYTES = 16
+NONCE_BYTES = 12
+
+
+class Seal:
+    """AES-256-GCM with one key; safe from any thread. No nonce may seal twice."""
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, key: bytes) -> None:
+        assert len(key) == KEY_BYTES
+        self._cipher = AESGCM(key)
+
+    def seal(self, nonce: bytes, plain: Buffer, bound: bytes) -> bytes:
+        """Encrypt, and bind to it what must come along unchanged."""
+        assert len(nonce) == NONCE_BYTES
+        return self._cipher.encrypt(nonce, plain, bound)
+
+    def unseal(self, nonce: bytes, sealed: Buffer, bound: bytes) -> bytes:
+        """Decrypt.
+
+        Raises:
+            CorruptError: it was not sealed so.
+        """
+        try:
+            return self._cipher.decrypt(nonce, sealed, bound)
+        except InvalidTag as error:
+            raise CorruptError("encrypted bytes are not what was written") from error
+
+
+def derive(secret: bytes, salt: bytes, purpose: bytes, size_bytes: int = KEY_BYTES) -> bytes:
+    """Make a key for one purpose out of another (RFC 5869)."""
+    return HKDF(SHA256(), size_bytes, salt, b"holdfast " + purpose).derive(secret)
+
+
+def block_function(key: bytes) -> Callable[[bytes], bytes]:
+    """AES-256 of each of many blocks of 16 bytes; a function for a larger whole, and no cipher."""
+    local = _Encryptors(key)
+
+    def apply(blocks: bytes) -> bytes:
+        return local.encryptor.update(blocks)
+
+    return apply
+
+
+class _Encryptors(threading.local):
+    """One for each thread, for making one takes longer than what it does here."""
+
+    def __init__(self, key: bytes) -> None:
+        self.encryptor = Cipher(AES256(key), ECB()).encryptor()  # noqa: S305 - as said
