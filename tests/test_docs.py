@@ -29,6 +29,7 @@ from holdfast.depot.local import open_depot
 from holdfast.http import metrics, openapi
 from holdfast.http.counts import Tally
 from holdfast.http.processes import Team
+from holdfast.http.queue import Queue
 from holdfast.log import hint, record, segment
 from holdfast.stores import footer
 
@@ -146,7 +147,7 @@ def test_every_limit_is_in_the_table_with_its_value() -> None:
 
 def test_every_metric_is_explained(tmp_path: Path) -> None:
     with open_depot(tmp_path) as depot:
-        text = metrics.text(Team(Tally()), depot).decode()
+        text = metrics.text(Team(Tally()), depot, Queue(1)).decode()
     names = set(re.findall(r"^# TYPE (holdfast_\w+)", text, re.MULTILINE))
     told = {row[0].strip("`") for row in _rows(_read("docs/operations.md"), "metric")}
     assert {re.sub(r"\{.*", "", name) for name in told} == names

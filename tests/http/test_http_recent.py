@@ -17,6 +17,7 @@ from holdfast.depot.depot import Depot
 from holdfast.depot.local import hold_depot, open_depot
 from holdfast.http import route
 from holdfast.http.message import Request
+from holdfast.http.queue import Queue
 from holdfast.http.recent import Known, Recent
 from holdfast.http.site import Site
 from holdfast.kv.embedded import EmbeddedKV
@@ -58,7 +59,7 @@ def test_a_head_made_before_an_unannounced_commit_is_never_kept(tmp_path: Path) 
         bucket.put("k", b"old")
         assert isinstance(depot.engine.kv, EmbeddedKV)
         late = Late(depot.engine.kv)
-        recent = Recent(late, depot.engine.spot, depot.engine.names.policies)
+        recent = Recent(late, depot.engine.spot, depot.engine.names.policies, Queue(0))
         target = route.resolve("GET", PATH)
         before = late.revision()
         answer = Site(depot).read(Request("GET", PATH, b"", {}, ""), target, wait=True)
@@ -74,7 +75,7 @@ def test_a_head_is_kept_while_other_names_change(tmp_path: Path) -> None:
     with open_depot(tmp_path) as depot:
         bucket = depot.bucket("recent")
         bucket.put("k", b"old")
-        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies, Queue(0))
         target = route.resolve("GET", PATH)
         before = depot.engine.kv.revision()
         answer = Site(depot).read(Request("GET", PATH, b"", {}, ""), target, wait=True)
@@ -97,7 +98,7 @@ def test_the_oldest_of_too_many_paths_are_forgotten(
     monkeypatch.setattr(limits, "RECENT_HEADS_BYTES_MAX", 5 * limits.KIB)
     with open_depot(tmp_path) as depot:
         depot.put("k", b"bytes")
-        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies, Queue(0))
         revision = depot.engine.kv.revision()
         target = route.resolve("GET", b"/blob/k")
         answer = Site(depot).read(Request("GET", b"/blob/k", b"", {}, ""), target, wait=True)
@@ -124,7 +125,7 @@ def test_what_is_forgotten_is_of_no_use_by_its_head_either(
     monkeypatch.setattr(limits, "RECENT_PATHS_BYTES_MAX", 2 * limits.KIB)
     with open_depot(tmp_path) as depot:
         depot.put("k", b"bytes")
-        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies, Queue(0))
         revision = depot.engine.kv.revision()
         target = route.resolve("GET", b"/blob/k")
         answer = Site(depot).read(Request("GET", b"/blob/k", b"", {}, ""), target, wait=True)
@@ -207,7 +208,7 @@ def body(recent: Recent, known: Known) -> bytes | None:
 def test_what_another_process_changed_is_not_remembered(tmp_path: Path, change: str) -> None:
     with two_processes(tmp_path) as (depot, other):
         depot.bucket("recent").put("k", b"blob")
-        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies, Queue(0))
         known = remember(depot, recent)
         other.do('bucket.put("another", b"x")')
         assert [body(recent, known), body(recent, known)] == [b"blob"] * 2
@@ -220,7 +221,7 @@ def test_a_hash_is_remembered_until_anybody_commits(tmp_path: Path) -> None:
     path = b"/blobs/" + str(Digest.of(b"blob")).encode()
     with two_processes(tmp_path) as (depot, other):
         depot.content.put(b"blob")
-        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies, Queue(0))
         known = remember(depot, recent, path)
         assert body(recent, known) == b"blob"
         other.do("depot.content.delete(Digest.of(b'blob'))")
@@ -233,7 +234,7 @@ def test_what_another_process_compacted_is_found_again_and_its_file_closed(tmp_p
         bucket.put("k", b"blob")
         bucket.put("dead", bytes(2 * limits.COMPACT_DEAD_BYTES_MIN))
         bucket.delete("dead")
-        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies, Queue(0))
         known = remember(depot, recent)
         assert body(recent, known) == b"blob"
         other.do("from holdfast.core import limits")
@@ -260,7 +261,7 @@ def gone(folder: Path) -> list[str]:
 def test_a_store_that_was_closed_gives_nothing(tmp_path: Path) -> None:
     with open_depot(tmp_path) as depot:
         depot.bucket("recent").put("k", b"blob")
-        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies)
+        recent = Recent(depot.engine.kv, depot.engine.spot, depot.engine.names.policies, Queue(0))
         known = remember(depot, recent)
         assert body(recent, known) == b"blob"
     assert body(recent, known) is None

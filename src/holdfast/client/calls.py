@@ -30,6 +30,8 @@ T = TypeVar("T")
 Headers = tuple[tuple[str, str], ...]
 
 EMPTY: Headers = (("Content-Length", "0"),)
+WAIT: Headers = (("Prefer", "wait=60"),)
+"""Answer when it is durable, also on a server with `async_write`."""
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 LINE = re.compile(r"[\t\x20-\x7e]*")
 ETAG = re.compile(r'"([0-9a-f]{64})"')
@@ -164,7 +166,7 @@ def put(
     bucket: str, key: str, about: Description, when: Conditions, digest: Digest | None
 ) -> Call[Entry]:
     """Store bytes, of which `digest` is known beforehand or not."""
-    headers = _described(about) + conditional(when)
+    headers = _described(about) + conditional(when) + WAIT
     if digest is not None:
         headers += (("Repr-Digest", wire.repr_digest(digest)),)
     return Call(

@@ -156,6 +156,9 @@ def _check_together(loaded: Loaded) -> None:
     ):
         if file is not None and not os.access(file, os.R_OK):
             raise InvalidError(f"{name} ({origins[name]})", str(file), "a readable PEM file")
+    if settings.async_write and settings.workers > 1:
+        allowed = "1 with async_write: what one process queues, no other one sees"
+        raise InvalidError(f"workers ({origins['workers']})", settings.workers, allowed)
     if settings.auth == "none" and not is_loopback(settings.host) and not settings.insecure:
         raise InvalidError(
             f"host ({origins['host']})",

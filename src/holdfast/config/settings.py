@@ -84,6 +84,16 @@ class Settings:
         Size(limits.BATCH_BYTES_MAX, "every blob is a file"),
         "Blobs up to this size live in the log, larger ones in files of their own.",
     )
+    async_write: bool = setting(
+        False,  # noqa: FBT003 - the default of the setting
+        Switch(),
+        "Answer 202 to uploads and deletes before they are durable: a crash loses them.",
+    )
+    async_writes_max: int = setting(
+        limits.QUEUED_WRITES_MAX,
+        Whole(1, 1_000_000),
+        "Writes that may wait so; more are answered 503.",
+    )
     head_wait_s: float = setting(
         limits.HEAD_WAIT_S, Seconds(0.1, DAY_S), "Longest wait for the whole head of a request."
     )

@@ -27,6 +27,11 @@ LABEL_BYTES_MAX = 200  # of a key
 CALLERS_KEPT_MAX = 10_000  # API keys that are held in memory
 TERMS_KEPT_MAX = 10_000  # buckets whose policies are held in memory
 
+# Writes that nobody waits for
+
+QUEUED_WRITES_MAX = 10_000
+QUEUED_BYTES_MAX = 64 * MIB  # of their blobs in memory
+
 # Rates
 RATE_S_MIN = 0.001  # requests or bytes a second, and seconds of a burst
 RATE_S_MAX = 1_000_000_000_000

@@ -93,8 +93,12 @@ class Depot:
         about: Description = NO_DESCRIPTION,
         when: Conditions = NO_CONDITIONS,
         size_bytes: int = 0,
+        *,
+        is_known: bool = True,
     ) -> Upload[Placed]:
         """Admit an upload before its first byte; `size_bytes` is what was announced, if anything.
+
+        Conditions are left to its end where it is not known yet what the name will be by then.
 
         Raises:
             InvalidError, TooLargeError, UnsupportedTypeError, QuotaError, PreconditionError: as
@@ -103,7 +107,7 @@ class Depot:
         arrival, placing = self._admit(key, about, when)
         check_size(size_bytes, arrival.max_bytes)
         place = Place(self._name, key)
-        if when is not NO_CONDITIONS:
+        if is_known and when is not NO_CONDITIONS:
             check(when, self.engine.names.find(place))
         arrival.room = self.engine.names.room(place, size_bytes)
         return Upload(self.engine.ingest, arrival, placing)

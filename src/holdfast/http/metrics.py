@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdfast.depot.depot import Depot
     from holdfast.http.counts import Sums
     from holdfast.http.processes import Team
+    from holdfast.http.queue import Queue
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
@@ -42,8 +43,9 @@ LOG_OPENING = (
 class SiteCollector(Collector):
     """Turns counters and the store's own facts into metrics."""
 
-    def __init__(self, team: Team, depot: Depot) -> None:
+    def __init__(self, team: Team, depot: Depot, queue: Queue) -> None:
         self._team = team
+        self._queue = queue
         self._depot = depot
 
     def collect(self) -> Iterator[Metric]:
@@ -69,6 +71,16 @@ class SiteCollector(Collector):
             yield GaugeMetricFamily(name, about, sums.numbers[at])
         yield from self._of_the_store(sums)
         yield from self._of_webhooks()
+        yield from self._of_the_queue()
+
+    def _of_the_queue(self) -> Iterator[Metric]:
+        queue = self._queue
+        if queue.is_on:
+            name, about = "holdfast_queued_writes", "Answered writes that are not durable yet."
+            yield GaugeMetricFamily(name, about, queue.writes)
+            yield CounterMetricFamily(
+                "holdfast_lost_writes", "Answered writes that failed then.", queue.failures
+            )
 
     def _of_webhooks(self) -> Iterator[Metric]:
         hooks, clock = self._depot.engine.webhooks, self._depot.engine.names.clock
@@ -112,10 +124,10 @@ class SiteCollector(Collector):
             yield GaugeMetricFamily(f"holdfast_scrub_{name}", f"Of the scrub: {name}.", number)
 
 
-def text(team: Team, depot: Depot) -> bytes:
+def text(team: Team, depot: Depot, queue: Queue) -> bytes:
     """Write all metrics."""
     registry = CollectorRegistry()
     registry.register(Processes(team) if team.supervisor else ProcessCollector(registry=None))
     PlatformCollector(registry=registry)
-    registry.register(SiteCollector(team, depot))
+    registry.register(SiteCollector(team, depot, queue))
     return generate_latest(registry)

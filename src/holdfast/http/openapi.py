@@ -77,6 +77,8 @@ STATUSES = {
     "POST": {"201": "Created, and durable.", "200": "Replaced, and durable."},
     "DELETE": {"204": "Gone, or never there; durable."},
 }
+QUEUED = {"202": "Queued, with `async_write`; not durable."}
+QUEUED_METHODS = (*WRITING, "DELETE")
 
 
 @cache
@@ -156,7 +158,9 @@ def _operation(name: str, method: str, about: str) -> dict[str, object]:
     if method == "POST" and name in POSTED:
         return _posted(name, about)
     is_revival = name in route.REVIVALS
-    operation = _described(about, REVIVED if is_revival else STATUSES[method])
+    is_queued = name == route.BLOB and method in QUEUED_METHODS
+    statuses = STATUSES[method] | QUEUED if is_queued else STATUSES[method]
+    operation = _described(about, REVIVED if is_revival else statuses)
     if method == "GET" or is_revival:
         operation["parameters"] = list(map(_query, route.PARAMETERS[name]))
     if method in WRITING and not is_revival:

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from holdfast import wire
 from holdfast.core.errors import BlobError
 from holdfast.http.message import Answer, Request, defect_answer, error_answer, json_answer
+from holdfast.http.queue import QUEUED, deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.core.digest import Digest
     from holdfast.core.pending import Pending
+    from holdfast.depot.change import Place
     from holdfast.depot.content import Kept
     from holdfast.depot.ingest import Upload
     from holdfast.depot.names import Placed
+    from holdfast.http.queue import Queue
 
 COPY = wire.COPY_FROM.lower().encode()
 MOVE = wire.MOVE_FROM.lower().encode()
@@ -26,10 +29,20 @@ class Intake(NamedTuple):
 
     upload: Upload[Any]
     answer: Callable[[Any], Answer]
+    place: Place | None = None
+    """What it is going to be named, if anything."""
+    queue: Queue | None = None
+    """Where it goes if nobody is to wait for its commit."""
 
     def finish(self, done: Callable[[Answer], None]) -> None:
         """Store and name what was written, then call `done` from some thread, exactly once."""
-        complete(self.upload.finish, self.answer, done)
+        complete(self._finish, self.answer, done)
+
+    def _finish(self) -> Pending[Any]:
+        finishing = self.upload.finish()
+        if self.place is None:
+            return finishing
+        return deferred(self.queue, self.place, self.upload.size_bytes, finishing)
 
 
 def complete(
@@ -54,7 +67,8 @@ def ended_answer(ended: Pending[Any], make: Callable[[Any], Answer]) -> Answer:
     """Answer what something came to that has ended."""
     error = ended.exception()
     if error is None:
-        return make(ended.result())
+        result = ended.result()
+        return queued_answer() if result is QUEUED else make(result)
     return error_answer(error) if isinstance(error, BlobError) else defect_answer(error, "commit")
 
 
@@ -80,6 +94,11 @@ def placed_answer(placed: Placed, path: bytes) -> Answer:
     entry = placed.entry
     head = b"etag: %b\r\nlocation: %b\r\n" % (entry.etag.encode(), path)
     return json_answer(201 if placed.is_new else 200, wire.entry_json(entry), head)
+
+
+def queued_answer() -> Answer:
+    """Answer that something is going to be done, and nothing of it is durable."""
+    return json_answer(202, b'{"queued":true}')
 
 
 def removed_answer(result: object) -> Answer:

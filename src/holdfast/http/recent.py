@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdfast.core.kv import KV
     from holdfast.depot.policies import Policies
     from holdfast.http.message import Answer
+    from holdfast.http.queue import Queue
     from holdfast.http.route import Target
     from holdfast.log.spot import Spot
 
@@ -77,8 +78,15 @@ class Known:
 class Recent:
     """What is known of paths, and of heads of requests; the oldest go first when it is too much."""
 
-    def __init__(self, kv: KV, spot: Callable[[Digest], Spot | None], policies: Policies) -> None:
+    def __init__(
+        self,
+        kv: KV,
+        spot: Callable[[Digest], Spot | None],
+        policies: Policies,
+        queue: Queue,
+    ) -> None:
         self._kv = kv
+        self._queue = queue
         self._policies = policies
         self._spot = spot
         self._paths: OrderedDict[bytes, Known] = OrderedDict()
@@ -103,6 +111,8 @@ class Recent:
         """
         try:
             if known.revision != self._kv.horizon() and not self._is_current(known):
+                return None
+            if self._queue.writes and self._queue.holds(known.key):
                 return None
             spot = known.spot or self._look_up(known)
             body = None if spot is None else spot.read(self._room)

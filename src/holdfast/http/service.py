@@ -43,7 +43,7 @@ def answer(path: str, site: Site) -> Answer:
         raise UnavailableError("the store takes no writes")
     if path == "/metrics":
         site.report()
-        body = metrics.text(site.team, depot)
+        body = metrics.text(site.team, depot, site.queue)
         return Answer(200, b"content-type: %b\r\n" % metrics.CONTENT_TYPE, body)
     if path == "/openapi.json":
         return json_answer(200, openapi.document())

@@ -37,6 +37,7 @@ from holdfast.http.outcome import (
     removed_answer,
 )
 from holdfast.http.processes import Team
+from holdfast.http.queue import Queue, deferred, row_of, wants_end
 from holdfast.http.recent import Recent
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Site:
         self.desk = admin.Desk(depot.engine, self.gate, Pings(dialing(settings, clock), clock))
         self._policies = depot.engine.names.policies
         self.counts = Counts(self.team.tally, self.team.number)
-        self.recent = Recent(depot.engine.kv, depot.engine.spot, self._policies)
+        self.queue = Queue(settings.async_writes_max if settings.async_write else 0)
+        self.recent = Recent(depot.engine.kv, depot.engine.spot, self._policies, self.queue)
 
     def begin(self) -> None:
         """Say that requests are taken."""
@@ -101,6 +103,8 @@ class Site:
         return self._read(request, target, wait=wait)
 
     def _read(self, request: Request, target: Target, *, wait: bool) -> Answer | None:
+        if self.queue.writes and not self._settle(target, wait=wait):
+            return None
         for _ in range(LOOKS_MAX):
             try:
                 return self._download(request, target, wait=wait)
@@ -113,8 +117,8 @@ class Site:
     def _download(self, request: Request, target: Target, *, wait: bool) -> Answer | None:
         download = self._named(target) if target.route == route.BLOB else self._hashed(target)
         if request.method == "HEAD" and target.route == route.HASH:
-            content = self._content(target)
-            return _verified(content, request, download, inline=target.inline) if wait else None
+            at = self._content(target).verified_at(download.digest) if wait else None
+            return transfer.describe(request, download, at, inline=target.inline) if wait else None
         store = self.depot.engine.store
 
         def opener(span: Span | None) -> Source | None:
@@ -124,6 +128,16 @@ class Site:
                 raise _VanishedError from None
 
         return transfer.answer(request, download, opener, inline=target.inline, wait=wait)
+
+    def _settle(self, target: Target, *, wait: bool = True) -> bool:
+        """Wait for the writes before this one that it has to see; False if it may not `wait`."""
+        is_one = target.route in {route.BLOB, route.METADATA}
+        row = row_of(Place(target.bucket, target.name)) if is_one else b""
+        if self.queue.holds(row):
+            if not wait:
+                return False
+            self.queue.settle(row)
+        return True
 
     def _open(self, target: Target) -> Source:
         """Open what a path names.
@@ -195,6 +209,8 @@ class Site:
 
     def _show(self, target: Target, asked: dict[str, str]) -> Answer:
         """Answer somebody who may know."""
+        if target.route != route.SERVICE:
+            self._settle(target)
         if target.route == route.METADATA:
             entry = self._bucket(target.bucket).head(target.name, version=target.version)
             return json_answer(200, wire.entry_json(entry))
@@ -208,30 +224,14 @@ class Site:
         return service.answer(target.name, self)
 
     def _named(self, target: Target) -> transfer.Download:
-        entry = self._bucket(target.bucket).head(target.name, version=target.version)
-        return transfer.Download(
-            entry.digest,
-            entry.size_bytes,
-            entry.content_type,
-            entry.modified_us // 1_000_000,
-            entry.key.rpartition("/")[2],
-            transfer.NO_CACHE,
-            entry.metadata,
-            lasts=entry.expires_us == 0,
+        return transfer.of_name(
+            self._bucket(target.bucket).head(target.name, version=target.version)
         )
 
     def _hashed(self, target: Target) -> transfer.Download:
         digest = Digest.parse(target.name)
         held = self._content(target).held(digest)
-        return transfer.Download(
-            digest,
-            held.size_bytes,
-            held.content_type,
-            held.since_us // 1_000_000,
-            digest.file_name,
-            transfer.IMMUTABLE if self.gate.is_open else transfer.PRIVATE,
-            {},
-        )
+        return transfer.of_hash(digest, held, is_public=self.gate.is_open)
 
     def _listen(self, request: Request, asked: Mapping[str, str]) -> events.Scope:
         """Let a caller hear of a bucket, or of all that it may list."""
@@ -263,6 +263,7 @@ class Site:
         """
 
         def bucket(scope: Scope) -> Depot:
+            self._settle(target)
             return self._bucket(self._enter(request, target, scope).bucket)
 
         def content(scope: Scope) -> ContentDepot:
@@ -283,8 +284,11 @@ class Site:
         about = description(request)
         if target.route == route.BLOB:
             depot = self._bucket(target.bucket)
-            upload = depot.upload(target.name, about, conditions(request), size_bytes)
-            return Intake(upload, lambda placed: placed_answer(placed, request.path))
+            place, when = Place(target.bucket, target.name), conditions(request)
+            queue = self._queue_for(request, size_bytes)
+            is_known = not self.queue.holds(row_of(place))
+            upload = depot.upload(target.name, about, when, size_bytes, is_known=is_known)
+            return Intake(upload, lambda placed: placed_answer(placed, request.path), place, queue)
         digest = Digest.parse(target.name)
         if about.digest not in (None, digest):
             raise InvalidError("digest headers", str(about.digest), "the hash in the path")
@@ -301,11 +305,25 @@ class Site:
         """
         route.parameters(target, request.query)
         depot = self._bucket(self._enter(request, target, Scope.WRITE).bucket)
-        return depot.begin(target.name, body, description(request), conditions(request))
+        when = conditions(request)
+        queue = self._queue_for(request, len(body))
+        stored = depot.begin(target.name, body, description(request), when)
+        return deferred(queue, Place(depot.name, target.name), len(body), stored)
 
     def stored_answer(self, stored: Pending[Placed], url: bytes) -> Answer:
         """Answer what `store` came to."""
         return ended_answer(stored, lambda placed: placed_answer(placed, url.partition(b"?")[0]))
+
+    def _queue_for(self, request: Request, size_bytes: int) -> Queue | None:
+        """Where a write goes that nobody waits for; None for others.
+
+        Raises:
+            UnavailableError: no more can be queued.
+        """
+        if not self.queue.is_on or wants_end(request):
+            return None
+        self.queue.check(size_bytes)
+        return self.queue
 
     def _is_readable(self, digest: Digest) -> bool:
         """Whether a held blob can still be opened; a damaged one is welcome again."""
@@ -322,6 +340,7 @@ class Site:
             BlobError: refused.
         """
         asked = route.parameters(target, request.query)
+        self._settle(target)
         if "digest" in asked:
             self.gate.enter(request).check_operator()
         self._enter(request, target, Scope.WRITE)
@@ -340,8 +359,13 @@ class Site:
             return
         target = self._enter(request, target, Scope.DELETE)
         if target.route == route.BLOB:
-            bucket = self._bucket(target.bucket)
-            complete(lambda: bucket.remove(target.name, conditions(request)), removed_answer, done)
+            bucket, when = self._bucket(target.bucket), conditions(request)
+            place, queue = Place(target.bucket, target.name), self._queue_for(request, 0)
+            complete(
+                lambda: deferred(queue, place, 0, bucket.remove(target.name, when)),
+                removed_answer,
+                done,
+            )
         else:
             digest = Digest.parse(target.name)
             complete(lambda: self._content(target).release(digest), removed_answer, done)
@@ -368,22 +392,3 @@ class Site:
 
     def _content(self, target: Target) -> ContentDepot:
         return self.depot.content_of(target.owner)
-
-
-def _verified(
-    content: ContentDepot, request: Request, download: transfer.Download, *, inline: bool
-) -> Answer:
-    """Answer HEAD of a hash, also with the time at which the blob was last verified."""
-    at = content.verified_at(download.digest)
-    answer = transfer.answer(request, download, _unopened, inline=inline, wait=True)
-    assert answer is not None
-    if at is not None:
-        line = f"{wire.VERIFIED_AT.lower()}: {wire.format_moment(at)}\r\n"
-        answer.head += line.encode()
-    return answer
-
-
-def _unopened(span: Span | None) -> Source | None:
-    """HEAD opens nothing."""
-    del span
-    return None

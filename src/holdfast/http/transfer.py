@@ -24,14 +24,18 @@ from holdfast.http.message import Answer, Request, Stream, conditions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from holdfast.core.digest import Digest
+    from holdfast.core.entry import Entry
     from holdfast.core.store import Source
+    from holdfast.depot.catalog import Held
 
 NO_CACHE = b"no-cache"
 PRIVATE = b"private, max-age=31536000, immutable"
 IMMUTABLE = b"public, max-age=31536000, immutable"
 BOUNDARY = b"holdfast-part-"
+MICROSECONDS = 1_000_000
 HEAD = (
     b'etag: "%b"\r\nlast-modified: %b\r\naccept-ranges: bytes\r\ncache-control: %b\r\n'
     b"x-content-type-options: nosniff\r\ncontent-security-policy: default-src 'none'; sandbox\r\n"
@@ -51,6 +55,33 @@ class Download(NamedTuple):
     metadata: Mapping[str, str]
     lasts: bool = True
     """It does not end by itself, so the answer may be given again while nothing changes."""
+
+
+def of_name(entry: Entry) -> Download:
+    """What a name points to."""
+    return Download(
+        entry.digest,
+        entry.size_bytes,
+        entry.content_type,
+        entry.modified_us // MICROSECONDS,
+        entry.key.rpartition("/")[2],
+        NO_CACHE,
+        entry.metadata,
+        lasts=entry.expires_us == 0,
+    )
+
+
+def of_hash(digest: Digest, held: Held, *, is_public: bool) -> Download:
+    """A blob under its hash, which never changes."""
+    return Download(
+        digest,
+        held.size_bytes,
+        held.content_type,
+        held.since_us // MICROSECONDS,
+        digest.file_name,
+        IMMUTABLE if is_public else PRIVATE,
+        {},
+    )
 
 
 def answer(
@@ -95,6 +126,24 @@ def answer(
         head += metadata_head(download.metadata)
     made = _body(request, download, head, spans, opener)
     return made if made is None or made.stream is None else _verified(made, made.stream, wait=wait)
+
+
+def describe(
+    request: Request, download: Download, verified_at: datetime | None, *, inline: bool
+) -> Answer:
+    """Answer a HEAD, also with the time at which the blob was last verified."""
+    made = answer(request, download, _unopened, inline=inline, wait=True)
+    assert made is not None
+    if verified_at is not None:
+        line = f"{wire.VERIFIED_AT.lower()}: {wire.format_moment(verified_at)}\r\n"
+        made.head += line.encode()
+    return made
+
+
+def _unopened(span: Span | None) -> Source | None:
+    """HEAD opens nothing."""
+    del span
+    return None
 
 
 def _verified(answer: Answer, stream: Stream, *, wait: bool) -> Answer | None:
