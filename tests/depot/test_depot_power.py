@@ -16,8 +16,9 @@ from depot_script import Names, Script, quick_folder, read_all, shrink_segments,
 from proofs import Prove
 
 from holdfast.core.errors import BlobError
+from holdfast.testing.boots import boot_again
 from holdfast.testing.crash_suites import MANY_WORLDS, WORLDS
-from holdfast.testing.power_cut import Fate, PowerCutDisk, World, boot_again
+from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 
 CALLS_MAX = 1000
 PROOF = "power cuts of a simulated disk, one at each call"

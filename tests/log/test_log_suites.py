@@ -21,9 +21,9 @@ from holdfast.log.log import Log
 from holdfast.stores.files import FileStore
 from holdfast.stores.segments import SegmentStore
 from holdfast.stores.tiered import TieredStore
+from holdfast.testing.boots import boot_again
 from holdfast.testing.crash_suites import KVCrashSuite, StoreCrashSuite
 from holdfast.testing.kv_suite import KVSuite
-from holdfast.testing.power_cut import boot_again
 from holdfast.testing.store_suite import StoreSuite
 
 

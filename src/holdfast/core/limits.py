@@ -115,6 +115,11 @@ COMPRESS_LEVEL = 3  # of zstd, a setting
 DICTIONARY_BYTES_MAX = MIB
 DICTIONARY_BLOB_BYTES_MAX = 64 * KIB  # larger blobs gain nothing by a dictionary
 
+# Shards
+ROW_BYTES_MAX = 256 * KIB  # of a blob in one row
+HISTORY_REVISIONS_MAX = 250_000  # for which events can be read again
+VACUUM_STEP_BYTES = MIB  # given back to the disk by one step
+
 # Looking after a store
 STEP_BYTES_MAX = MIB  # read and written by one step of a task
 HINT_BYTES_S_MAX = 32 * MIB  # read and written for hints in the background

@@ -11,7 +11,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import sqlite3
 
 IOV_MAX = 1024  # buffers in one pwritev (limits.h)
 
@@ -149,6 +152,10 @@ class Disk:
             self.sync(descriptor)
         finally:
             os.close(descriptor)
+
+    def commit(self, database: "sqlite3.Connection") -> None:
+        """End a transaction of SQLite, which writes and syncs by itself (sqlite.org/wal.html)."""
+        database.execute("COMMIT")
 
     def allocate(self, descriptor: int, offset: int, size_bytes: int) -> None:
         """Reserve space that reads as zeros, so that later writes need no new blocks."""

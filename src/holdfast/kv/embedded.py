@@ -19,13 +19,12 @@ from holdfast.core.kv import (
     Conflict,
     Delete,
     Item,
-    Put,
     Transaction,
     Unchanged,
     Versioned,
     Write,
-    add_counters,
 )
+from holdfast.kv.commits import WRITE_BYTES, check, conflict, plan, weight, write_all
 from holdfast.log.batch import Claim, Needs
 from holdfast.log.index import split
 from holdfast.log.staged import StagedBlob, StoredBlob
@@ -39,11 +38,6 @@ if TYPE_CHECKING:
     from holdfast.log.batch import Batch
     from holdfast.log.log import Log
     from holdfast.log.record import Writes
-
-
-WRITE_BYTES = (
-    512  # a guess at a write of a transaction, and at what any write costs beside its value
-)
 
 
 Staging = StagedBlob | StoredBlob
@@ -83,17 +77,18 @@ class EmbeddedKV:
         blob = _own(blob)
 
         def stage(batch: Batch) -> Committed | Conflict:
-            for position, compare in enumerate(compares):
-                if not _holds(compare, batch):
-                    return Conflict(position)
+            failed = conflict(compares, batch)
+            if failed is not None:
+                return failed
             if blob is not None:
                 blob.stage(batch)
-            return Committed(_write(batch, writes))
+            return Committed(write_all(batch, writes))
 
         reads = [compare.key for compare in compares if isinstance(compare, Unchanged)]
         frees = blob is None and all(isinstance(write, Delete | Add) for write in writes)
         claim = _claim(frees=frees)
-        return self._log.submit(stage, _weight(writes, blob), _needs(reads, blob), claim=claim)
+        size_bytes = weight(writes, 0 if blob is None else blob.size_bytes)
+        return self._log.submit(stage, size_bytes, _needs(reads, blob), claim=claim)
 
     def transact(
         self,
@@ -165,16 +160,6 @@ class EmbeddedKV:
         """Do nothing: the log belongs to who opened it."""
 
 
-def check(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
-    """Assert the bounds of a commit."""
-    assert len(compares) <= limits.COMPARES_MAX
-    assert len(writes) <= limits.WRITES_MAX
-    for write in writes:
-        assert 0 < len(write[0]) <= limits.KV_KEY_BYTES_MAX
-        assert not isinstance(write, Put) or len(write.value) <= limits.KV_VALUE_BYTES_MAX
-    assert len({write[0] for write in writes}) == len(writes)
-
-
 def _check_one(transaction: Transaction[Result]) -> Staging | None:
     """Assert the bounds of a transaction."""
     assert len(transaction.reads) <= limits.COMPARES_MAX
@@ -193,14 +178,13 @@ def _transact(batch: Batch, transaction: Transaction[Result]) -> Result:
     Raises:
         BlobError: the planner refused; nothing was appended.
     """
-    plan = transaction.planner([batch.get(key) for key in transaction.reads])
-    check((), plan.writes)
+    result, writes = plan(transaction, batch)
     blob = _own(transaction.blob)
     if blob is not None:
         blob.stage(batch)
-    if plan.writes:
-        _write(batch, plan.writes)
-    return plan.result
+    if writes:
+        write_all(batch, writes)
+    return result
 
 
 def _outcome(batch: Batch, transaction: Transaction[Result]) -> Result | BlobError:
@@ -216,32 +200,3 @@ def _claim(*, frees: bool) -> Claim:
 
 def _needs(keys: Sequence[bytes], blob: Staging | None) -> Needs:
     return Needs(keys) if blob is None else Needs(keys, (blob.ref.digest,))
-
-
-def _weight(writes: Sequence[Write], blob: Staging | None) -> int:
-    values = sum(len(write.value) for write in writes if isinstance(write, Put))
-    blob_bytes = 0 if blob is None else blob.size_bytes
-    return blob_bytes + values + WRITE_BYTES * len(writes)
-
-
-def _holds(compare: Compare, batch: Batch) -> bool:
-    if isinstance(compare, Unchanged):
-        found = batch.get(compare.key)
-        return compare.revision == (0 if found is None else found.revision)
-    return batch.is_empty(compare.start, compare.end)
-
-
-def _write(batch: Batch, writes: Sequence[Write]) -> int:
-    changes = [_resolve(write, batch) for write in writes]
-    missing = [key for key, value in changes if value is None and batch.get(key) is None]
-    return batch.add_commit([change for change in changes if change[0] not in missing])
-
-
-def _resolve(write: Write, batch: Batch) -> tuple[bytes, bytes | None]:
-    """What the write comes to: the log holds values, never differences, so a replay is exact."""
-    if isinstance(write, Put):
-        return write.key, write.value
-    if isinstance(write, Delete):
-        return write.key, None
-    found = batch.get(write.key)
-    return write.key, add_counters(None if found is None else found.value, write.deltas)

@@ -8,15 +8,13 @@ DIR/index/           LMDB environment, its `state`, and the board
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdfast.core.errors import CorruptError, UnavailableError, UnsupportedError
+from holdfast.core.errors import CorruptError, UnsupportedError
 from holdfast.log.board import Board
 from holdfast.log.index import Index, open_index, renew_index
 from holdfast.log.record import unpack
@@ -33,14 +31,16 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 FORMATS = (1, FORMAT)
+ENGINE = "log"
 CHECKSUM_BYTES = 8
 
 
-class _Marker(msgspec.Struct):
+class _Marker(msgspec.Struct, omit_defaults=True):
     """The content of DIR/HOLDFAST."""
 
     format: int
     id: str
+    engine: str = ENGINE
 
 
 class Folder:
@@ -64,15 +64,23 @@ class Folder:
             marker = _Marker(FORMAT, entropy.random_bytes(16).hex())
             self._write_marker(marker)
             return marker.id
-        try:
-            marker = msgspec.json.decode(path.read_bytes(), type=_Marker)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
+        marker = self._read_marker(path)
         if marker.format not in FORMATS:
             raise UnsupportedError(f"format {marker.format} is newer than this holdfast")
         if marker.format != FORMAT:
             self._write_marker(_Marker(FORMAT, marker.id))
         return marker.id
+
+    def check_engine(self) -> None:
+        """Hold the folder to be one of this engine's, before anything is made in it.
+
+        Raises:
+            CorruptError: the file HOLDFAST is damaged.
+            UnsupportedError: it is another one's.
+        """
+        path = self.path / "HOLDFAST"
+        if path.exists() and self._read_marker(path).engine != ENGINE:
+            raise UnsupportedError(f"{self.path} holds a store of another engine")
 
     def check_new(self) -> None:
         """Hold a folder without segments to be new.
@@ -127,6 +135,12 @@ class Folder:
     def mark_clean(self) -> None:
         """Say that the index was closed in order."""
         self._write_state(clean_state(self._disk, self.index))
+
+    def _read_marker(self, path: Path) -> _Marker:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=_Marker)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
 
     def _missing(self, applied: Position | None) -> list[Damage]:
         """What the index has applied and the newest segment does not hold any more."""
@@ -194,35 +208,3 @@ class Folder:
             self._disk.close(descriptor)
         self._disk.rename(temporary, path)
         self._disk.sync_directory(path.parent)
-
-
-class Guard:
-    """The lock on a folder; it goes with the process, and with those that were forked from it."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the lock.
-
-        Raises:
-            UnavailableError: another process has it.
-            OSError: the disk refuses.
-        """
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor: int | None = os.open(path, flags, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
-            self.release()
-            message = f"{path.parent} is in use by process {holder or 'unknown'}"
-            raise UnavailableError(message) from error
-        said = f"{os.getpid()}\n".encode()
-        with suppress(OSError):  # nothing but a message depends on it
-            os.pwrite(self._descriptor, said, 0)
-            os.ftruncate(self._descriptor, len(said))
-
-    def release(self) -> None:
-        """Let the folder go; a second call does nothing."""
-        if self._descriptor is not None:
-            with suppress(OSError):
-                os.close(self._descriptor)
-            self._descriptor = None

@@ -16,12 +16,13 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError
+from holdfast.core.guard import Guard
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.accounts import State
 from holdfast.log.batch import Between, Claim, Job, Needs
 from holdfast.log.compaction import forget_commits, remove_segment
 from holdfast.log.facts import facts
-from holdfast.log.folder import Folder, Guard
+from holdfast.log.folder import Folder
 from holdfast.log.hint import make_missing_hints
 from holdfast.log.index import Location, Position
 from holdfast.log.manifest import Manifest, pack_manifest, read_manifest
@@ -93,6 +94,7 @@ class Log:
         self._closed = False
         self.recovery = Recovery()
         try:
+            self._folder.check_engine()
             self.disk.make_directory(self._root)
             with ExitStack() as undo:
                 if attached:

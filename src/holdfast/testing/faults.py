@@ -12,6 +12,7 @@ steps with the fault at call 1, 2, 3 ... until a run is clean:
 
 import errno
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,10 @@ class FaultyDisk(Disk):
     def sync(self, descriptor: int) -> None:
         """Sync, or fail; `sync_directory` calls this too."""
         self._call("sync", partial(super().sync, descriptor))
+
+    def commit(self, database: sqlite3.Connection) -> None:
+        """Commit, or fail."""
+        self._call("commit", partial(super().commit, database))
 
     def allocate(self, descriptor: int, offset: int, size_bytes: int) -> None:
         """Allocate, or fail."""

@@ -22,6 +22,7 @@ its folders was synced.
 import errno
 import os
 import random
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,6 @@ from typing import Final, NamedTuple
 from holdfast.core.seams import Buffer, Disk
 
 SECTOR_BYTES = 512
-PAGE_BYTES = 4096
 KEEP_ODDS = 0.5
 
 Keeps = Callable[[], bool]
@@ -223,6 +223,13 @@ class PowerCutDisk(Disk):
                 for name in [name for name in change.names if name.parent == path]:
                     del change.names[name]
 
+    def commit(self, database: sqlite3.Connection) -> None:
+        """Commit, which SQLite makes durable by itself: it happened whole, or not at all."""
+        with self._lock:
+            self._begin()
+            super().commit(database)
+            self._end()
+
     def allocate(self, descriptor: int, offset: int, size_bytes: int) -> None:
         """Allocate; the new size is not synced."""
         with self._lock:
@@ -331,24 +338,6 @@ class PowerCutDisk(Disk):
     def _grave(self) -> Path:
         self._buried += 1
         return self._graves / str(self._buried)
-
-
-def boot_again(folder: Path, seed: int = 0) -> None:
-    """Change what a new boot of the machine changes in the folder of a store.
-
-    An index that was open in the boot before is of another boot now, and has some of its pages:
-    LMDB writes them past the disk that forgets. An index that was closed in order stays.
-    """
-    state, data = folder / "index" / "state", folder / "index" / "data.mdb"
-    if not state.exists() or state.read_bytes().startswith(b"clean"):
-        return
-    state.write_text("another boot")
-    dice = random.Random(seed)
-    with data.open("r+b") as file:
-        for at in range(0, data.stat().st_size, PAGE_BYTES):
-            if dice.random() < KEEP_ODDS:
-                file.seek(at)
-                file.write(dice.randbytes(PAGE_BYTES))
 
 
 def _identity(descriptor: int) -> tuple[int, int]:

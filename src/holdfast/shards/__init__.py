@@ -1,0 +1,1 @@
+"""Names and small bytes in the files of SQLite: shards, and epochs over them."""

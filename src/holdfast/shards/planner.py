@@ -1,0 +1,275 @@
+"""The planner: one thread that turns waiting requests into epochs, one after the other.
+
+A batch is what waits at that moment, up to a number of requests; where more than one may share an
+epoch, it really waits for them as long as it may. Each is planned by itself (shards/epoch.py), then
+all shards that take part commit at once, and only when all have does anybody hear of it. If one of
+them fails, the epoch is taken back in the others; while that fails, too, no write is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from holdfast.core import limits
+from holdfast.core.errors import BlobError, FullError, UnavailableError
+from holdfast.core.events import defect
+from holdfast.shards.connection import blob_error
+from holdfast.shards.epoch import About, Epoch, Job, next_state
+from holdfast.shards.recovery import recover
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from holdfast.core.seams import Clock
+    from holdfast.shards.reserve import Reserve
+    from holdfast.shards.routing import Routing
+    from holdfast.shards.shard import Part
+    from holdfast.shards.worker import Worker
+
+
+class Batching(NamedTuple):
+    """How many requests share an epoch at most, and how long the first of them waits for others."""
+
+    size: int = 1
+    wait_s: float = 0.0
+
+
+class PlannerStats:
+    """Counters since the shards were opened; written by one thread, read by any."""
+
+    __slots__ = ("epochs", "jobs", "undone")
+
+    def __init__(self) -> None:
+        self.epochs = 0
+        self.jobs = 0
+        self.undone = 0
+
+
+class Planner:
+    """The one that plans in this process; `submit` is safe from any thread."""
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        routing: Routing,
+        reserve: Reserve,
+        clock: Clock,
+        batching: Batching,
+    ) -> None:
+        self._workers = workers
+        self._shards = [worker.shard for worker in workers]
+        self._routing = routing
+        self._reserve = reserve
+        self._clock = clock
+        self._batching = batching
+        self._process = os.getpid()
+        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._in_doubt = False
+        """Nobody knows what became of the last epoch."""
+        self._closing = False
+        self._ended = False
+        self.completed = self.revision = self.horizon = self.oldest = 0
+        """The newest epoch that all have who take part; its revision; the oldest that is kept."""
+        self.horizons = [0] * 256
+        """For each byte that a key may begin with, as `KV.horizon` says of a table."""
+        self._adopt()
+        self.gate = threading.Lock()
+        """Held while an epoch is committed."""
+        self.on_commit: Callable[[], None] = _ignore
+        self.stats = PlannerStats()
+        self._thread = threading.Thread(target=self._run, name="holdfast-planner", daemon=True)
+        self._thread.start()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether writes are taken."""
+        return not self._in_doubt and not self._closing
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this process opened the shards; a fork has a copy without the threads."""
+        return os.getpid() == self._process
+
+    def submit(self, job: Job[Any]) -> None:
+        """Queue a request; its `settle` is called by the planner's thread, in order.
+
+        Raises:
+            UnavailableError: closed, or more than `limits.QUEUE_JOBS_MAX` are waiting.
+        """
+        if self._closing or not self.is_own:
+            raise UnavailableError("the store is closed")
+        if self._queue.qsize() >= limits.QUEUE_JOBS_MAX:
+            raise UnavailableError("too many writes are waiting for the disk")
+        self._queue.put(job)
+        if self._ended:
+            self._refuse_rest()
+
+    def close(self) -> None:
+        """Do what is queued, and end."""
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended and (job := self._queue.get()) is not None:
+            jobs, ended = self._gather(job)
+            self._end(jobs)
+        self._ended = True
+        self._refuse_rest()
+
+    def _gather(self, first: Job[Any]) -> tuple[list[Job[Any]], bool]:
+        """Take what waits, or comes in time; and say whether that is the end."""
+        jobs, size_bytes = [first], first.size_bytes
+        until_s = self._clock.monotonic_s() + self._batching.wait_s
+        while len(jobs) < self._batching.size and size_bytes < limits.BATCH_BYTES_MAX:
+            try:
+                job = self._next(until_s)
+            except Empty:
+                break
+            if job is None:
+                return jobs, True
+            jobs.append(job)
+            size_bytes += job.size_bytes
+        return jobs, False
+
+    def _next(self, until_s: float) -> Job[Any] | None:
+        left_s = until_s - self._clock.monotonic_s() if self._batching.wait_s else 0.0
+        return self._queue.get(timeout=left_s) if left_s > 0 else self._queue.get_nowait()
+
+    def _refuse_rest(self) -> None:
+        """End requests that slipped in behind the closing."""
+        with suppress(Empty):
+            while True:
+                job = self._queue.get_nowait()
+                if job is not None:
+                    job.settle(UnavailableError("the store is closed"))
+
+    def _end(self, jobs: list[Job[Any]]) -> None:
+        """Write and tell who asked; on a full disk, what frees space by itself, then one by one."""
+        error = self._write(jobs)
+        parts = _parts(jobs) if isinstance(error, FullError) else []
+        left = {job for part in parts for job in part}
+        for job in jobs:
+            if job not in left:
+                job.settle(error)
+        for part in parts:
+            self._end(part)
+
+    def _write(self, jobs: list[Job[Any]]) -> BlobError | None:
+        try:
+            if self._in_doubt:
+                self._resolve()
+            if not all(job.frees for job in jobs):
+                self._reserve.keep()
+            self._plan(jobs)
+        except OSError as error:
+            return blob_error("writing", "the reserve", error)
+        except BlobError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - nobody above this thread would hear of it
+            defect(error, "shards")
+            return UnavailableError(f"the store met a defect: {error!r}")
+        return None
+
+    def _plan(self, jobs: list[Job[Any]]) -> None:
+        epoch = Epoch(self._shards, self._routing, self.revision, self._clock.now_us())
+        for job in jobs:
+            job.plan(epoch)
+        self.stats.jobs += len(jobs)
+        parts = epoch.parts()
+        if not parts:
+            return
+        self.horizon = epoch.revision
+        for table in epoch.tables():
+            self.horizons[table] = epoch.revision
+        with self.gate:
+            self._commit(epoch, parts)
+        for number, blob_id in epoch.loosened():
+            self._workers[number].collect(blob_id)
+        self.on_commit()
+
+    def _commit(self, epoch: Epoch, parts: dict[int, Part]) -> None:
+        number = self.completed + 1
+        oldest = max(self.oldest, epoch.revision - limits.HISTORY_REVISIONS_MAX + 1)
+        members = sorted(parts)
+        about = About(number, epoch.revision, oldest, members, list(self._last))
+        try:
+            self._apply(parts, about)
+        except BaseException as error:
+            self._in_doubt = True
+            if isinstance(error, FullError):
+                self._reserve.give_up()
+            if not isinstance(error, BlobError) or not self._resolve():
+                raise
+        self._adopt()
+        self.stats.epochs += 1
+
+    def _apply(self, parts: dict[int, Part], about: About) -> None:
+        """Commit in all shards that take part; in one alone, without a change of threads."""
+        calls = {}
+        for number, part in parts.items():
+            shard = self._shards[number]
+            state = next_state(shard.state, part, about)
+            calls[number] = partial(shard.apply, part, state, alone=len(parts) == 1)
+        if len(calls) == 1:
+            for call in calls.values():
+                call()
+            return
+        begun = [self._workers[number].submit(call) for number, call in calls.items()]
+        errors = [error for each in begun if (error := each.exception()) is not None]
+        for error in errors:
+            raise error
+
+    def _resolve(self) -> bool:
+        """Find out what became of the last epoch, and take it back unless all have it.
+
+        Says whether it stays.
+
+        Raises:
+            FullError, CorruptError, UnavailableError: the disk refuses; the doubt stays.
+        """
+        before = self.completed
+        self._let_collect(may=False)
+        for shard in self._shards:
+            shard.settle()
+        if recover(self._shards):
+            self.stats.undone += 1
+            self._shards[0].skip(self.horizon)
+        self._adopt()
+        self._in_doubt = False
+        self._let_collect(may=True)
+        return self.completed > before
+
+    def _adopt(self) -> None:
+        """Go by what the shards say, which agree."""
+        states = [shard.state for shard in self._shards]
+        self._last = [state.epoch for state in states]
+        self.revision = max(state.revision for state in states)
+        self.oldest = max(state.oldest for state in states)
+        self.completed = max(self._last)
+        self.horizon = max(self.horizon, self.revision)
+        for worker in self._workers:
+            worker.completed = self.completed
+
+    def _let_collect(self, *, may: bool) -> None:
+        for worker in self._workers:
+            worker.may_collect = may
+
+
+def _parts(jobs: list[Job[Any]]) -> list[list[Job[Any]]]:
+    """What may still be done of a batch for which the disk was too full."""
+    freeing = [job for job in jobs if job.frees]
+    if len(freeing) < len(jobs):
+        return [freeing] if freeing else []
+    return [[job] for job in jobs] if len(jobs) > 1 else []
+
+
+def _ignore() -> None:
+    pass

@@ -1,0 +1,321 @@
+"""One shard: a file of SQLite, the connection that writes it, and what an epoch does to it.
+
+`lock` guards the connection: the planner reads what it plans over, the shard's own thread writes
+(shards/worker.py). A part of an epoch is one transaction. Where other shards take part, too, it
+keeps what the rows were before, so that the part can be taken back (shards/recovery.py).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from holdfast.core import limits
+from holdfast.core.errors import CorruptError
+from holdfast.shards import tables
+from holdfast.shards.connection import SYNCED, UNSYNCED, connect, world
+from holdfast.shards.rows import (
+    LOOSE,
+    LOOSE_END,
+    NUMBER_BITS,
+    Chunk,
+    Row,
+    State,
+    checked,
+    loose_id,
+    loose_key,
+    pack_state,
+    place_of,
+    read_state,
+    row_sum,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from holdfast.core.seams import Disk
+    from holdfast.shards.rows import Change
+
+STATE_KEY = b""
+"""Under which the undo keeps the state that was before; no row has an empty key."""
+COLLECT_CHUNKS = 16  # removed by one transaction
+KEYS_PAGE = 64
+
+
+class Part:
+    """What an epoch changes in one shard."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, Row | None] = {}
+        self.old: dict[bytes, Row | None] = {}
+        """What these rows were before."""
+        self.chunks: list[Chunk] = []
+        self.changes: list[Change] = []
+        self.orphans: list[bytes] = []
+        """Rows for what this part brings, and nobody wants if it is taken back."""
+
+
+class Shard:
+    """The file with the number `number`, open for writing."""
+
+    def __init__(self, number: int, path: Path, disk: Disk) -> None:
+        """Open a file that exists.
+
+        Raises:
+            CorruptError: it is damaged.
+            FullError, UnavailableError: the disk refuses.
+        """
+        self.number = number
+        self.path = path
+        self.lock = threading.RLock()
+        self._disk = disk
+        self._is_unsynced = False
+        with world("opening", path.name):
+            self._database = connect(path, writes=True)
+        self.state = self.read_state()
+        last: int | None = self._ask(tables.LAST_PLACE)[0][0]
+        self._next_id = 1 + ((last or 0) >> NUMBER_BITS)
+
+    def read_state(self) -> State:
+        """Read from the file what it knows of its last epoch.
+
+        Raises:
+            CorruptError: that is damaged.
+        """
+        found = self._ask(tables.STATE)
+        state = read_state(found[0][0]) if found else None
+        if state is None:
+            raise CorruptError(f"{self.path.name} does not say what its last epoch was")
+        self.state = state
+        return state
+
+    def get(self, key: bytes) -> Row | None:
+        """Read a row.
+
+        Raises:
+            CorruptError: it is damaged.
+        """
+        found = self._ask(tables.ROW, key)
+        return checked(key, found[0], self.number) if found else None
+
+    def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
+        """Yield the keys of rows from `start` up to `end`, in order."""
+        while page := self._ask(tables.KEYS, start, end, KEYS_PAGE):
+            for (key,) in page:
+                yield key
+            start = page[-1][0] + b"\x00"
+
+    def chunk(self, place: int) -> tuple[int, bytes] | None:
+        """Checksum and bytes of a chunk."""
+        found = self._ask(tables.CHUNK, place)
+        return found[0] if found else None
+
+    def new_id(self) -> int:
+        """An id for chunks, which no others have."""
+        with self.lock:
+            number = self._next_id
+            self._next_id += 1
+        return number
+
+    # An epoch
+
+    def apply(self, part: Part, state: State, *, alone: bool) -> None:
+        """Do a part of an epoch, durably; `alone`, no other shard takes part.
+
+        Raises:
+            FullError, UnavailableError: nobody knows whether it was done (see `read_state`).
+        """
+        with self._transaction():
+            say = self._database.execute
+            say(tables.CLEAR_UNDO)
+            if not alone:
+                self._keep(part, state.epoch)
+            self._put_rows(part.rows)
+            self._database.executemany(tables.PUT_CHUNK, part.chunks)
+            changes = [
+                (*each, row_sum(each.key, each.revision, each.value)) for each in part.changes
+            ]
+            self._database.executemany(tables.PUT_CHANGE, changes)
+            if state.oldest > self.state.oldest:
+                say(tables.FORGET_CHANGES, (state.oldest,))
+            say(tables.PUT_STATE, (pack_state(state),))
+        self.state = state
+
+    def undo(self, epoch: int) -> None:
+        """Take the shard's part of an epoch back, if it has it.
+
+        Raises:
+            CorruptError: what was before is not known.
+            FullError, UnavailableError: the disk refuses.
+        """
+        if self.read_state().epoch != epoch:
+            return
+        found = self._ask(tables.UNDO_STATE)
+        before = read_state(found[0][1]) if found and found[0][0] == epoch else None
+        if before is None:
+            raise CorruptError(f"{self.path.name} cannot take epoch {epoch} back")
+        with self._transaction():
+            say = self._database.execute
+            say(tables.UNDONE_KEYS)
+            say(tables.UNDONE_ROWS)
+            say(tables.UNDONE_CHANGES, (before.revision,))
+            say(tables.PUT_STATE, (pack_state(before),))
+            say(tables.CLEAR_UNDO)
+        self.state = before
+
+    def settle(self) -> None:
+        """Bring all that was committed into the file itself, whatever became of earlier syncs.
+
+        What was refused is gone from the write-ahead log then, which begins anew and is synced.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        with self.lock, world("settling", self.path.name):
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            (busy, _, _), *_ = self._database.execute(tables.CHECKPOINT).fetchall()
+            if busy:
+                raise OSError("readers do not come to an end")
+        with self._transaction():
+            self._database.execute(tables.PUT_STATE, (pack_state(self.read_state()),))
+
+    def skip(self, revision: int) -> None:
+        """Count commits of nothing up to a revision, which was announced and did not come.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        state = msgspec.structs.replace(self.state, revision=revision)
+        with self._transaction():
+            self._database.execute(tables.PUT_STATE, (pack_state(state),))
+        self.state = state
+
+    # Chunks
+
+    def write_chunks(self, chunks: list[Chunk], loose: int | None) -> None:
+        """Write chunks that no blob has yet; with the first of them, the id that they have.
+
+        They are as durable as the next epoch of this shard.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        with self._transaction(synced=False):
+            if loose is not None:
+                self._put_rows({loose_key(loose): Row(0, b"")})
+            self._database.executemany(tables.PUT_CHUNK, chunks)
+
+    def loose(self) -> list[int]:
+        """The ids of all chunks that no blob has."""
+        return [loose_id(key) for key in self.keys(LOOSE, LOOSE_END)]
+
+    def is_loose(self, blob_id: int, completed: int) -> bool:
+        """Whether no blob has the chunks with an id.
+
+        It has not let them go before the epoch in which it did is one of those that are
+        `completed`.
+        """
+        key = loose_key(blob_id)
+        with self.lock:
+            undo = self._ask(tables.UNDO_EPOCH, key)
+            return self.get(key) is not None and not (undo and undo[0][0] > completed)
+
+    def collect(self, blob_id: int) -> bool:
+        """Remove some of the chunks that no blob has; False when none are left.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        with self.lock:
+            bounds = (place_of(blob_id, 0), place_of(blob_id + 1, 0))
+            places = self._ask(tables.PLACES, *bounds, COLLECT_CHUNKS)
+            with self._transaction(synced=False):
+                self._database.executemany(tables.DELETE_CHUNK, places)
+                if len(places) < COLLECT_CHUNKS:
+                    self._database.execute(tables.DELETE_ROW, (loose_key(blob_id),))
+            return len(places) == COLLECT_CHUNKS
+
+    def loose_bytes(self) -> int:
+        """How much the chunks have that no blob has."""
+        total = 0
+        for blob_id in self.loose():
+            bounds = (place_of(blob_id, 0), place_of(blob_id + 1, 0))
+            total += self._ask(tables.SIZES, *bounds)[0][0]
+        return total
+
+    # Space
+
+    def free_bytes(self) -> int:
+        """How much of the file is used by nothing."""
+        pages: int = self._ask(tables.FREE_PAGES)[0][0]
+        return pages * tables.PAGE_BYTES
+
+    def vacuum(self) -> int:
+        """Give some of the free space back to the disk; return how much.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        with self.lock:
+            before = self.free_bytes()
+            pages = limits.VACUUM_STEP_BYTES // tables.PAGE_BYTES
+            with self._transaction(synced=False):
+                self._database.execute(tables.VACUUM.format(pages=pages)).fetchall()
+            return before - self.free_bytes()
+
+    def close(self) -> None:
+        """Bring everything into the file and let go of it."""
+        with self.lock:
+            with suppress(sqlite3.Error):  # the next opening does it
+                self._database.execute(tables.CHECKPOINT).fetchall()
+            self._database.close()
+
+    # SQLite
+
+    def _keep(self, part: Part, epoch: int) -> None:
+        """Keep what the rows were before."""
+        before = {key: part.old[key] for key in part.rows}
+        before |= dict.fromkeys(part.orphans, Row(0, b""))
+        rows: list[tuple[bytes, int, int | None, bytes | None, int | None]] = [
+            (STATE_KEY, epoch, 0, pack_state(self.state), 0)
+        ]
+        for key, old in before.items():
+            total = None if old is None else row_sum(key, *old)
+            rows.append((key, epoch, *(old or (None, None)), total))
+        self._database.executemany(tables.PUT_UNDO, rows)
+
+    def _put_rows(self, rows: dict[bytes, Row | None]) -> None:
+        gone = [(key,) for key, row in rows.items() if row is None]
+        kept = [(key, *row, row_sum(key, *row)) for key, row in rows.items() if row is not None]
+        self._database.executemany(tables.DELETE_ROW, gone)
+        self._database.executemany(tables.PUT_ROW, kept)
+
+    def _ask(self, statement: str, *values: object) -> list[Any]:
+        with self.lock, world("reading", self.path.name):
+            return self._database.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _transaction(self, *, synced: bool = True) -> Iterator[None]:
+        """Do all of it, or nothing; unless the commit itself fails, when nobody knows."""
+        with self.lock, world("writing", self.path.name):
+            if self._is_unsynced == synced:
+                self._database.execute(SYNCED if synced else UNSYNCED)
+                self._is_unsynced = not synced
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._disk.commit(self._database)
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")

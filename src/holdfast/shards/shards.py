@@ -1,0 +1,168 @@
+"""The shards: files of SQLite that hold names and bytes together, and one order of commits.
+
+They are to `kv/sqlite` and `stores/sqlite` what the log is to the engine with a log: one request
+may change keys and blobs in any of them, and happens whole or not at all (shards/planner.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, suppress
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from holdfast.core.errors import UnavailableError
+from holdfast.core.guard import Guard
+from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
+from holdfast.shards.connection import world
+from holdfast.shards.epoch import Epoch, Job
+from holdfast.shards.folder import Folder, Shape
+from holdfast.shards.planner import Batching, Planner
+from holdfast.shards.reading import Reading
+from holdfast.shards.recovery import recover
+from holdfast.shards.reserve import Reserve
+from holdfast.shards.shard import Shard
+from holdfast.shards.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from holdfast.core.pending import Promise
+    from holdfast.shards.epoch import Result
+
+
+class Options(NamedTuple):
+    """How shards are made and written."""
+
+    shape: Shape = Shape()
+    batching: Batching = Batching()
+
+
+class Shards:
+    """The open shards of one folder; safe from any thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        disk: Disk | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+        options: Options = Options(),  # noqa: B008 - a tuple
+    ) -> None:
+        """Open or create the shards in `path`.
+
+        Raises:
+            InvalidError: they are others than `options` says.
+            CorruptError: one is missing, damaged or not the one that was here.
+            UnsupportedError: another engine or a newer holdfast wrote what is there.
+            FullError, UnavailableError: another process has them open, or the disk refuses.
+        """
+        self.path = path
+        self.disk = disk or Disk()
+        self.clock = clock or SystemClock()
+        self._closed = False
+        self._committed = threading.Condition()
+        self._homes = count()
+        with ExitStack() as undo, world("opening", str(path)):
+            self.disk.make_directory(path)
+            self._guard = Guard(path / "lock")
+            undo.callback(self._guard.release)
+            folder = Folder(path, self.disk)
+            self.id, self.routing = folder.open(options.shape, entropy or SystemEntropy())
+            self.shards: list[Shard] = []
+            for number in range(self.routing.count):
+                shard = Shard(number, folder.shard_path(number), self.disk)
+                undo.callback(shard.close)
+                self.shards.append(shard)
+            self.was_undone = recover(self.shards)
+            self.workers = [Worker(shard) for shard in self.shards]
+            reserve = Reserve(path, self.disk)
+            seams = (reserve, self.clock)
+            self.planner = Planner(self.workers, self.routing, *seams, options.batching)
+            self.planner.on_commit = self._announce
+            self.reading = Reading(self.shards, self.planner)
+            undo.pop_all()
+
+    @property
+    def revision(self) -> int:
+        """The newest durable revision."""
+        return self.planner.revision
+
+    def submit(
+        self, stage: Callable[[Epoch], Result], size_bytes: int, *, frees: bool = False
+    ) -> Promise[Result]:
+        """Queue a request that writes about `size_bytes` (see `Job`).
+
+        Raises:
+            UnavailableError: closed, or too many requests are waiting.
+        """
+        job = Job(stage, size_bytes, frees=frees)
+        self.planner.submit(job)
+        return job.promise
+
+    def home(self) -> Worker:
+        """The shard whose turn it is to take the chunks of a large blob."""
+        return self.workers[next(self._homes) % len(self.workers)]
+
+    def wait_for_commit(self, revision: int, wait_s: float) -> bool:
+        """Wait until there is a revision of at least `revision`; False when time ran out.
+
+        Raises:
+            UnavailableError: the shards were closed meanwhile.
+        """
+        until_s = self.clock.monotonic_s() + wait_s
+        with self._committed:
+            while self.revision < revision:
+                if self._closed:
+                    raise UnavailableError("the store is closed")
+                left_s = until_s - self.clock.monotonic_s()
+                if left_s <= 0:
+                    return False
+                self._committed.wait(left_s)
+        return True
+
+    def vacuum(self) -> Iterator[int]:
+        """Give free space back to the disk, in bounded steps that say how much it was.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        for worker in self.workers:
+            while freed := worker.submit(worker.shard.vacuum).result():
+                yield freed
+
+    def file_bytes(self, shard: Shard) -> int:
+        """How much the files of a shard have on the disk."""
+        sizes = 0
+        for end in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                sizes += shard.path.with_name(shard.path.name + end).stat().st_size
+        return sizes
+
+    def close(self) -> None:
+        """Finish what is queued and let go; idempotent.
+
+        A forked process lets go of nothing: all that it has belongs to the one it came from.
+        """
+        if not self.planner.is_own or self._closed:
+            return
+        self._closed = True
+        self.planner.close()
+        for worker in self.workers:
+            worker.close()
+        self.reading.close()
+        for shard in self.shards:
+            shard.close()
+        self._announce()
+        self._guard.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _announce(self) -> None:
+        with self._committed:
+            self._committed.notify_all()

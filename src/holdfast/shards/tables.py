@@ -1,0 +1,78 @@
+"""The tables of a shard, and every statement that is said to them."""
+
+FORMAT = 1
+APPLICATION_ID = 0x48465344  # HFSD
+PAGE_BYTES = 4096
+
+SCHEMA = (
+    f"PRAGMA page_size = {PAGE_BYTES}",
+    "PRAGMA auto_vacuum = INCREMENTAL",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {FORMAT}",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT",
+    (
+        "CREATE TABLE rows (key BLOB PRIMARY KEY, revision INTEGER NOT NULL, value BLOB NOT NULL,"
+        " sum INTEGER NOT NULL) STRICT, WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE undo (key BLOB PRIMARY KEY, epoch INTEGER NOT NULL, revision INTEGER,"
+        " value BLOB, sum INTEGER) STRICT, WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE history (revision INTEGER, key BLOB, value BLOB, sum INTEGER NOT NULL,"
+        " PRIMARY KEY (revision, key)) STRICT, WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE chunks (place INTEGER PRIMARY KEY, sum INTEGER NOT NULL, data BLOB NOT NULL)"
+        " STRICT"
+    ),
+)
+
+PRAGMAS = 4
+"""Of these, said outside of the transaction that makes the tables."""
+
+# What the one connection does that writes
+PUT_META = "INSERT INTO meta (name, value) VALUES (?, ?)"
+META = "SELECT name, value FROM meta"
+PUT_STATE = "INSERT OR REPLACE INTO state (id, value) VALUES (1, ?)"
+STATE = "SELECT value FROM state WHERE id = 1"
+ROW = "SELECT revision, value, sum FROM rows WHERE key = ?"
+PUT_ROW = "INSERT OR REPLACE INTO rows (key, revision, value, sum) VALUES (?, ?, ?, ?)"
+DELETE_ROW = "DELETE FROM rows WHERE key = ?"
+KEYS = "SELECT key FROM rows WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
+CLEAR_UNDO = "DELETE FROM undo"
+PUT_UNDO = "INSERT INTO undo (key, epoch, revision, value, sum) VALUES (?, ?, ?, ?, ?)"
+UNDONE_ROWS = (
+    "INSERT OR REPLACE INTO rows (key, revision, value, sum)"
+    " SELECT key, revision, value, sum FROM undo WHERE value IS NOT NULL AND key != x''"
+)
+UNDONE_KEYS = "DELETE FROM rows WHERE key IN (SELECT key FROM undo WHERE value IS NULL)"
+UNDO_STATE = "SELECT epoch, value FROM undo WHERE key = x''"
+UNDO_EPOCH = "SELECT epoch FROM undo WHERE key = ?"
+PUT_CHANGE = "INSERT INTO history (revision, key, value, sum) VALUES (?, ?, ?, ?)"
+FORGET_CHANGES = "DELETE FROM history WHERE revision < ?"
+UNDONE_CHANGES = "DELETE FROM history WHERE revision > ?"
+PUT_CHUNK = "INSERT INTO chunks (place, sum, data) VALUES (?, ?, ?)"
+DELETE_CHUNK = "DELETE FROM chunks WHERE place = ?"
+PLACES = "SELECT place FROM chunks WHERE place >= ? AND place < ? ORDER BY place LIMIT ?"
+LAST_PLACE = "SELECT max(place) FROM chunks"
+VACUUM = "PRAGMA incremental_vacuum({pages})"
+FREE_PAGES = "PRAGMA freelist_count"
+CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+# What readers ask
+FIND = (
+    "SELECT NULL, revision, value, sum FROM rows WHERE key = ?1"
+    " UNION ALL SELECT epoch, revision, value, sum FROM undo WHERE key = ?1"
+)
+UNDONE = "SELECT key, epoch, revision, value, sum FROM undo WHERE key >= ? AND key < ?"
+RANGE = "SELECT key, revision, value, sum FROM rows WHERE key >= ? AND key < ? ORDER BY key"
+RANGE_BACK = RANGE + " DESC"
+CHUNK = "SELECT sum, data FROM chunks WHERE place = ?"
+CHUNKS = "SELECT place, sum, data FROM chunks WHERE place > ? ORDER BY place LIMIT ?"
+SIZES = "SELECT coalesce(sum(length(data)), 0) FROM chunks WHERE place >= ? AND place < ?"
+CHANGES = (
+    "SELECT revision, key, value, sum FROM history WHERE revision >= ? AND revision < ?"
+    " ORDER BY revision, key"
+)

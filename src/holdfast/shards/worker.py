@@ -1,0 +1,146 @@
+"""The thread of one shard: its parts of epochs, chunks on their way in, and those on their way out.
+
+When nothing else is to be done, it removes chunks that no blob has, a few at a time. Those that
+somebody reads, or is about to name, are pinned and stay.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+from holdfast.core.errors import BlobError
+from holdfast.core.events import event
+from holdfast.core.pending import Promise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.shards.shard import Shard
+
+T = TypeVar("T")
+
+
+class Pins:
+    """Ids of chunks in one shard that must stay for now; `_lock` guards everything."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[int] = Counter()
+        self._dying: set[int] = set()
+
+    def pin(self, blob_id: int) -> bool:
+        """Keep chunks until `release`; False when they are on their way out."""
+        with self._lock:
+            if blob_id in self._dying:
+                return False
+            self._counts[blob_id] += 1
+            return True
+
+    def release(self, blob_id: int) -> None:
+        """Let go of what was pinned."""
+        with self._lock:
+            self._counts[blob_id] -= 1
+            if not self._counts[blob_id]:
+                del self._counts[blob_id]
+
+    def doom(self, blob_id: int) -> bool:
+        """Let nobody pin chunks any more; False when somebody has."""
+        with self._lock:
+            if blob_id in self._counts:
+                return False
+            self._dying.add(blob_id)
+            return True
+
+    def bury(self, blob_id: int) -> None:
+        """Forget what is gone."""
+        with self._lock:
+            self._dying.discard(blob_id)
+
+
+class Worker:
+    """The thread of a shard; `submit` and `collect` are safe from any thread."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.pins = Pins()
+        self.may_collect = True
+        self.completed = shard.state.epoch
+        """The newest epoch that all have who take part, as far as this one was told."""
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._loose: dict[int, None] = dict.fromkeys(shard.loose())
+        self._held: set[int] = set()
+        """Those that could not be removed because somebody had them."""
+        self._is_closed = False
+        name = f"holdfast-shard-{shard.number}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, task: Callable[[], T]) -> Promise[T]:
+        """Do something in the thread of the shard; a BlobError is the error of the future."""
+        promise: Promise[T] = Promise()
+
+        def run() -> None:
+            try:
+                result = task()
+            except Exception as error:  # noqa: BLE001 - whoever waits hears of it
+                promise.set_exception(error)
+            else:
+                promise.set_result(result)
+
+        self._queue.put(run)
+        return promise
+
+    def collect(self, blob_id: int) -> None:
+        """Remove chunks, unless a blob has them, once nobody reads them."""
+        self._queue.put(lambda: self._loose.update({blob_id: None}))
+
+    def release(self, blob_id: int) -> None:
+        """Let go of pinned chunks."""
+        self.pins.release(blob_id)
+        if blob_id in self._held:
+            self.collect(blob_id)
+
+    def close(self) -> None:
+        """Do what is queued, and end."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._queue.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                task = self._queue.get(block=not self._loose or not self.may_collect)
+            except Empty:
+                self._collect_some()
+                continue
+            if task is None:
+                return
+            task()
+
+    def _collect_some(self) -> None:
+        """Do a step for one id; no epoch changes the shard meanwhile."""
+        blob_id = next(iter(self._loose))
+        try:
+            with self.shard.lock:
+                left = self._may_go(blob_id) and self.shard.collect(blob_id)
+        except BlobError as error:  # the next opening finds them
+            left = False
+            event(logging.WARNING, "shards.uncollected", shard=self.shard.number, error=str(error))
+        if not left:
+            del self._loose[blob_id]
+            self.pins.bury(blob_id)
+
+    def _may_go(self, blob_id: int) -> bool:
+        """Whether no blob has these chunks, and nobody reads them; from then on, nobody will."""
+        if not self.shard.is_loose(blob_id, self.completed):
+            return False
+        self._held.add(blob_id)  # first: who lets go of them may do so now
+        if not self.pins.doom(blob_id):
+            return False
+        self._held.discard(blob_id)
+        return True

@@ -1,0 +1,87 @@
+"""The suites of the contracts on sharded SQLite, with one file and with several."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shard_steps import OpenShards
+
+from holdfast.core.kv import KV
+from holdfast.core.seams import Disk
+from holdfast.core.store import Store
+from holdfast.testing.crash_suites import KVCrashSuite, StoreCrashSuite
+from holdfast.testing.kv_suite import KVSuite
+from holdfast.testing.store_suite import StoreSuite
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class TwoShards(OpenShards):
+    count = 2
+
+
+class FourShards(OpenShards):
+    count = 4
+
+
+@pytest.fixture
+def tmp_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Keep everything in memory, if there is such a thing; other tests are on a real disk."""
+    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+class TestSqliteKVOfFour(KVSuite):
+    opened: OpenShards = FourShards()
+
+    def open_kv(self, folder: Path) -> KV:
+        return self.opened.kv(folder)
+
+    def close_kv(self, kv: KV) -> None:
+        self.opened.close(kv)
+
+
+@pytest.mark.slow
+class TestSqliteKV(TestSqliteKVOfFour):
+    opened = OpenShards()
+
+
+class TestSqliteStoreOfFour(StoreSuite):
+    opened: OpenShards = FourShards()
+
+    def open_store(self, folder: Path) -> Store:
+        return self.opened.store(folder)
+
+    def close_store(self, store: Store) -> None:
+        self.opened.close(store)
+
+
+@pytest.mark.slow
+class TestSqliteStore(TestSqliteStoreOfFour):
+    opened = OpenShards()
+
+
+class TestSqliteKVInPowerCuts(KVCrashSuite):
+    """SQLite's own writes are its own affair: the power fails between the commits."""
+
+    opened = TwoShards()
+
+    def open_kv(self, folder: Path, disk: Disk) -> KV:
+        return self.opened.kv(folder, disk)
+
+    def close_kv(self, kv: KV) -> None:
+        self.opened.close(kv)
+
+
+@pytest.mark.slow
+class TestSqliteStoreInPowerCuts(StoreCrashSuite):
+    opened = TwoShards()
+
+    def open_store(self, folder: Path, disk: Disk) -> Store:
+        return self.opened.store(folder, disk)
+
+    def close_store(self, store: Store) -> None:
+        self.opened.close(store)
