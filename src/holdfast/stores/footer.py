@@ -6,6 +6,7 @@ All integers have their least significant byte first.
 """
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import xxhash
@@ -32,6 +33,35 @@ class Footer(NamedTuple):
         """The xxh3_64 that chunk number `chunk` was written with."""
         at = chunk * CHECKSUM_BYTES
         return int.from_bytes(self.checksums[at : at + CHECKSUM_BYTES], "little")
+
+
+class Checksums:
+    """The checksums of content that arrives in pieces of any size."""
+
+    __slots__ = ("_chunk", "_done", "size_bytes")
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self._chunk = xxhash.xxh3_64()
+        self._done = bytearray()
+
+    def update(self, piece: memoryview) -> None:
+        """Take the next bytes."""
+        for part in _split(piece, CHUNK_BYTES - self.size_bytes % CHUNK_BYTES):
+            self._chunk.update(part)
+            self.size_bytes += len(part)
+            if self.size_bytes % CHUNK_BYTES == 0:
+                self._end()
+
+    def finish(self) -> bytes:
+        """Give the checksums of all chunks; nothing may come behind."""
+        if self.size_bytes % CHUNK_BYTES:
+            self._end()
+        return bytes(self._done)
+
+    def _end(self) -> None:
+        self._done += self._chunk.intdigest().to_bytes(CHECKSUM_BYTES, "little")
+        self._chunk.reset()
 
 
 def chunk_count(size_bytes: int) -> int:
@@ -85,3 +115,11 @@ def unpack(tail: bytes, ref: BlobRef) -> Footer:
     if (magic, chunk_bytes, size_bytes, digest) != (MAGIC, CHUNK_BYTES, *reversed(ref)):
         raise CorruptError("the footer is that of another blob", digest=str(ref.digest))
     return Footer(BlobRef(Digest(digest), size_bytes), tail[:-FOOTER_BYTES])
+
+
+def _split(view: memoryview, first_bytes: int) -> Iterator[memoryview]:
+    """Cut at `first_bytes`, and every chunk from there."""
+    if view:
+        yield view[:first_bytes]
+    for start in range(first_bytes, len(view), CHUNK_BYTES):
+        yield view[start : start + CHUNK_BYTES]

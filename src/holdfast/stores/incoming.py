@@ -9,17 +9,14 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-import xxhash
-
 from holdfast.core.errors import BlobError
-from holdfast.core.limits import CHUNK_BYTES, MIB
+from holdfast.core.limits import MIB
 from holdfast.core.pending import Promise
 from holdfast.log.staged import StoredBlob
-from holdfast.stores.footer import CHECKSUM_BYTES, pack
+from holdfast.stores.footer import Checksums, pack
 from holdfast.stores.handles import blob_error, world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
@@ -40,9 +37,7 @@ class FileSink:
         self._path = path
         self._disk = disk
         self._pool = pool
-        self._size_bytes = 0
-        self._chunk = xxhash.xxh3_64()
-        self._checksums = bytearray()
+        self._checksums = Checksums()
         self._synced_bytes = 0
         self._syncing: Future[None] | None = None
         self._descriptor: int | None = self._create()
@@ -52,9 +47,9 @@ class FileSink:
         assert self._descriptor is not None
         view = memoryview(chunk)
         try:
-            self._disk.pwrite_all(self._descriptor, (view,), self._size_bytes)
-            self._add_checksums(view)
-            if self._size_bytes - self._synced_bytes >= WRITE_BACK_BYTES:
+            self._disk.pwrite_all(self._descriptor, (view,), self._checksums.size_bytes)
+            self._checksums.update(view)
+            if self._checksums.size_bytes - self._synced_bytes >= WRITE_BACK_BYTES:
                 self._start_write_back(self._descriptor)
         except OSError as error:
             self.close()  # the kernel reports a lost write once: nothing may be committed now
@@ -63,7 +58,7 @@ class FileSink:
     def commit(self, ref: BlobRef) -> Pending[None]:
         """Make the blob appear; it is durable when this returns, and the future has ended."""
         assert self._descriptor is not None
-        assert ref.size_bytes == self._size_bytes
+        assert ref.size_bytes == self._checksums.size_bytes
         done: Promise[None] = Promise()
         try:
             if not self._store.holds(ref):
@@ -108,21 +103,10 @@ class FileSink:
                 self._disk.unlink(self._path)
             raise blob_error("opening a blob for writing", error) from error
 
-    def _add_checksums(self, view: memoryview) -> None:
-        for part in _split(view, CHUNK_BYTES - self._size_bytes % CHUNK_BYTES):
-            self._chunk.update(part)
-            self._size_bytes += len(part)
-            if self._size_bytes % CHUNK_BYTES == 0:
-                self._end_chunk()
-
-    def _end_chunk(self) -> None:
-        self._checksums += self._chunk.intdigest().to_bytes(CHECKSUM_BYTES, "little")
-        self._chunk.reset()
-
     def _start_write_back(self, descriptor: int) -> None:
         """Sync in a thread while the caller goes on; at most one sync of a sink at a time."""
         self._await_write_back()
-        self._synced_bytes = self._size_bytes
+        self._synced_bytes = self._checksums.size_bytes
         self._syncing = self._pool.submit(self._disk.sync_data, descriptor)
 
     def _await_write_back(self) -> None:
@@ -132,17 +116,8 @@ class FileSink:
             syncing.result()
 
     def _finish(self, descriptor: int, ref: BlobRef) -> None:
-        if self._size_bytes % CHUNK_BYTES:
-            self._end_chunk()
-        self._disk.pwrite_all(descriptor, (pack(ref, bytes(self._checksums)),), self._size_bytes)
+        tail = pack(ref, self._checksums.finish())
+        self._disk.pwrite_all(descriptor, (tail,), ref.size_bytes)
         self._await_write_back()
         self._disk.sync(descriptor)
         self._store.publish(self._path, ref.digest)
-
-
-def _split(view: memoryview, first_bytes: int) -> Iterable[memoryview]:
-    """Cut at `first_bytes`, and every chunk from there."""
-    if view:
-        yield view[:first_bytes]
-    for start in range(first_bytes, len(view), CHUNK_BYTES):
-        yield view[start : start + CHUNK_BYTES]
