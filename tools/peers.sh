@@ -1,7 +1,11 @@
 #!/bin/sh
-# Install what some tests compare with (nginx, a browser) where that is possible; say so where not.
+# Install what some tests compare with or work on (nginx, a browser, SeaweedFS) where that is possible;
+# say so where not.
 # Those tests skip with a reason when a peer is missing.
 set -u
+mkdir -p bench/.work
+.venv/bin/python -c 'from pathlib import Path; from bench.seaweed import install; install(Path("bench/.work"))' \
+    >/dev/null 2>&1 || echo "peers: cannot install SeaweedFS; its tests will be skipped"
 missing=""
 command -v nginx >/dev/null 2>&1 || missing="$missing nginx-light"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"

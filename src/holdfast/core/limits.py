@@ -114,6 +114,21 @@ SORTED_REFS_MAX = 50_000  # held to give out in order what lies in another
 COMPRESS_LEVEL = 3  # of zstd, a setting
 DICTIONARY_BYTES_MAX = MIB
 DICTIONARY_BLOB_BYTES_MAX = 64 * KIB  # larger blobs gain nothing by a dictionary
+# Object stores
+OBJECT_PART_BYTES = 8 * MIB  # of a blob in one object; larger ones are uploaded in parts
+OBJECT_PARTS_AHEAD = 2  # parts of one upload on their way at once
+OBJECT_WINDOW_BYTES = 4 * MIB  # fetched by one request of a reader
+OBJECT_HEADS_BYTES_MAX = 16 * MIB  # of memory for what is known of blobs read lately
+OBJECT_THREADS = 16  # requests of one store at once, beside those of its callers
+OBJECT_REQUEST_S = 60  # for one request
+OBJECT_TRIES_MAX = 6  # of one request
+OBJECT_RETRY_S = 0.1  # until the second; doubles with each failure
+OBJECT_RETRY_S_MAX = 5
+OBJECT_WAIT_S = 120  # for all tries together, less what the last one takes
+OBJECT_SKEW_S = 900  # by which its clock may differ from ours before it refuses requests
+OBJECT_DOUBT_S = 900  # for which a request without an answer may still come
+OBJECT_DOUBTS_MAX = 10_000  # removals without an answer; more are refused
+OBJECT_AGES_MAX = 100_000  # blobs of which it is remembered since when they are there
 
 # Shards
 ROW_BYTES_MAX = 256 * KIB  # of a blob in one row

@@ -13,7 +13,7 @@ from holdfast.core.errors import BlobError, UnavailableError
 from holdfast.log.record import RAW
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from holdfast.core.digest import BlobRef
     from holdfast.log.batch import Batch
@@ -55,22 +55,22 @@ class StagedBlob:
 
 
 class StoredBlob:
-    """A blob with a durable file of its own, of which only the name is on its way."""
+    """A blob that is durable outside of the log, of which only the name is on its way."""
 
-    __slots__ = ("_path", "ref")
+    __slots__ = ("_is_there", "ref")
     is_stored = True
     size_bytes = 0
 
-    def __init__(self, ref: BlobRef, path: Path) -> None:
-        self._path = path
+    def __init__(self, ref: BlobRef, is_there: Callable[[], bool]) -> None:
+        self._is_there = is_there
         self.ref = ref
 
     def stage(self, batch: Batch) -> None:
-        """Look whether the file is still there.
+        """Ask whether it is still there.
 
         Raises:
             UnavailableError: it was removed since, as nothing named it.
         """
         del batch
-        if not self._path.exists():
+        if not self._is_there():
             raise UnavailableError("the bytes were removed before they had a name: send them again")

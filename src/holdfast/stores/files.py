@@ -227,7 +227,7 @@ class FileStore:
 
     def stored(self, ref: BlobRef) -> StoredBlob:
         """What the commit has to look at that names a blob which was stored; for FileSink alone."""
-        return StoredBlob(ref, self._path(ref.digest))
+        return StoredBlob(ref, self._path(ref.digest).exists)
 
     def _is_kept(self, ref: BlobRef) -> bool:
         """Whether `ref` is there for good, with the folder's lock held."""
