@@ -65,6 +65,20 @@ def test_everything_works_over_tls(secure: Server, context: ssl.SSLContext, buck
         assert connection.ask("GET", small).code == "not_found"
 
 
+def test_compressed_blobs_come_back_over_tls(
+    servers: Servers, way: str, certificate: tuple[Path, Path], context: ssl.SSLContext
+) -> None:
+    cert, key = map(str, certificate)
+    server = servers.shared(hot_path=way, tls_certificate=cert, tls_key=key, compress="zstd")
+    with connect(server, context) as connection:
+        for size_bytes in (1000, 200_000, len(BIG)):
+            path, data = f"/b/compressed/{size_bytes}", BIG[:size_bytes]
+            connection.ask("PUT", path, data)
+            assert connection.ask("GET", path).body == data
+            part = connection.ask("GET", path, headers={"Range": "bytes=900-"}).body
+            assert part == data[900:]
+
+
 def test_the_answer_to_the_last_request_ends_the_connection(
     secure: Server, context: ssl.SSLContext, bucket: str
 ) -> None:

@@ -6,6 +6,8 @@ import click
 import msgspec
 
 from holdfast.cli.output import bar, emit, examples, human_size, opening_bar
+from holdfast.config.stack import locate
+from holdfast.config.target import bounds_of
 from holdfast.core.errors import NotFoundError
 from holdfast.depot.local import open_depot
 
@@ -29,7 +31,7 @@ def compact(folder: Path, as_json: bool) -> None:  # noqa: FBT001
         raise NotFoundError(f"there is no store at {folder}")
     moved_bytes = 0
     with opening_bar() as watch:
-        depot = open_depot(folder, watch=watch)
+        depot = open_depot(folder, bounds_of(locate(folder)), watch=watch)
     with depot, bar("compacting", None) as move:
         before_bytes = depot.engine.facts()["log_bytes"]
         for freed in depot.engine.compact(0.0, with_newest=True):

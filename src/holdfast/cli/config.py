@@ -1,4 +1,4 @@
-"""`holdfast config show` and `holdfast config check`."""
+"""`holdfast config show`, `holdfast config check` and `holdfast config explain`."""
 
 import json
 from dataclasses import fields
@@ -9,7 +9,9 @@ import click
 from holdfast.cli.output import examples
 from holdfast.cli.store import json_option
 from holdfast.config import Loaded, Settings, load
+from holdfast.config.explain import explain as draw
 from holdfast.config.settings import RULES
+from holdfast.config.stack import Located, Wanted, locate
 
 file_option = click.option(
     "--config",
@@ -61,6 +63,29 @@ def check(file: Path | None) -> None:
     """Check all settings and the data folder as `holdfast serve` would, without serving."""
     load(file).check_folders()
     click.echo("ok")
+
+
+@config.command(
+    short_help="Draw what is around the bytes of a store.",
+    epilog=examples(
+        "holdfast config explain --config holdfast.toml",
+        "holdfast config explain 'segments:///srv/blobs?compress=zstd&encrypt=env:KEY'",
+    ),
+)
+@click.argument("store", metavar="[DIR_OR_URL]", default="")
+@file_option
+def explain(store: str, file: Path | None) -> None:
+    """Draw the wrappers and places of a store, from the outside to the disk.
+
+    Of the store in DIR_OR_URL, or of the one that `holdfast serve` would serve. Nothing is opened.
+    """
+    settings = load(file).settings
+    is_wanted = settings.compress != "none"
+    found = Located(settings.data, Wanted(is_wanted, settings.compress_level, settings.encrypt))
+    if store:
+        found = locate(store)
+    for line in draw(*found, settings.small_blob_bytes_max):
+        click.echo(line)
 
 
 def _items(loaded: Loaded) -> list[tuple[str, object]]:

@@ -6,6 +6,8 @@ import click
 import msgspec
 
 from holdfast.cli.output import bar, emit, examples, human_size, shown
+from holdfast.config.stack import locate
+from holdfast.config.target import bounds_of
 from holdfast.core.errors import NotFoundError
 from holdfast.core.inspection import Finding
 from holdfast.depot.local import open_depot
@@ -57,8 +59,11 @@ def fsck(ctx: click.Context, /, **_: object) -> None:
 def _run(folder: Path, options: Options, *, quiet: bool) -> tuple[Fsck, list[Action]]:
     actions = []
     with bar("checking", None) as move:
+        bounds = bounds_of(locate(folder))
         check = Fsck(
-            folder, lambda: open_depot(folder, watch=lambda at: move(at.done_bytes)), options
+            folder,
+            lambda: open_depot(folder, bounds, watch=lambda at: move(at.done_bytes)),
+            options,
         )
         for action in check.run():
             move(check.report.read_bytes)

@@ -1,7 +1,6 @@
 """`holdfast gc`."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 import msgspec
@@ -10,6 +9,8 @@ from holdfast import wire
 from holdfast.cli.desk import desk_of, is_server
 from holdfast.cli.output import bar, emit, examples, human_size
 from holdfast.cli.store import DEFAULT_STORE, folder_in
+from holdfast.config.stack import locate
+from holdfast.config.target import bounds_of
 from holdfast.core.digest import BlobRef
 from holdfast.core.entry import moment
 from holdfast.core.errors import NotFoundError
@@ -53,7 +54,7 @@ def gc(store: str, grace: float, dry_run: bool, as_json: bool) -> None:  # noqa:
     folder = folder_in(store)
     if folder is None or not (folder / "HOLDFAST").exists():
         raise NotFoundError(f"there is no store at {store}")
-    _collect(folder, grace, dry_run=dry_run, as_json=as_json)
+    _collect(store, grace, dry_run=dry_run, as_json=as_json)
 
 
 def _list_marked(url: str, *, as_json: bool) -> None:
@@ -69,7 +70,7 @@ def _print(one: dict[str, object], *, as_json: bool) -> None:
         click.echo(f"{one['digest']}  {one['size_bytes']:>15,}  {one['since_at']}")
 
 
-def _collect(folder: Path, grace_s: float, *, dry_run: bool, as_json: bool) -> None:
+def _collect(store: str, grace_s: float, *, dry_run: bool, as_json: bool) -> None:
     from holdfast.depot.local import open_depot  # noqa: PLC0415 - an engine is much to import
     from holdfast.services.marks import marks_of  # noqa: PLC0415
     from holdfast.services.sweep import Manner  # noqa: PLC0415
@@ -78,7 +79,8 @@ def _collect(folder: Path, grace_s: float, *, dry_run: bool, as_json: bool) -> N
     manner = Manner(grace_s=grace_s, dry_run=dry_run)
     if dry_run:
         manner.tell = _teller(as_json=as_json)
-    with open_depot(folder) as depot, bar("sweeping", None) as move:
+    located = locate(store)
+    with open_depot(located.folder, bounds_of(located)) as depot, bar("sweeping", None) as move:
         work = sweep_of(depot, manner, marks_of(depot.engine))
         while work.step():
             move(work.report.live)

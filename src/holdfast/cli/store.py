@@ -10,7 +10,7 @@ import click
 
 from holdfast.cli.output import opening_bar
 from holdfast.config import open_bucket
-from holdfast.config.target import folder_of
+from holdfast.config.stack import locate
 from holdfast.core.bucket import Bucket
 from holdfast.core.digest import Digest
 from holdfast.core.errors import InvalidError, NotFoundError
@@ -134,4 +134,4 @@ def folder_in(store: str) -> Path | None:
     """The folder that a store is; None for a server."""
     if "://" not in store:
         return Path(store)
-    return None if store.startswith(("http://", "https://")) else folder_of(store)
+    return None if store.startswith(("http://", "https://")) else locate(store).folder

@@ -37,6 +37,11 @@ DAY_S = 86_400
 REQUESTS_S = Frequency(limits.RATE_S_MIN, limits.RATE_S_MAX)
 BYTES_S = Size(limits.RATE_S_MAX, "no limit")
 KEYS = "keys"
+LEVEL = Whole(1, 19)
+ENCRYPT = Text(
+    "env:NAME or file:PATH, where the master key is, or nothing",
+    re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\n]+)?"),
+)
 
 
 def setting(default: T, kind: Kind, about: str) -> T:
@@ -94,6 +99,13 @@ class Settings:
         Whole(1, 1_000_000),
         "Writes that may wait so; more are answered 503.",
     )
+    compress: str = setting(
+        "none", Choice(("none", "zstd")), "Compress what is stored and gets smaller by that."
+    )
+    compress_level: int = setting(
+        limits.COMPRESS_LEVEL, LEVEL, "How hard: higher is smaller and slower."
+    )
+    encrypt: str = setting("", ENCRYPT, "Encrypt what is stored; for a store that is empty.")
     head_wait_s: float = setting(
         limits.HEAD_WAIT_S, Seconds(0.1, DAY_S), "Longest wait for the whole head of a request."
     )

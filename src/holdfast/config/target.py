@@ -1,16 +1,25 @@
 """The composition root: from the name of a store to the store."""
 
-import os
-from collections.abc import Callable
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from __future__ import annotations
 
-from holdfast.core.bucket import Bucket
-from holdfast.core.errors import InvalidError, UnsupportedError
-from holdfast.core.progress import Progress
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from holdfast.config.stack import locate, read_master
+from holdfast.core.errors import UnsupportedError
+from holdfast.depot.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.config.stack import Located, Wanted
+    from holdfast.core.bucket import Bucket
+    from holdfast.core.progress import Progress
+    from holdfast.depot.engine import Limits
 
 KEY_VARIABLE = "HOLDFAST_KEY"
-TARGETS = "a folder, file:///folder, http://host:port or https://host:port"
 
 
 def open_bucket(target: str | Path, *, watch: Callable[[Progress], None] | None = None) -> Bucket:
@@ -25,34 +34,37 @@ def open_bucket(target: str | Path, *, watch: Callable[[Progress], None] | None 
         UnavailableError: the folder cannot be used. A server is asked at the first verb only.
     """
     text = str(target)
-    if isinstance(target, Path) or "://" not in text:
-        return _open_folder(Path(target), watch)
-    scheme = urlsplit(text).scheme
-    if scheme in {"http", "https"}:
+    if not isinstance(target, Path) and urlsplit(text).scheme in {"http", "https"}:
         try:
             from holdfast.client import Client, ClientOptions  # noqa: PLC0415 - httpx is an extra
         except ModuleNotFoundError as error:
             raise UnsupportedError("URLs need pip install 'holdfast[client]'") from error
 
         return Client(text, options=ClientOptions(key=os.environ.get(KEY_VARIABLE, "")))
-    return _open_folder(folder_of(text), watch)
+    return _open_folder(locate(target), watch)
 
 
-def folder_of(url: str) -> Path:
-    """Read the folder from file:///folder or holdfast:///folder.
+def stack_of(wanted: Wanted) -> Stack:
+    """Read the secrets that the wanted wrappers need.
 
-    >>> folder_of("file:///srv/my%20blobs").as_posix()
-    '/srv/my blobs'
+    Raises:
+        InvalidError: one is not there.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"file", "holdfast"} or parts.netloc not in {"", "localhost"}:
-        raise InvalidError("store", url, TARGETS)
-    if not parts.path or parts.query or parts.fragment:
-        raise InvalidError("store", url, TARGETS)
-    return Path(unquote(parts.path))
+    return Stack(wanted.compress, wanted.level, read_master(wanted.encrypt))
 
 
-def _open_folder(folder: Path, watch: Callable[[Progress], None] | None) -> Bucket:
+def bounds_of(located: Located) -> Limits:
+    """How a depot in a folder works by itself, with the wrappers that are wanted.
+
+    Raises:
+        InvalidError: a secret is not there.
+    """
+    from holdfast.depot.engine import Limits  # noqa: PLC0415 - a client needs no engine
+
+    return Limits(stack=stack_of(located.wanted))
+
+
+def _open_folder(located: Located, watch: Callable[[Progress], None] | None) -> Bucket:
     from holdfast.depot.local import open_depot  # noqa: PLC0415 - a client needs no engine
 
-    return open_depot(folder, watch=watch)
+    return open_depot(located.folder, bounds_of(located), watch=watch)

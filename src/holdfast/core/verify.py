@@ -62,6 +62,15 @@ def verify_steps(
     yield from _steps(source, verifier_of(digest))
 
 
+def check_content(digest: Digest, source: Source) -> Iterator[int]:
+    """Verify what a source gives, then close it; yield after each chunk how many bytes it had.
+
+    Raises:
+        CorruptError: it is not that blob.
+    """
+    return _steps(source, HashVerifier(digest))
+
+
 def verify(store: Store, digest: Digest, verifier_of: VerifierOf = HashVerifier) -> BlobRef:
     """Verify one blob.
 

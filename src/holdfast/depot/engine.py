@@ -11,6 +11,7 @@ from holdfast.core.errors import CorruptError, InvalidError, NotFoundError, Unav
 from holdfast.depot.ingest import Ingest, Upload
 from holdfast.depot.names import Names
 from holdfast.depot.reader import Reader
+from holdfast.depot.stack import BARE, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +49,8 @@ class Limits(NamedTuple):
     """Larger blobs are files of their own."""
     audit_days: int = limits.AUDIT_DAYS
     """For how long it is kept what admins did."""
+    stack: Stack = BARE
+    """The wrappers that are wanted around the bytes."""
 
 
 class Engine(NamedTuple):

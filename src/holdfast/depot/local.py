@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,11 @@ from holdfast.depot.kept import Expiry, Kept
 from holdfast.depot.keys import Keys
 from holdfast.depot.names import Names
 from holdfast.depot.policies import Policies
+from holdfast.depot.stack import BARE, Stack
 from holdfast.depot.stamps import Stamps
 from holdfast.depot.trail import Trail
 from holdfast.depot.webhooks import Webhooks
+from holdfast.depot.wrapped import Seams, codecs_for, wrap
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.compaction import compact
 from holdfast.log.inspection import LogMedium
@@ -30,14 +32,20 @@ from holdfast.stores.files import FileStore
 from holdfast.stores.inspection import FileMedium
 from holdfast.stores.layout import sweep
 from holdfast.stores.segments import SegmentStore
+from holdfast.stores.through import EncodedMedium
 from holdfast.stores.tiered import TieredStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from holdfast.core.digest import Digest
+    from holdfast.core.inspection import Medium
     from holdfast.core.progress import Progress
     from holdfast.core.seams import Clock
+    from holdfast.core.store import Store
+    from holdfast.log.spot import Spot
+    from holdfast.stores.through import Codecs
 
 FILES = "files"
 
@@ -59,6 +67,7 @@ def open_depot(
     Raises:
         UnavailableError: another process has it open, or the disk refuses.
         CorruptError, UnsupportedError: what is there cannot be read.
+        DeniedError, ConflictError: it is encrypted otherwise.
     """
     disk, clock, entropy = disk or Disk(), clock or SystemClock(), SystemEntropy()
     log = Log(path, disk, clock, entropy, attached=attached, watch=watch)
@@ -70,11 +79,13 @@ def open_depot(
     if not attached:
         shutil.rmtree(path / SCRATCH, ignore_errors=True)
     files.between = log.between
-    store = TieredStore(SegmentStore(log), files, bounds.small_blob_bytes_max)
+    tiered = TieredStore(SegmentStore(log), files, bounds.small_blob_bytes_max)
+    codecs = _codecs(log, tiered, bounds.stack, Seams(disk, clock, entropy), attached=attached)
+    store = wrap(tiered, codecs)
     kv = EmbeddedKV(log)
     policies = Policies(kv, clock, bounds.undelete_s)
     names, ingest = Names(kv, clock, policies), Ingest(store, kv)
-    bytes_media = (LogMedium(log), FileMedium(path / FILES, disk, clock))
+    bytes_media = _media(log, path / FILES, clock, codecs)
     return Depot(
         Engine(
             store,
@@ -95,19 +106,45 @@ def open_depot(
             log.make_hints,
             partial(compact, log),
             disk,
-            partial(find, log),
+            partial(find, log) if not codecs.each else _nowhere,
             partial(_close, store, log),
         )
     )
 
 
-def _close(store: TieredStore, log: Log) -> None:
+def _codecs(log: Log, bare: Store, stack: Stack, seams: Seams, *, attached: bool) -> Codecs:
+    is_empty = None if attached else partial(_is_empty, bare)
+    try:
+        return codecs_for(log.root.parent, stack, seams, is_empty)
+    except BaseException:
+        _close(bare, log)
+        raise
+
+
+def _is_empty(store: Store) -> bool:
+    return next(store.scan(), None) is None
+
+
+def _media(log: Log, files: Path, clock: Clock, codecs: Codecs) -> tuple[Medium, ...]:
+    if not codecs.each:
+        return (LogMedium(log), FileMedium(files, log.disk, clock))
+    media = (LogMedium(log, codecs.is_blob), FileMedium(files, log.disk, clock, codecs.check))
+    return tuple(EncodedMedium(each, codecs) for each in media)
+
+
+def _nowhere(digest: Digest) -> Spot | None:
+    """What a spot has is not the blob where that may be encoded."""
+    del digest
+    return None
+
+
+def _close(store: Store, log: Log) -> None:
     store.close()
     log.close()
 
 
 @contextmanager
-def hold_depot(path: Path) -> Iterator[Mapping[str, int]]:
+def hold_depot(path: Path, stack: Stack = BARE) -> Iterator[Mapping[str, int]]:
     """Open or create the depot in `path`, then let processes forked from this one attach to it.
 
     Yields what the log found. This process keeps nothing open but the lock, which every fork has
@@ -121,7 +158,9 @@ def hold_depot(path: Path) -> Iterator[Mapping[str, int]]:
     disk, clock, entropy = Disk(), SystemClock(), SystemEntropy()
     log = Log(path, disk, clock, entropy)
     try:
-        FileStore(path / FILES, disk, entropy, clock).close()
+        files = FileStore(path / FILES, disk, entropy, clock)
+        with closing(TieredStore(SegmentStore(log), files, 0)) as tiered:
+            codecs_for(path, stack, Seams(disk, clock, entropy), partial(_is_empty, tiered))
         facts = log.facts()
         log.hand_over()
         yield facts

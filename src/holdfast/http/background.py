@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from holdfast.config.stack import Wanted
+from holdfast.config.target import stack_of
 from holdfast.depot.engine import Limits
 from holdfast.http.dial import dialing
 from holdfast.services.caretaker import Caretaker
@@ -17,6 +19,7 @@ from holdfast.services.sweeper import Sweeper
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
     from holdfast.depot.depot import Depot
+    from holdfast.depot.stack import Stack
     from holdfast.services.caretaker import Task
 
 
@@ -28,7 +31,18 @@ def bounds(settings: Settings) -> Limits:
         settings.undelete_s,
         settings.small_blob_bytes_max,
         settings.audit_days,
+        stack(settings),
     )
+
+
+def stack(settings: Settings) -> Stack:
+    """The wrappers around the bytes, with the secret that they need.
+
+    Raises:
+        InvalidError: it is not where the setting says.
+    """
+    is_wanted = settings.compress != "none"
+    return stack_of(Wanted(is_wanted, settings.compress_level, settings.encrypt))
 
 
 def caretaker(depot: Depot, settings: Settings) -> Caretaker:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from holdfast.log.index import Position
 
 FORMAT = 2
-FORMATS = (1, FORMAT)
+WRAPPED_FORMAT = 3
+"""The same, but that blobs have other forms, which older versions would take for blobs."""
+FORMATS = (1, FORMAT, WRAPPED_FORMAT)
 ENGINE = "log"
 CHECKSUM_BYTES = 8
 
@@ -67,7 +69,7 @@ class Folder:
         marker = self._read_marker(path)
         if marker.format not in FORMATS:
             raise UnsupportedError(f"format {marker.format} is newer than this holdfast")
-        if marker.format != FORMAT:
+        if marker.format < FORMAT:
             self._write_marker(_Marker(FORMAT, marker.id))
         return marker.id
 
@@ -182,7 +184,7 @@ class Folder:
         return sum(a != b for a, b in zip(header, last.header, strict=True)) < CHECKSUM_BYTES
 
     def _write_marker(self, marker: _Marker) -> None:
-        self._write(self.path / "HOLDFAST", msgspec.json.encode(marker) + b"\n")
+        replace_file(self.path / "HOLDFAST", msgspec.json.encode(marker) + b"\n", self._disk)
 
     def _write_state(self, state: str) -> None:
         """Write over the file, for a full disk has no room for another one.
@@ -197,14 +199,31 @@ class Folder:
             self._disk.close(descriptor)
         self._disk.sync_directory(self.index)
 
-    def _write(self, path: Path, content: bytes) -> None:
-        """Replace a small file so that a power cut leaves the old or the new one."""
-        temporary = path.with_suffix(".new")
-        descriptor = self._disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            self._disk.pwrite_all(descriptor, (content,), 0)
-            self._disk.sync(descriptor)
-        finally:
-            self._disk.close(descriptor)
-        self._disk.rename(temporary, path)
-        self._disk.sync_directory(path.parent)
+
+def mark_wrapped(path: Path, disk: Disk) -> None:
+    """Give the folder of a log the format that says that its blobs may have other forms.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    marker = msgspec.json.decode((path / "HOLDFAST").read_bytes(), type=_Marker)
+    if marker.engine == ENGINE and marker.format < WRAPPED_FORMAT:
+        marker.format = WRAPPED_FORMAT
+        replace_file(path / "HOLDFAST", msgspec.json.encode(marker) + b"\n", disk)
+
+
+def replace_file(path: Path, content: bytes, disk: Disk) -> None:
+    """Replace a small file so that a power cut leaves the old or the new one.
+
+    Raises:
+        OSError: the disk refuses; the old one is there, unless the last sync failed.
+    """
+    temporary = path.with_suffix(".new")
+    descriptor = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        disk.pwrite_all(descriptor, (content,), 0)
+        disk.sync(descriptor)
+    finally:
+        disk.close(descriptor)
+    disk.rename(temporary, path)
+    disk.sync_directory(path.parent)

@@ -24,12 +24,14 @@ from holdfast.log.segment import NAME, Segment, map_disk_error, segment_path
 from holdfast.log.torn import torn_tails
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from holdfast.core.seams import Buffer
     from holdfast.log.index import Location
     from holdfast.log.log import Log
     from holdfast.log.scan import Record
+
+    IsBlob = Callable[[Digest, Buffer], bool]
 
 READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK
 NAME_OFFSET = 20  # in the header of a record
@@ -39,8 +41,10 @@ PAGE_BYTES = 64 * limits.KIB  # what a page of the index counts for, when it is 
 class LogMedium:
     """The segments of an open log."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, is_blob: IsBlob | None = None) -> None:
+        """Look at a log; `is_blob` says whether a payload is the blob of that name."""
         self._log = log
+        self._is_blob = is_blob or _has_digest
 
     def regions(self) -> list[Region]:
         """The segments, oldest first."""
@@ -55,7 +59,9 @@ class LogMedium:
         if end is None:
             raise NotFoundError("no such segment", region=region)
         try:
-            yield from _Reading(self._log, number, end, wanted).run(start)
+            reading = _Reading(self._log, number, end, wanted)
+            reading.is_blob = self._is_blob
+            yield from reading.run(start)
         except OSError as error:
             raise UnavailableError(f"cannot read {region}: {error.strerror}") from error
 
@@ -76,7 +82,7 @@ class LogMedium:
         except (CorruptError, OSError):
             return False
         payload = payload_of(memoryview(data), digest, found)
-        return payload is not None and Digest.of(payload) == digest
+        return payload is not None and self._is_blob(digest, payload)
 
     def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
         """What the page cache has of the record that the index names; then torn tails.
@@ -152,6 +158,7 @@ class _Reading:
         self._number = number
         self._end = end
         self._wanted = wanted
+        self.is_blob: IsBlob = _has_digest
         self._damages: list[Damage] = []
         self._position = 0
         self._begin()
@@ -199,7 +206,7 @@ class _Reading:
         header = record.header
         self._size_bytes += HEADER_BYTES + header.payload_bytes
         if header.kind == Kind.BLOB and header.codec == RAW:
-            if Digest.of(record.payload) != header.name:
+            if not self.is_blob(Digest(header.name), record.payload):
                 self._note(
                     Damage(self._number, record.offset, record.end - record.offset),
                     "the blob of this record has another digest",
@@ -251,6 +258,10 @@ class _Reading:
         )
         self._begin()
         return seen
+
+
+def _has_digest(digest: Digest, payload: Buffer) -> bool:
+    return Digest.of(payload) == digest
 
 
 def _torn_payload(path: Path, digest: Digest) -> bytes | None:

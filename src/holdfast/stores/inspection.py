@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from holdfast.core.digest import Hasher
 from holdfast.core.errors import (
     BlobError,
     CorruptError,
@@ -20,16 +19,20 @@ from holdfast.core.errors import (
 from holdfast.core.fresh import WHOLE_FILE, FreshDisk
 from holdfast.core.inspection import Finding, Place, Region, Seen
 from holdfast.core.limits import CHUNK_BYTES
-from holdfast.stores.footer import chunk_count, content_bytes
+from holdfast.core.verify import check_content
+from holdfast.stores.footer import content_bytes
 from holdfast.stores.handles import READ_FLAGS, Handles, blob_error, world
 from holdfast.stores.layout import FOLDER, blob_path, digests_in
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Container, Iterator
     from pathlib import Path
 
     from holdfast.core.digest import Digest
     from holdfast.core.seams import Buffer, Clock, Disk
+    from holdfast.core.store import Source
+
+    Check = Callable[[Digest, Source], Iterator[int]]
 
 POSITION_BYTES = 7  # of the digest, behind the byte that names the folder
 END = 1 << 8 * POSITION_BYTES
@@ -39,10 +42,11 @@ CTIME_SLACK_US = 20_000  # the kernel stamps files by a clock that ticks; man 7 
 class FileMedium:
     """The folders of the store in `root`; positions are the beginnings of digests."""
 
-    def __init__(self, root: Path, disk: Disk, clock: Clock) -> None:
+    def __init__(self, root: Path, disk: Disk, clock: Clock, check: Check = check_content) -> None:
         self._root = root
         self._disk = disk
         self._clock = clock
+        self._check = check
 
     def regions(self) -> list[Region]:
         """The folders."""
@@ -130,8 +134,8 @@ class FileMedium:
     def _blob(self, handles: Handles, digest: Digest) -> Iterator[Seen]:
         position, why = _position(digest), ""
         try:
-            for chunk in self._content(handles, digest):
-                yield Seen(position, len(chunk))
+            for size_bytes in self._content(handles, digest):
+                yield Seen(position, size_bytes)
         except NotFoundError:
             return
         except (CorruptError, UnsupportedError) as error:
@@ -143,20 +147,13 @@ class FileMedium:
         else:
             yield Seen(position, 0, 1)
 
-    def _content(self, handles: Handles, digest: Digest) -> Iterator[bytes]:
-        """Yield verified chunks, and fail at the end unless they are the blob."""
-        hasher = Hasher()
+    def _content(self, handles: Handles, digest: Digest) -> Iterator[int]:
+        """Yield sizes of verified chunks, and fail at the end unless they are the blob."""
         handle = handles.open(digest, blob_path(self._root, digest))
         try:
-            for number in range(chunk_count(handle.footer.ref.size_bytes)):
-                chunk = handle.chunk(number)
-                hasher.update(chunk)
-                yield chunk
+            yield from self._check(digest, handles.source(handle, None))
         finally:
-            handles.release(handle)
             handles.drop([digest])
-        if hasher.ref().digest != digest:
-            raise CorruptError("the stored bytes have another digest")
 
     def _chunks(self, descriptor: int, size_bytes: int) -> Iterator[Buffer]:
         for offset in range(0, size_bytes, CHUNK_BYTES):

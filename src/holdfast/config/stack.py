@@ -1,0 +1,124 @@
+"""From URLs, settings and the environment to the wrappers around a store.
+
+    segments:///data?compress=zstd&level=9&encrypt=env:KEY
+
+`encrypt` says where the master key is: in an environment variable, or in a file.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from holdfast.config.settings import ENCRYPT, LEVEL
+from holdfast.core import limits
+from holdfast.core.errors import InvalidError
+
+TARGETS = (
+    "a folder, file:///folder, segments:///folder?compress=zstd&encrypt=env:NAME, "
+    "http://host:port or https://host:port"
+)
+SCHEMES = {"file", "holdfast", "segments"}
+OPTIONS = ("compress", "level", "encrypt")
+COMPRESS_ALLOWED = "zstd or none"
+KEY_BYTES_MAX = 1024
+
+
+class Wanted(NamedTuple):
+    """The wrappers that are asked for, before any secret is read."""
+
+    compress: bool = False
+    level: int = limits.COMPRESS_LEVEL
+    encrypt: str = ""
+    """Where the master key is."""
+
+
+class Located(NamedTuple):
+    """A store in a folder."""
+
+    folder: Path
+    wanted: Wanted
+
+
+def locate(target: str | Path, variables: Mapping[str, str] | None = None) -> Located:
+    """Read the folder and the wrappers from a path or URL; what that leaves open, the environment.
+
+    >>> folder, wanted = locate("segments:///srv/my%20blobs?compress=zstd&encrypt=env:KEY", {})
+    >>> folder.as_posix(), wanted.compress, wanted.encrypt
+    ('/srv/my blobs', True, 'env:KEY')
+
+    Raises:
+        InvalidError: it is neither, or has options that there are not.
+    """
+    given = os.environ if variables is None else variables
+    text = str(target)
+    if isinstance(target, Path) or "://" not in text:
+        return Located(Path(target), _wanted({}, given))
+    parts = urlsplit(text)
+    if parts.scheme not in SCHEMES or parts.netloc not in {"", "localhost"}:
+        raise InvalidError("store", text, TARGETS)
+    if not parts.path or parts.fragment:
+        raise InvalidError("store", text, TARGETS)
+    return Located(Path(unquote(parts.path)), _wanted(options_of(parts.query), given))
+
+
+def options_of(query: str) -> dict[str, str]:
+    """Read the options behind the question mark.
+
+    Raises:
+        InvalidError: one comes twice, or there is no such option.
+    """
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    unknown = [name for name in options if name not in OPTIONS]
+    if unknown or len(options) < len(pairs):
+        raise InvalidError("options", query, f"each at most once of {', '.join(OPTIONS)}")
+    return options
+
+
+def read_master(place: str, variables: Mapping[str, str] | None = None) -> bytes | None:
+    """Read the master key from where a setting says it is; None where there is none.
+
+    Raises:
+        InvalidError: it is not there, or is no key.
+    """
+    if not place:
+        return None
+    from holdfast.stores.keyring import parse_master  # noqa: PLC0415 - an extra
+
+    kind, _, name = place.partition(":")
+    if kind == "file":
+        return parse_master(_read_file(Path(name)))
+    given = os.environ if variables is None else variables
+    if name not in given:
+        raise InvalidError("encrypt", place, f"the variable {name} is not set")
+    return parse_master(given[name])
+
+
+def _wanted(options: Mapping[str, str], variables: Mapping[str, str]) -> Wanted:
+    def option(name: str, variable: str) -> str:
+        return options.get(name, variables.get(variable, ""))
+
+    compress = option("compress", "HOLDFAST_COMPRESS")
+    if compress not in {"", "none", "zstd"}:
+        raise InvalidError("compress", compress, COMPRESS_ALLOWED)
+    level = LEVEL.from_text(option("level", "HOLDFAST_COMPRESS_LEVEL"))
+    encrypt = option("encrypt", "HOLDFAST_ENCRYPT")
+    try:
+        checked = limits.COMPRESS_LEVEL if level == "" else LEVEL.read(level)
+        ENCRYPT.read(encrypt)
+    except ValueError:
+        allowed = f"level={LEVEL.allowed}; encrypt={ENCRYPT.allowed}"
+        raise InvalidError("options", str(options), allowed) from None
+    assert isinstance(checked, int)
+    return Wanted(compress == "zstd", checked, encrypt)
+
+
+def _read_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(KEY_BYTES_MAX).decode("ascii", "replace")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidError("encrypt", f"file:{path}", f"a readable file ({reason})") from None

@@ -1,0 +1,200 @@
+"""The wrappers around the bytes of a folder, which the folder remembers (docs/format.md).
+
+    DIR/wrappers     {"format": 1, "compress": "zstd", "encrypt": "aes-256-gcm"}
+    DIR/keyring      the keys of an encrypted store (stores/keyring.py)
+
+A folder that has compressed blobs is opened with compression, whoever opens it, since that needs no
+secret; one that is encrypted is opened with its master key or not at all. So encoded bytes are
+never taken for blobs. The file is durable before the first blob is encoded, and the folder then has
+a format that older versions do not open.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from holdfast.core.errors import ConflictError, CorruptError, DeniedError, UnsupportedError
+from holdfast.core.guard import Guard
+from holdfast.log.folder import mark_wrapped, replace_file
+from holdfast.log.segment import map_disk_error
+from holdfast.stores.through import Codecs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from holdfast.core.seams import Clock, Disk, Entropy
+    from holdfast.core.store import Store
+    from holdfast.depot.stack import Stack
+    from holdfast.stores.codec import Codec
+    from holdfast.stores.keyring import Keyring
+
+FORMAT = 1
+WRAPPERS, KEYRING = "wrappers", "keyring"
+ZSTD, AES = "zstd", "aes-256-gcm"
+KNOWN = {"", ZSTD, AES}
+
+
+class Written(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The content of DIR/wrappers; empty words say that there is no such wrapper."""
+
+    format: int = 0
+    compress: str = ""
+    encrypt: str = ""
+
+
+class Seams(NamedTuple):
+    """What wrapping a folder needs of the world."""
+
+    disk: Disk
+    clock: Clock
+    entropy: Entropy
+
+
+def written(folder: Path) -> Written:
+    """Read what a folder was written with.
+
+    Raises:
+        CorruptError: the file is damaged.
+        UnsupportedError: a newer holdfast wrote it.
+    """
+    path = folder / WRAPPERS
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Written)
+    except FileNotFoundError:
+        return Written()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptError("the file `wrappers` is damaged", file=str(path)) from error
+    if found.format != FORMAT or not {found.compress, found.encrypt} <= KNOWN:
+        raise UnsupportedError("a newer holdfast has put wrappers around this store")
+    return found
+
+
+def codecs_for(
+    folder: Path, stack: Stack, seams: Seams, is_empty: Callable[[], bool] | None
+) -> Codecs:
+    """Make the codecs of a folder, and let it remember those that are new.
+
+    `is_empty` tells whether it has no blobs yet; who shares it with others gives None, and finds
+    all there that is needed.
+
+    Raises:
+        DeniedError: it is encrypted, and the master key is missing or another one.
+        ConflictError: it has blobs that are not encrypted.
+        CorruptError, UnsupportedError: what it remembers cannot be read.
+    """
+    found = written(folder)
+    codecs: list[Codec] = []
+    if stack.compress or found.compress:
+        from holdfast.stores.compressed import Compression  # noqa: PLC0415 - an extra
+
+        codecs.append(Compression(stack.level))
+    if stack.master is not None or found.encrypt:
+        from holdfast.stores.encrypted import Encryption  # noqa: PLC0415 - an extra
+
+        keyring = _keyring(folder, found, stack, seams, is_empty)
+        codecs.append(Encryption(keyring, seams.entropy))
+    wanted = Written(
+        FORMAT,
+        ZSTD if stack.compress else found.compress,
+        AES if stack.master is not None else found.encrypt,
+    )
+    if codecs and wanted != found:
+        assert is_empty is not None
+        _remember(folder, wanted, seams.disk)
+    return Codecs(codecs)
+
+
+def wrap(store: Store, codecs: Codecs) -> Store:
+    """Put codecs around a store."""
+    from holdfast.stores.encoded import EncodedStore  # noqa: PLC0415 - few stores need it
+
+    for codec in reversed(codecs.each):
+        store = EncodedStore(store, codec)
+    return store
+
+
+def read_keyring(folder: Path, master: bytes) -> Keyring:
+    """Read the keys of a folder.
+
+    Raises:
+        DeniedError: it needs another master key.
+        CorruptError: the file is damaged, or gone.
+    """
+    from holdfast.stores.keyring import Keyring  # noqa: PLC0415 - an extra
+
+    try:
+        data = (folder / KEYRING).read_bytes()
+    except FileNotFoundError as error:
+        raise CorruptError(
+            "the keyring of this store is gone, and with it all keys", file=str(folder / KEYRING)
+        ) from error
+    return Keyring.unseal(data, master)
+
+
+def write_keyring(folder: Path, keyring: Keyring, master: bytes, seams: Seams) -> None:
+    """Replace the keys of a folder, durably.
+
+    Raises:
+        FullError, UnavailableError: the disk refuses; the old ones are still there.
+    """
+    try:
+        replace_file(folder / KEYRING, keyring.seal(master, seams.entropy), seams.disk)
+    except OSError as error:
+        raise map_disk_error(error) from error
+
+
+def rotate(folder: Path, masters: tuple[bytes, bytes], seams: Seams, *, adds_key: bool) -> Keyring:
+    """Seal the keys of a store that nobody has open with the second master key, maybe one more.
+
+    Raises:
+        UnavailableError: somebody has it open, or the disk refuses.
+        DeniedError: it needs another master key than the first.
+        CorruptError: the keyring is damaged, or gone.
+    """
+    before, after = masters
+    try:
+        guard = Guard(folder / "lock")
+    except OSError as error:
+        raise map_disk_error(error) from error
+    try:
+        keyring = read_keyring(folder, before)
+        if adds_key:
+            keyring = keyring.rotated(seams.entropy, seams.clock.now_us())
+        write_keyring(folder, keyring, after, seams)
+    finally:
+        guard.release()
+    return keyring
+
+
+def _keyring(
+    folder: Path,
+    found: Written,
+    stack: Stack,
+    seams: Seams,
+    is_empty: Callable[[], bool] | None,
+) -> Keyring:
+    from holdfast.stores.keyring import Keyring  # noqa: PLC0415 - an extra
+
+    if stack.master is None:
+        raise DeniedError(f"{folder} is encrypted: say encrypt=env:NAME or encrypt=file:PATH")
+    if found.encrypt:
+        return read_keyring(folder, stack.master)
+    assert is_empty is not None
+    if not is_empty():
+        raise ConflictError(f"{folder} has blobs that are not encrypted; begin with an empty store")
+    if (folder / KEYRING).exists():
+        return read_keyring(folder, stack.master)
+    keyring = Keyring.make(seams.entropy, seams.clock.now_us())
+    write_keyring(folder, keyring, stack.master, seams)
+    return keyring
+
+
+def _remember(folder: Path, wanted: Written, disk: Disk) -> None:
+    try:
+        replace_file(folder / WRAPPERS, msgspec.json.encode(wanted) + b"\n", disk)
+        mark_wrapped(folder, disk)
+    except OSError as error:
+        raise map_disk_error(error) from error

@@ -1,0 +1,97 @@
+"""Keys of an encrypted store, and stores drawn."""
+
+import json
+from pathlib import Path
+
+import pytest
+from result import Holdfast
+
+from holdfast.config import open_bucket
+
+TEXT = b"something to keep\n" * 1000
+
+
+@pytest.fixture
+def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holdfast: Holdfast) -> str:
+    """An encrypted store with a blob, by its URL."""
+    monkeypatch.setenv("BLOBS_KEY", holdfast("keyring", "new").out.decode().strip())
+    monkeypatch.setenv("HOLDFAST_STORE", f"segments://{tmp_path}/store?encrypt=env:BLOBS_KEY")
+    (tmp_path / "text").write_bytes(TEXT)
+    assert holdfast("put", tmp_path / "text", "first").code == 0
+    return f"segments://{tmp_path}/store?encrypt=env:BLOBS_KEY"
+
+
+def test_master_keys_are_never_the_same(holdfast: Holdfast) -> None:
+    one, other = (holdfast("keyring", "new").out.decode().strip() for _ in range(2))
+    assert len(bytes.fromhex(one)) == len(bytes.fromhex(other)) == 32
+    assert one != other
+
+
+def test_keys_are_rotated_and_blobs_stay(
+    tmp_path: Path, secret: str, holdfast: Holdfast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(holdfast("keyring", "list", secret).out.splitlines()) == 1
+    done = holdfast("keyring", "rotate", secret, "--json")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [line["newest"] for line in lines] == [False, True]
+    assert holdfast("put", tmp_path / "text", "second").code == 0
+    assert holdfast("cat", "first").out == holdfast("cat", "second").out == TEXT
+
+    (tmp_path / "other").write_text("ab" * 32)
+    place = f"file:{tmp_path / 'other'}"
+    done = holdfast("keyring", "rotate", secret, "--master", place)
+    assert [line.split()[0] for line in done.out.decode().splitlines()] == [
+        line["id"] for line in lines
+    ]
+    refused = holdfast("cat", "first")
+    assert refused.code != 0
+    assert "another master key" in refused.err
+    monkeypatch.setenv("HOLDFAST_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("HOLDFAST_ENCRYPT", place)
+    assert holdfast("cat", "first").out == TEXT
+    for verb in ("fsck", "compact", "gc"):
+        assert holdfast(verb, tmp_path / "store").code == 0
+    monkeypatch.delenv("HOLDFAST_ENCRYPT")
+    for verb in ("fsck", "compact", "gc"):
+        assert "is encrypted" in holdfast(verb, tmp_path / "store").err
+
+
+def test_a_store_in_use_keeps_its_keys(secret: str, holdfast: Holdfast) -> None:
+    with open_bucket(secret):
+        assert "in use" in holdfast("keyring", "rotate", secret).err
+    assert len(holdfast("keyring", "list", secret).out.splitlines()) == 1
+
+
+def test_what_has_no_keys_is_told(tmp_path: Path, secret: str, holdfast: Holdfast) -> None:
+    folder = f"{tmp_path}/store"
+    assert "encrypt=env:NAME" in holdfast("keyring", "list", folder).err
+    nothing = holdfast("keyring", "list", f"segments://{tmp_path}/nothing?encrypt=env:BLOBS_KEY")
+    assert "no encrypted store" in nothing.err
+    assert not (tmp_path / "nothing").exists()
+    (tmp_path / "short").write_text("abcd")
+    for place in (f"file:{tmp_path}/short", f"file:{tmp_path}/missing", "env:NOT_SET", "BLOBS_KEY"):
+        assert holdfast("keyring", "rotate", secret, "--master", place).code == 2
+
+
+def test_a_stack_is_drawn(tmp_path: Path, secret: str, holdfast: Holdfast) -> None:
+    store = tmp_path / "store"
+    drawn = holdfast("config", "explain", f"{secret}&compress=zstd&level=9").out.decode()
+    assert drawn.splitlines() == [
+        f"{store}",
+        f"|- names: the log, {store}/log",
+        "`- bytes",
+        "   `- compressed: zstd, level 9, where that gains",
+        "      `- encrypted: AES-256-GCM, master key: env:BLOBS_KEY",
+        "         `- by size",
+        f"            |- up to 256 KiB: the log, {store}/log",
+        f"            `- larger: a file each, {store}/files",
+    ]
+    assert "needs a master key" in holdfast("config", "explain", store).out.decode()
+    bare = holdfast("config", "explain", tmp_path / "bare").out.decode()
+    assert "encrypted" not in bare
+    assert not (tmp_path / "bare").exists()
+    served = tmp_path / "holdfast.toml"
+    served.write_text(f'data = "{store}"\ncompress = "zstd"\nsmall_blob_bytes_max = 500\n')
+    drawn = holdfast("config", "explain", "--config", served).out.decode()
+    assert "compressed: zstd, level 3" in drawn
+    assert "up to 500 bytes" in drawn

@@ -1,0 +1,89 @@
+"""From URLs and the environment to wrappers."""
+
+from pathlib import Path
+
+import pytest
+
+import holdfast
+from holdfast.config.stack import Wanted, locate, read_master
+from holdfast.core.errors import DeniedError, InvalidError
+
+KEY = "5f" * 32
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("/data", Wanted()),
+        ("file:///data", Wanted()),
+        ("segments:///data", Wanted()),
+        ("segments:///data?compress=zstd", Wanted(compress=True)),
+        ("segments:///data?compress=none&level=9", Wanted(level=9)),
+        ("segments:///data?encrypt=env:KEY", Wanted(encrypt="env:KEY")),
+        ("file:///data?encrypt=file:/etc/key%20file", Wanted(encrypt="file:/etc/key file")),
+        (
+            "holdfast:///data?compress=zstd&level=19&encrypt=env:K_1",
+            Wanted(compress=True, level=19, encrypt="env:K_1"),
+        ),
+    ],
+)
+def test_a_url_says_which_wrappers_are_wanted(url: str, wanted: Wanted) -> None:
+    assert locate(url, {}) == (Path("/data"), wanted)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("compress=lz4", "compress=", "compress", "level=0", "level=20", "level=x", "shard=1"),
+        *("encrypt=KEY", "encrypt=env:", "encrypt=env:A-B", "encrypt=file:", "encrypt=KEY:env"),
+        *("compress=zstd&compress=none", "Compress=zstd", "encrypt=env:A&encrypt=env:B"),
+    ],
+)
+def test_what_a_url_cannot_say_is_refused(query: str) -> None:
+    if query in {"compress=", "compress"}:
+        assert locate(f"segments:///data?{query}", {}).wanted == Wanted()
+        return
+    with pytest.raises(InvalidError):
+        locate(f"segments:///data?{query}", {})
+
+
+def test_the_environment_says_what_the_url_leaves_open() -> None:
+    variables = {
+        "HOLDFAST_COMPRESS": "zstd",
+        "HOLDFAST_COMPRESS_LEVEL": "7",
+        "HOLDFAST_ENCRYPT": "env:KEY",
+    }
+    assert locate("/data", variables).wanted == Wanted(True, 7, "env:KEY")  # noqa: FBT003
+    url = "segments:///data?compress=none&encrypt=env:OTHER"
+    assert locate(url, variables).wanted == Wanted(level=7, encrypt="env:OTHER")
+
+
+def test_a_master_key_is_where_it_is_said_to_be(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(KEY + "\n")
+    assert read_master("") is None
+    assert read_master("env:K", {"K": KEY}) == read_master(f"file:{file}") == bytes.fromhex(KEY)
+    for place, variables in [("env:K", {}), ("env:K", {"K": "short"}), ("env:K", {"K": ""})]:
+        with pytest.raises(InvalidError) as caught:
+            read_master(place, variables)
+        assert "short" not in str(caught.value)
+    file.write_text("5f" * 3000)
+    for wrong in (file, tmp_path / "missing", tmp_path):
+        with pytest.raises(InvalidError):
+            read_master(f"file:{wrong}")
+
+
+def test_a_url_opens_a_store_with_its_wrappers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLOBS_KEY", KEY)
+    url = f"segments://{tmp_path}/store?compress=zstd&encrypt=env:BLOBS_KEY"
+    with holdfast.open(url) as bucket:
+        bucket.put("text", b"a line\n" * 10_000)
+    with holdfast.open(url) as bucket:
+        assert bucket.get("text") == b"a line\n" * 10_000
+    with pytest.raises(DeniedError, match="encrypt="):
+        holdfast.open(tmp_path / "store")
+    monkeypatch.setenv("HOLDFAST_ENCRYPT", "env:BLOBS_KEY")
+    with holdfast.open(tmp_path / "store") as bucket:
+        assert bucket.get("text") == b"a line\n" * 10_000

@@ -1,0 +1,279 @@
+"""Depots with wrappers: what the folder remembers, who may open it, and who looks after it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import holdfast
+from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.errors import ConflictError, CorruptError, DeniedError, UnsupportedError
+from holdfast.core.limits import KIB, MIB
+from holdfast.core.seams import SystemClock, SystemEntropy
+from holdfast.depot.depot import Depot
+from holdfast.depot.engine import Limits
+from holdfast.depot.local import hold_depot, open_depot
+from holdfast.depot.stack import Stack
+from holdfast.log import folder as log_folder
+from holdfast.services.check import Report
+from holdfast.services.fsck import Action, Fsck, Options
+from holdfast.services.marks import marks_of
+from holdfast.services.sweep import Manner
+from holdfast.services.sweeper import sweep_of
+from holdfast.stores.wrapper import Wrapper
+
+MASTER = SystemEntropy().random_bytes(32)
+BARE = Stack()
+COMPRESSED = Stack(compress=True)
+ENCRYPTED = Stack(master=MASTER)
+BOTH = Stack(compress=True, master=MASTER)
+STACKS = {"compressed": COMPRESSED, "encrypted": ENCRYPTED, "both": BOTH}
+
+
+class Later(SystemClock):
+    def now_us(self) -> int:
+        return super().now_us() + 60_000_000
+
+
+def text(size_bytes: int) -> bytes:
+    return b"".join(b"line %d\n" % number for number in range(size_bytes // 7))[:size_bytes]
+
+
+BLOBS = {
+    "empty": b"",
+    "small": text(500),
+    "middle": text(200 * KIB),
+    "noise": SystemEntropy().random_bytes(300 * KIB),
+    "large": text(3 * MIB),
+    "file": text(9 * MIB),
+}
+
+
+def open_with(folder: Path, stack: Stack) -> Depot:
+    return open_depot(folder, Limits(stack=stack))
+
+
+@pytest.fixture(params=STACKS)
+def stack(request: pytest.FixtureRequest) -> Stack:
+    return STACKS[request.param]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, stack: Stack) -> Path:
+    """A store with a blob of each size, closed."""
+    folder = tmp_path / "store"
+    with open_with(folder, stack) as depot:
+        for key, data in BLOBS.items():
+            depot.put(key, data)
+    return folder
+
+
+def fsck(folder: Path, stack: Stack, *, repair: bool = False) -> tuple[Report, list[Action]]:
+    check = Fsck(folder, lambda: open_with(folder, stack), Options(repair, forget=False))
+    actions = [action for action in check.run() if action is not None]
+    return check.report, actions
+
+
+def test_what_was_stored_comes_back(folder: Path, stack: Stack) -> None:
+    with open_with(folder, stack) as depot:
+        for key, data in BLOBS.items():
+            assert depot.get(key) == data
+            assert (
+                depot.get(key, span=holdfast.Span(len(data) // 2, 1000))
+                == (data[len(data) // 2 :][:1000])
+            )
+            assert depot.content.get(Digest.of(data)) == data
+        assert list(depot.get_many(BLOBS)) == list(BLOBS.values())
+        usage = depot.usage()
+    if stack.compress:
+        assert usage.file_bytes + usage.live_bytes < sum(map(len, BLOBS.values())) // 2
+
+
+def test_bytes_and_names_are_still_one_request_to_the_log(tmp_path: Path, stack: Stack) -> None:
+    with open_with(tmp_path, stack) as depot:
+        depot.put("first", text(500))
+        before = depot.engine.facts()["batches"]
+        depot.put("second", text(501))
+        assert depot.engine.facts()["batches"] - before == 1
+
+
+# Who may open it
+
+
+def test_a_compressed_folder_is_opened_so_by_anybody(tmp_path: Path) -> None:
+    with open_with(tmp_path, COMPRESSED) as depot:
+        depot.put("text", text(3 * MIB))
+    with holdfast.open(tmp_path) as bucket:
+        assert bucket.get("text") == text(3 * MIB)
+        bucket.put("more", text(2 * MIB))
+    assert sum(each.stat().st_size for each in tmp_path.rglob("*.blob")) < MIB
+
+
+@pytest.mark.parametrize("stack", ["encrypted", "both"], indirect=True)
+def test_an_encrypted_folder_is_opened_with_its_key_or_not_at_all(folder: Path) -> None:
+    for wrong in (BARE, COMPRESSED):
+        with pytest.raises(DeniedError, match="is encrypted: say encrypt="):
+            open_with(folder, wrong)
+    with pytest.raises(DeniedError, match="another master key"):
+        open_with(folder, Stack(master=bytes(32)))
+    with open_with(folder, ENCRYPTED) as depot:
+        assert depot.get("middle") == BLOBS["middle"]
+
+
+def test_a_folder_with_blobs_is_not_encrypted_later(tmp_path: Path) -> None:
+    with open_with(tmp_path, BARE) as depot:
+        depot.put("a", b"in the clear")
+    for _ in range(2):
+        with pytest.raises(ConflictError, match="not encrypted"):
+            open_with(tmp_path, ENCRYPTED)
+    with open_with(tmp_path, COMPRESSED) as depot:
+        assert depot.get("a") == b"in the clear"
+    assert not (tmp_path / "keyring").exists()
+
+
+def test_a_folder_with_blobs_is_compressed_from_now_on(tmp_path: Path) -> None:
+    with open_with(tmp_path, BARE) as depot:
+        depot.put("old", text(3 * MIB))
+    with open_with(tmp_path, COMPRESSED) as depot:
+        depot.put("new", text(2 * MIB))
+        assert depot.get("old") == text(3 * MIB)
+        assert depot.get("new") == text(2 * MIB)
+    report, _ = fsck(tmp_path, BARE)
+    assert (report.found, report.blobs, report.references) == (0, 2, 2)
+
+
+def test_older_versions_do_not_open_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads((folder / "HOLDFAST").read_text())["format"] == 3
+    monkeypatch.setattr(log_folder, "FORMATS", (1, 2))
+    with pytest.raises(UnsupportedError, match="newer"):
+        open_with(folder, BOTH)
+
+
+def test_a_bare_folder_stays_as_it_was(tmp_path: Path) -> None:
+    with open_with(tmp_path, BARE) as depot:
+        depot.put("a", b"a")
+        assert depot.engine.spot(Digest.of(b"a")) is not None
+    assert json.loads((tmp_path / "HOLDFAST").read_text())["format"] == 2
+    assert not (tmp_path / "wrappers").exists()
+
+
+@pytest.mark.parametrize("stack", ["both"], indirect=True)
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b'{"format":2}', b'{"format":1,"compress":"lz4"}', b"\xff"]
+)
+def test_wrappers_that_cannot_be_read_are_refused(folder: Path, damage: bytes) -> None:
+    (folder / "wrappers").write_bytes(damage)
+    with pytest.raises((CorruptError, UnsupportedError)):
+        open_with(folder, BOTH)
+
+
+@pytest.mark.parametrize("stack", ["encrypted"], indirect=True)
+def test_a_keyring_that_is_gone_is_said_to_be(folder: Path) -> None:
+    (folder / "keyring").unlink()
+    with pytest.raises(CorruptError, match="keyring of this store is gone"):
+        open_with(folder, ENCRYPTED)
+    assert not (folder / "keyring").exists()
+
+
+def test_processes_find_it_prepared(tmp_path: Path, stack: Stack) -> None:
+    with hold_depot(tmp_path, stack):
+        bounds = Limits(stack=stack)
+        for _ in range(2):
+            with open_depot(tmp_path, bounds, attached=True) as one:
+                one.put("text", text(MIB))
+                assert one.get("text") == text(MIB)
+
+
+@pytest.mark.parametrize("stack", ["encrypted", "both"], indirect=True)
+def test_bytes_on_the_disk_say_nothing(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        data = file.read_bytes() if file.is_file() else b""
+        assert b"line 1\n" not in data
+        assert BLOBS["noise"][:32] not in data
+
+
+# Who looks after it
+
+
+def test_a_sound_store_is_found_sound(folder: Path, stack: Stack) -> None:
+    report, actions = fsck(folder, stack)
+    assert (report.found, actions, report.findings) == (0, [], [])
+    assert report.blobs == len(BLOBS)
+    assert report.references == len(BLOBS)
+
+
+def damaged_files(folder: Path) -> Iterator[Path]:
+    """Every part of the store, with a bit flipped in the middle."""
+    for file in (*folder.glob("files/??/*.blob"), *folder.glob("log/*.seg")):
+        sound = file.read_bytes()
+        middle = len(sound.rstrip(b"\0")) // 2
+        file.write_bytes(sound[:middle] + bytes((sound[middle] ^ 1,)) + sound[middle + 1 :])
+        yield file
+        file.write_bytes(sound)
+
+
+def test_damage_is_found_and_told_by_digest(folder: Path, stack: Stack) -> None:
+    known = {str(Digest.of(data)) for data in BLOBS.values()}
+    for _ in damaged_files(folder):
+        report, _ = fsck(folder, stack)
+        assert report.found
+        told = {finding.digest for finding in report.findings if finding.digest}
+        assert told
+        assert told <= known
+
+
+@pytest.mark.parametrize("key", ["large", "noise"])
+def test_a_whole_content_with_a_damaged_footer_comes_back(
+    folder: Path, stack: Stack, key: str
+) -> None:
+    files = list(folder.glob("files/??/*.blob"))
+    for file in files:
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+    report, actions = fsck(folder, stack, repair=True)
+    assert (report.found, len(actions)) == (0, len(files))
+    with open_with(folder, stack) as depot:
+        assert depot.get(key) == BLOBS[key]
+
+
+def test_swapped_bytes_are_found_by_who_compares_digests(folder: Path, stack: Stack) -> None:
+    """Sound for the medium: only what comes out is another blob."""
+    with open_with(folder, stack) as depot:
+        inner = depot.engine.store
+        while isinstance(inner, Wrapper):
+            inner = inner.inner
+        (one, _), (other, size_bytes) = list(inner.scan())[:2]
+        source = inner.open(other)
+        assert source is not None
+        with source, inner.sink() as sink:
+            data = b"".join(iter(lambda: bytes(source.read(MIB)), b""))
+            sink.write(data)
+            inner.remove([one])
+            sink.commit(BlobRef(one, size_bytes)).result()
+    report, _ = fsck(folder, stack)
+    assert report.found
+    with open_with(folder, stack) as depot:
+        keys = [key for key in BLOBS if _is_corrupt(depot, key)]
+        assert len(keys) == 1
+
+
+def test_what_nothing_names_is_collected(folder: Path, stack: Stack) -> None:
+    with open_with(folder, stack) as depot:
+        depot.put("gone", text(2 * MIB + 1))
+        depot.put("gone", b"replaced")
+        manner = Manner(grace_s=0, clock=Later())  # the log knows times to the second
+        work = sweep_of(depot, manner, marks_of(depot.engine))
+        while work.step():
+            pass
+        assert work.report.removed == 1
+        assert depot.get("middle") == BLOBS["middle"]
+        assert depot.engine.store.stat([Digest.of(text(2 * MIB + 1))]) == {}
+
+
+def _is_corrupt(depot: Depot, key: str) -> bool:
+    try:
+        return depot.get(key) != BLOBS[key]
+    except CorruptError:
+        return True
