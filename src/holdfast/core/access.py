@@ -7,6 +7,7 @@ A key belongs to an owner and opens the owner's buckets, or some of them. The ke
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -14,7 +15,15 @@ from typing import NamedTuple
 from holdfast.core import limits
 from holdfast.core.errors import DeniedError, InvalidError, NotFoundError, UnauthenticatedError
 from holdfast.core.networks import check_network, covers
-from holdfast.core.policy import NOBODY, OWNER_MARK, Policy, bucket_of, check_bucket, owner_of
+from holdfast.core.policy import (
+    NO_POLICY,
+    NOBODY,
+    OWNER_MARK,
+    Policy,
+    bucket_of,
+    check_bucket,
+    owner_of,
+)
 from holdfast.core.rates import NO_RATES, Rates
 
 
@@ -118,7 +127,7 @@ def parse_token(text: str) -> Token | None:
 class Caller:
     """Whoever a request comes from; safe from any thread."""
 
-    __slots__ = ("is_steady", "key", "owner_rates")
+    __slots__ = ("_own", "is_steady", "key", "owner_rates")
 
     def __init__(
         self, key: ApiKey | None, owner_rates: Rates = NO_RATES, *, is_steady: bool = False
@@ -131,6 +140,7 @@ class Caller:
         self.owner_rates = owner_rates
         """Of all keys of the owner together."""
         self.is_steady = is_steady
+        self._own: dict[tuple[str, Scope], str] = {}
 
     @property
     def owner(self) -> str:
@@ -155,6 +165,24 @@ class Caller:
             InvalidError: it is none.
         """
         return check_bucket(name if OWNER_MARK in name else bucket_of(self.owner, name))
+
+    def own(self, name: str, scope: Scope) -> str | None:
+        """The whole name of a bucket in which its key allows this, whatever policies say.
+
+        None means that others have to be asked. The answer is remembered: a key does not change.
+
+        Raises:
+            InvalidError: the bucket is none.
+        """
+        found = self._own.get((name, scope))
+        if found is None and self.key is not None:
+            bucket = self.bucket(name)
+            with suppress(DeniedError, NotFoundError):
+                self.check(scope, bucket, NO_POLICY)
+                if len(self._own) >= limits.OWN_BUCKETS_KEPT_MAX:
+                    self._own.clear()
+                found = self._own[name, scope] = bucket
+        return found
 
     def check(self, scope: Scope | None, bucket: str, policy: Policy) -> None:
         """Let the caller do this in a bucket, or say why not; None: know what its own may hold.

@@ -26,6 +26,7 @@ KEY_NETWORKS_MAX = 100  # that one API key may be used from
 LABEL_BYTES_MAX = 200  # of a key
 CALLERS_KEPT_MAX = 10_000  # API keys that are held in memory
 TERMS_KEPT_MAX = 10_000  # buckets whose policies are held in memory
+OWN_BUCKETS_KEPT_MAX = 100  # of a caller, with what its key allows there
 
 # Writes that nobody waits for
 

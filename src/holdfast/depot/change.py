@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.entry import Entry, Grave
-from holdfast.core.kv import Delete, Put
+from holdfast.core.kv import Delete, Put, counters
 from holdfast.depot import catalog
 from holdfast.depot.catalog import Due
-from holdfast.depot.policies import read_used
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -191,10 +190,11 @@ class Change:
         relief = self._relief
         relieved = () if relief is None else catalog.usage_rows(relief.bucket)
         for quota, stored in self._quotas:
+            used = () if stored is None else counters(stored.value)
             if relief is not None and quota.row in relieved:
-                quota.check(read_used(stored), size_bytes - relief.size_bytes, entries - 1)
+                quota.check(used, size_bytes - relief.size_bytes, entries - 1)
             else:
-                quota.check(read_used(stored), size_bytes, entries)
+                quota.check(used, size_bytes, entries)
 
     def _name(self, entry: Entry) -> list[Write]:
         writes = catalog.storing(entry, self._row, catalog.encode_entry(entry))

@@ -51,11 +51,6 @@ class Used(NamedTuple):
     versions: int = 0
     version_bytes: int = 0
 
-    @property
-    def size_bytes(self) -> int:
-        """What a quota counts."""
-        return self.entry_bytes + self.version_bytes
-
 
 def read_used(stored: Versioned | None) -> Used:
     """Read counters."""
@@ -69,18 +64,24 @@ class Quota(NamedTuple):
     size_bytes: int | None
     entries: int | None
 
-    def check(self, used: Used, size_bytes: int, entries: int) -> None:
+    def check(self, used: Sequence[int], size_bytes: int, entries: int) -> None:
         """Hold a change by so much to the quota; one that makes nothing larger is always taken.
+
+        What is used are the counters of `Used`, as many as there are.
 
         Raises:
             QuotaError: it is over.
         """
         bound = self.size_bytes
-        if bound is not None and size_bytes > 0 and used.size_bytes + size_bytes > bound:
-            raise QuotaError(used.size_bytes, bound)
+        if bound is not None and size_bytes > 0:
+            used_bytes = sum(used[1::2])
+            if used_bytes + size_bytes > bound:
+                raise QuotaError(used_bytes, bound)
         bound = self.entries
-        if bound is not None and entries > 0 and used.entries + entries > bound:
-            raise QuotaError(used.entries, bound, "entries")
+        if bound is not None and entries > 0:
+            used_entries = used[0] if used else 0
+            if used_entries + entries > bound:
+                raise QuotaError(used_entries, bound, "entries")
 
 
 class Terms(NamedTuple):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast import wire
@@ -250,6 +251,7 @@ class Gate:
             self._meters.fail(failures)
 
 
+@lru_cache(maxsize=1024)
 def _token(shown: bytes) -> str:
     """The key in the header; text that is none if there is none."""
     if shown.startswith(BEARER):

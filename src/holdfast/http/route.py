@@ -108,6 +108,13 @@ class Target(NamedTuple):
     inline: bool = False
     """A browser may show the blob."""
 
+    def of(
+        self, bucket: str, owner: str | None, meters: tuple[Meter, ...], *, is_steady: bool
+    ) -> Target:
+        """The same, as the target of somebody who may come."""
+        found = self.route, bucket, self.name, owner, is_steady, meters
+        return Target(*found, self.version, self.inline)
+
     @property
     def is_of_now(self) -> bool:
         """Whether it is about what names point to now, of which alone some may be public."""

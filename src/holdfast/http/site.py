@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from holdfast import wire
 from holdfast.config.settings import Settings
-from holdfast.core.access import OPERATOR, Caller, Scope
+from holdfast.core.access import Caller, Scope
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, InvalidError, NotFoundError, UnavailableError
 from holdfast.core.policy import NO_POLICY
@@ -175,20 +175,21 @@ class Site:
         meters = self.gate.meters(caller)
         if target.bucket:
             bucket = self._allow(caller, target.bucket, scope, of_now=target.is_of_now)
-            return target._replace(bucket=bucket, is_steady=caller.is_steady, meters=meters)
+            return target.of(bucket, None, meters, is_steady=caller.is_steady)
         if target.route == route.SERVICE:
             caller.check_operator()
         else:
             caller.check_content(scope)
         owner = None if caller.is_operator else caller.owner
-        return target._replace(owner=owner, is_steady=caller.is_steady, meters=meters)
+        return target.of("", owner, meters, is_steady=caller.is_steady)
 
     def _allow(self, caller: Caller, name: str, scope: Scope, *, of_now: bool = True) -> str:
         """Let a caller use a bucket; what is not of now is never public."""
-        bucket = caller.bucket(name)
-        if caller is not OPERATOR:
-            caller.check(scope, bucket, self._policies.of(bucket).policy if of_now else NO_POLICY)
-        return bucket
+        found = caller.own(name, scope)
+        if found is None:
+            found = caller.bucket(name)
+            caller.check(scope, found, self._policies.of(found).policy if of_now else NO_POLICY)
+        return found
 
     def look(self, request: Request, target: Target) -> Answer:
         """Answer GET or HEAD of anything but a blob.

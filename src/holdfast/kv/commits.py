@@ -27,6 +27,9 @@ class Space(Protocol):
     def get(self, key: bytes) -> Versioned | None:
         """Read a key."""
 
+    def get_many(self, keys: Sequence[bytes]) -> list[Versioned | None]:
+        """Read keys."""
+
     def is_empty(self, start: bytes, end: bytes) -> bool:
         """Whether no key k with start <= k < end exists now."""
 
@@ -62,7 +65,9 @@ def write_all(space: Space, writes: Sequence[Write]) -> int:
     """Apply the writes of one commit and return its revision."""
     changes = [_resolve(write, space) for write in writes]
     missing = [key for key, value in changes if value is None and space.get(key) is None]
-    return space.add_commit([change for change in changes if change[0] not in missing])
+    if missing:
+        changes = [change for change in changes if change[0] not in missing]
+    return space.add_commit(changes)
 
 
 def plan(transaction: Transaction[Result], space: Space) -> tuple[Result, Sequence[Write]]:
@@ -71,7 +76,7 @@ def plan(transaction: Transaction[Result], space: Space) -> tuple[Result, Sequen
     Raises:
         BlobError: it refuses.
     """
-    made = transaction.planner([space.get(key) for key in transaction.reads])
+    made = transaction.planner(space.get_many(transaction.reads))
     check((), made.writes)
     return made.result, made.writes
 

@@ -158,7 +158,10 @@ class Batch:
 
     def fetch(self, needs: Sequence[Needs]) -> None:
         """Read what the requests need, at once."""
-        keys = list(dict.fromkeys(key for need in needs for key in need.keys))
+        wanted: dict[bytes, None] = {}
+        for need in needs:
+            wanted.update(dict.fromkeys(need.keys))
+        keys = list(wanted)
         digests = [digest for need in needs for digest in need.digests]
         if keys:
             found = self._index.get_many(self._txn, keys)
@@ -252,6 +255,11 @@ class Batch:
             return self._remember(key, self._index.stored(self._txn, key))
         return self._keys[key]
 
+    def get_many(self, keys: Sequence[bytes]) -> list[Versioned | None]:
+        """Read keys, most of which were named in the needs."""
+        known = self._keys
+        return [known[key] if key in known else self.get(key) for key in keys]
+
     def is_empty(self, start: bytes, end: bytes) -> bool:
         """Whether no key k with start <= k < end exists now."""
         self._write_keys()
@@ -268,9 +276,12 @@ class Batch:
     def _set(self, key: bytes, new: Versioned | None) -> None:
         """Change a key, and count what it had as dead."""
         here = self.start.segment_id
-        old = self.get(key)
+        old = self._keys[key] if key in self._keys else self.get(key)
         if old is not None:
             place = self._places[key]
+            if new is not None and place == here and len(new.value) == len(old.value):
+                self._keys[key] = self._changed_keys[key] = new
+                return  # as a counter does, which comes again and again
             dead_bytes = write_bytes(key, old.value)
             self._live[place] = self._live.get(place, 0) - dead_bytes
         if new is None:

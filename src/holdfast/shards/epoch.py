@@ -139,6 +139,10 @@ class Epoch:
         row = self._get((self._routing.key(key), KEY + key))
         return None if row is None else Versioned(row.value, row.revision)
 
+    def get_many(self, keys: Sequence[bytes]) -> list[Versioned | None]:
+        """Read keys."""
+        return [self.get(key) for key in keys]
+
     def is_empty(self, start: bytes, end: bytes) -> bool:
         """Whether no key k with start <= k < end exists now."""
         first, last = KEY + start, KEY + end
