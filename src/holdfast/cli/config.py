@@ -81,7 +81,8 @@ def explain(store: str, file: Path | None) -> None:
     """
     settings = load(file).settings
     is_wanted = settings.compress != "none"
-    found = Located(settings.data, Wanted(is_wanted, settings.compress_level, settings.encrypt))
+    wanted = Wanted(is_wanted, settings.compress_level, settings.encrypt, settings.large)
+    found = Located(settings.data, wanted)
     if store:
         found = locate(store)
     for line in draw(*found, settings.small_blob_bytes_max):

@@ -84,6 +84,8 @@ def _collect(store: str, grace_s: float, *, dry_run: bool, as_json: bool) -> Non
         work = sweep_of(depot, manner, marks_of(depot.engine))
         while work.step():
             move(work.report.live)
+        for _ in () if dry_run else depot.engine.sweep_uploads(grace_s):
+            pass
     report = work.report
     if as_json:
         emit(msgspec.json.encode(report))

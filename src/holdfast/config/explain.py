@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from holdfast.config.stack import Wanted
 from holdfast.core.limits import KIB
+from holdfast.depot.large import place_of
 from holdfast.depot.wrapped import Written, written
 
 
@@ -24,10 +25,12 @@ def explain(folder: Path, wanted: Wanted, small_bytes_max: int) -> Iterator[str]
     """
     size = f"{small_bytes_max // KIB} KiB" if small_bytes_max >= KIB else f"{small_bytes_max} bytes"
     log = f"the log, {folder / 'log'}"
-    bottom = Part(
-        "by size",
-        (Part(f"up to {size}: {log}"), Part(f"larger: a file each, {folder / 'files'}")),
+    elsewhere = wanted.large or place_of(folder)
+    files = f"a file each, {folder / 'files'}"
+    large = (
+        f"larger: objects in {elsewhere}; older ones {files}" if elsewhere else f"larger: {files}"
     )
+    bottom = Part("by size", (Part(f"up to {size}: {log}"), Part(large)))
     wrapped = _wrapped(wanted, written(folder), bottom)
     return _drawn(Part(str(folder), (Part(f"names: {log}"), Part("bytes", (wrapped,)))))
 

@@ -38,6 +38,10 @@ REQUESTS_S = Frequency(limits.RATE_S_MIN, limits.RATE_S_MAX)
 BYTES_S = Size(limits.RATE_S_MAX, "no limit")
 KEYS = "keys"
 LEVEL = Whole(1, 19)
+LARGE = Text(
+    "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder, or nothing",
+    re.compile(r"((s3|gs|az)://[^/?#@\s]+(/[^?#@\s]*)?|file:///[^?#\n]+)?"),
+)
 ENCRYPT = Text(
     "env:NAME or file:PATH, where the master key is, or nothing",
     re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\n]+)?"),
@@ -106,6 +110,7 @@ class Settings:
         limits.COMPRESS_LEVEL, LEVEL, "How hard: higher is smaller and slower."
     )
     encrypt: str = setting("", ENCRYPT, "Encrypt what is stored; for a store that is empty.")
+    large: str = setting("", LARGE, "Object store for large blobs, instead of files of their own.")
     head_wait_s: float = setting(
         limits.HEAD_WAIT_S, Seconds(0.1, DAY_S), "Longest wait for the whole head of a request."
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from holdfast.config.objects import check_url
 from holdfast.config.settings import ENCRYPT, LEVEL
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
@@ -20,7 +21,7 @@ TARGETS = (
     "http://host:port or https://host:port"
 )
 SCHEMES = {"file", "holdfast", "segments"}
-OPTIONS = ("compress", "level", "encrypt")
+OPTIONS = ("compress", "level", "encrypt", "large")
 COMPRESS_ALLOWED = "zstd or none"
 KEY_BYTES_MAX = 1024
 
@@ -32,6 +33,8 @@ class Wanted(NamedTuple):
     level: int = limits.COMPRESS_LEVEL
     encrypt: str = ""
     """Where the master key is."""
+    large: str = ""
+    """The URL of the object store for large blobs; empty: what the folder remembers."""
 
 
 class Located(NamedTuple):
@@ -112,7 +115,8 @@ def _wanted(options: Mapping[str, str], variables: Mapping[str, str]) -> Wanted:
         allowed = f"level={LEVEL.allowed}; encrypt={ENCRYPT.allowed}"
         raise InvalidError("options", str(options), allowed) from None
     assert isinstance(checked, int)
-    return Wanted(compress == "zstd", checked, encrypt)
+    large = option("large", "HOLDFAST_LARGE")
+    return Wanted(compress == "zstd", checked, encrypt, check_url(large) if large else "")
 
 
 def _read_file(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from holdfast.config.objects import connect
 from holdfast.config.stack import locate, read_master
 from holdfast.core.errors import UnsupportedError
 from holdfast.depot.stack import Stack
@@ -50,7 +51,8 @@ def stack_of(wanted: Wanted) -> Stack:
     Raises:
         InvalidError: one is not there.
     """
-    return Stack(wanted.compress, wanted.level, read_master(wanted.encrypt))
+    master = read_master(wanted.encrypt)
+    return Stack(wanted.compress, wanted.level, master, wanted.large, connect)
 
 
 def bounds_of(located: Located) -> Limits:

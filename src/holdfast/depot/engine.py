@@ -84,6 +84,9 @@ class Engine(NamedTuple):
     spot: Callable[[Digest], Spot | None]
     """Where the log has a small blob, for reading it again and again."""
     close: Callable[[], None]
+    sweep_uploads: Callable[[float], Iterator[int]]
+    """Removes uploads to an object store that a crash has left, behind a grace, in steps that give
+    the bytes they free."""
 
 
 def feed(upload: Upload[Result], data: Data) -> None:

@@ -16,6 +16,7 @@ from holdfast.depot.ingest import Ingest
 from holdfast.depot.inspection import CatalogMedium
 from holdfast.depot.kept import Expiry, Kept
 from holdfast.depot.keys import Keys
+from holdfast.depot.large import Elsewhere, check_alone, open_elsewhere, tier
 from holdfast.depot.names import Names
 from holdfast.depot.policies import Policies
 from holdfast.depot.stack import BARE, Stack
@@ -71,21 +72,18 @@ def open_depot(
     """
     disk, clock, entropy = disk or Disk(), clock or SystemClock(), SystemEntropy()
     log = Log(path, disk, clock, entropy, attached=attached, watch=watch)
-    try:
-        files = FileStore(path / FILES, disk, entropy, clock, attached=attached)
-    except BaseException:
-        log.close()
-        raise
+    seams = Seams(disk, clock, entropy)
+    files, elsewhere = _large(log, path / FILES, bounds.stack, seams, attached=attached)
     if not attached:
         shutil.rmtree(path / SCRATCH, ignore_errors=True)
-    files.between = log.between
-    tiered = TieredStore(SegmentStore(log), files, bounds.small_blob_bytes_max)
-    codecs = _codecs(log, tiered, bounds.stack, Seams(disk, clock, entropy), attached=attached)
+    large = tier(files, elsewhere)
+    tiered = TieredStore(SegmentStore(log), large, bounds.small_blob_bytes_max)
+    codecs = _codecs(log, tiered, bounds.stack, seams, attached=attached)
     store = wrap(tiered, codecs)
     kv = EmbeddedKV(log)
     policies = Policies(kv, clock, bounds.undelete_s)
     names, ingest = Names(kv, clock, policies), Ingest(store, kv)
-    bytes_media = _media(log, path / FILES, clock, codecs)
+    bytes_media = _media(log, path / FILES, clock, codecs, elsewhere)
     return Depot(
         Engine(
             store,
@@ -108,8 +106,34 @@ def open_depot(
             disk,
             partial(find, log) if not codecs.each else _nowhere,
             partial(_close, store, log),
+            _leave if elsewhere is None else elsewhere.store.sweep,
         )
     )
+
+
+def _large(
+    log: Log, root: Path, stack: Stack, seams: Seams, *, attached: bool
+) -> tuple[FileStore, Elsewhere | None]:
+    """Open the stores of large blobs, or close the log."""
+    try:
+        if attached:
+            check_alone(log.root.parent, stack)
+        files = FileStore(root, seams.disk, seams.entropy, seams.clock, attached=attached)
+        files.between = log.between
+        try:
+            return files, open_elsewhere(log, stack, seams.clock, seams.entropy)
+        except BaseException:
+            files.close()
+            raise
+    except BaseException:
+        log.close()
+        raise
+
+
+def _leave(grace_s: float) -> Iterator[int]:
+    """Leftovers of uploads to files are gone when the folder is open."""
+    del grace_s
+    return iter(())
 
 
 def _codecs(log: Log, bare: Store, stack: Stack, seams: Seams, *, attached: bool) -> Codecs:
@@ -125,11 +149,17 @@ def _is_empty(store: Store) -> bool:
     return next(store.scan(), None) is None
 
 
-def _media(log: Log, files: Path, clock: Clock, codecs: Codecs) -> tuple[Medium, ...]:
-    if not codecs.each:
-        return (LogMedium(log), FileMedium(files, log.disk, clock))
-    media = (LogMedium(log, codecs.is_blob), FileMedium(files, log.disk, clock, codecs.check))
-    return tuple(EncodedMedium(each, codecs) for each in media)
+def _media(
+    log: Log, files: Path, clock: Clock, codecs: Codecs, elsewhere: Elsewhere | None
+) -> tuple[Medium, ...]:
+    checks = (codecs.check,) if codecs.each else ()
+    media: list[Medium] = [LogMedium(log, codecs.is_blob) if codecs.each else LogMedium(log)]
+    media.append(FileMedium(files, log.disk, clock, *checks))
+    if elsewhere is not None:
+        from holdfast.stores.survey import ObjectMedium  # noqa: PLC0415 - an extra
+
+        media.append(ObjectMedium(elsewhere.remote, elsewhere.store.remove, *checks))
+    return tuple(EncodedMedium(each, codecs) if codecs.each else each for each in media)
 
 
 def _nowhere(digest: Digest) -> Spot | None:
@@ -156,6 +186,7 @@ def hold_depot(path: Path, stack: Stack = BARE) -> Iterator[Mapping[str, int]]:
         CorruptError, UnsupportedError: what is there cannot be read.
     """
     disk, clock, entropy = Disk(), SystemClock(), SystemEntropy()
+    check_alone(path, stack)
     log = Log(path, disk, clock, entropy)
     try:
         files = FileStore(path / FILES, disk, entropy, clock)

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from holdfast.core import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.core.seams import Clock, Entropy
+    from holdfast.stores.remote import Remote
+
+    Connect = Callable[[str, Clock, Entropy], Remote]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +25,10 @@ class Stack:
     level: int = limits.COMPRESS_LEVEL
     master: bytes | None = field(default=None, repr=False)
     """The master key; with it, a new store is encrypted, and no other one is opened."""
+    large: str = ""
+    """The URL of the object store for large blobs, which the folder remembers (depot/large.py)."""
+    connect: Connect | None = field(default=None, repr=False)
+    """Makes what sends requests there; without it, a folder that needs it is not opened."""
 
 
 BARE = Stack()

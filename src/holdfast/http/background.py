@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from holdfast.config.objects import check_url
 from holdfast.config.stack import Wanted
 from holdfast.config.target import stack_of
 from holdfast.depot.engine import Limits
@@ -42,7 +43,8 @@ def stack(settings: Settings) -> Stack:
         InvalidError: it is not where the setting says.
     """
     is_wanted = settings.compress != "none"
-    return stack_of(Wanted(is_wanted, settings.compress_level, settings.encrypt))
+    large = check_url(settings.large) if settings.large else ""
+    return stack_of(Wanted(is_wanted, settings.compress_level, settings.encrypt, large))
 
 
 def caretaker(depot: Depot, settings: Settings) -> Caretaker:

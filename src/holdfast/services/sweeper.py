@@ -52,6 +52,8 @@ class Sweeper(Steps):
         self._marks = marks_of(depot.engine)
         self._seen = -1
         """The revision of a sweep that left nothing for a later one."""
+        self._leftovers_s = 0.0
+        """When to look again for what crashes have left in an object store."""
         super().__init__()
 
     def _run(self) -> Generator[Done, None, None]:
@@ -61,8 +63,20 @@ class Sweeper(Steps):
             revision = self._depot.engine.kv.revision()
             if revision != self._seen:
                 yield from self._sweep(revision)
+            if began_s >= self._leftovers_s:
+                self._leftovers_s = began_s + max(self._manner.grace_s, self._every_s)
+                yield from self._sweep_uploads()
             took_s = self._clock.monotonic_s() - began_s
             yield Done(0, max(self._every_s, SHARE * took_s))
+
+    def _sweep_uploads(self) -> Generator[Done, None, None]:
+        uploads = removed_bytes = 0
+        for size_bytes in self._depot.engine.sweep_uploads(self._manner.grace_s):
+            uploads += 1
+            removed_bytes += size_bytes
+            yield Done(0, PAUSE_S)
+        if uploads:
+            event(logging.INFO, "sweep.uploads", uploads=uploads, removed_bytes=removed_bytes)
 
     def _sweep(self, revision: int) -> Generator[Done, None, None]:
         work = sweep_of(self._depot, self._manner, self._marks)

@@ -34,15 +34,35 @@ class Stale(NamedTuple):
     size_bytes: int
 
 
+def folders(remote: Remote) -> list[str]:
+    """The folders that have blobs, in order.
+
+    Raises:
+        UnavailableError: no answer.
+    """
+    found = {*remote.folders(naming.BLOBS), *remote.folders(naming.LARGE)}
+    return sorted(each for each in found if naming.FOLDER.fullmatch(each))
+
+
+def digests(remote: Remote, folder: str) -> list[Digest]:
+    """What the names in one folder say, in order, whatever lies there.
+
+    Raises:
+        UnavailableError: no answer.
+    """
+    heads = (naming.head_of(each.name) for each in remote.names(f"{naming.LARGE}/{folder}"))
+    ones = (naming.digest_of(each.name) for each in remote.names(f"{naming.BLOBS}/{folder}"))
+    return sorted({*(each.digest for each in heads if each), *(each for each in ones if each)})
+
+
 def scan(remote: Remote, after: Digest | None) -> Iterator[BlobRef]:
     """Yield every blob in digest order, from the first behind `after`; one folder at a time.
 
     Raises:
         UnavailableError: no answer.
     """
-    found = {*remote.folders(naming.BLOBS), *remote.folders(naming.LARGE)}
     first = after.hex()[:2] if after else ""
-    for folder in sorted(each for each in found if naming.FOLDER.fullmatch(each)):
+    for folder in folders(remote):
         if folder >= first:
             for ref in _refs(remote, folder):
                 if after is None or ref.digest > after:

@@ -1,0 +1,81 @@
+"""From the URL of an object store to requests to it.
+
+    s3://bucket/prefix    gs://bucket/prefix    az://container/prefix    file:///folder
+
+Credentials, regions and endpoints come from the environment, in the variables of each provider's
+own tools (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS,
+AZURE_STORAGE_ACCOUNT_KEY, ...), or from the machine that this runs on. None is ever in a URL, so
+that a URL may be written down and shown. An endpoint without TLS is for machines that trust the
+network between.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from holdfast.core import limits
+from holdfast.core.errors import InvalidError, UnsupportedError
+
+if TYPE_CHECKING:
+    from holdfast.core.seams import Clock, Entropy
+    from holdfast.stores.remote import Remote
+
+OBJECT_URLS = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder"
+SCHEMES = {"s3", "gs", "az", "file"}
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+
+
+def check_url(url: str) -> str:
+    """See that a URL names an object store, and holds no secret; without a slash at its end.
+
+    >>> check_url("s3://photos/holdfast/")
+    's3://photos/holdfast'
+
+    Raises:
+        InvalidError: it does not.
+    """
+    try:
+        parts = urlsplit(url)
+        is_plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    except ValueError:
+        raise InvalidError("large", url, OBJECT_URLS) from None
+    has_place = parts.path.strip("/") if parts.scheme == "file" else parts.netloc
+    if parts.scheme not in SCHEMES or not is_plain or not has_place:
+        raise InvalidError("large", parts.scheme or url[:20], OBJECT_URLS)
+    return url.rstrip("/")
+
+
+def connect(url: str, clock: Clock, entropy: Entropy) -> Remote:
+    """Make what sends requests to an object store; nothing is asked of it yet.
+
+    Raises:
+        InvalidError: the URL or a variable of the environment is none that it takes.
+        UnsupportedError: the client is not installed.
+    """
+    place = check_url(url)
+    try:
+        from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
+        from obstore.store import LocalStore, from_url  # noqa: PLC0415
+
+        from holdfast.stores.remote import Remote  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise UnsupportedError("object stores need pip install 'holdfast[objects]'") from error
+    if place.startswith("file:"):
+        return Remote(LocalStore(urlsplit(place).path, mkdir=True), place, clock, entropy)
+    is_plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
+    try:
+        client = from_url(
+            place,
+            client_options={
+                "allow_http": is_plain,
+                "timeout": timedelta(seconds=limits.OBJECT_REQUEST_S),
+            },
+            retry_config={"max_retries": 0},
+        )
+    except (BaseError, ValueError, OSError):  # whose text may have what a variable holds
+        allowed = "the variables of its provider's tools (docs/config.md)"
+        raise InvalidError("environment", place, allowed) from None
+    return Remote(client, place, clock, entropy)
