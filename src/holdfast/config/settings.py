@@ -111,6 +111,11 @@ class Settings:
     )
     encrypt: str = setting("", ENCRYPT, "Encrypt what is stored; for a store that is empty.")
     large: str = setting("", LARGE, "Object store for large blobs, instead of files of their own.")
+    output_compression: bool = setting(
+        False,  # noqa: FBT003 - the default of the setting
+        Switch(),
+        "Compress small texts on their way to who takes zstd or gzip, if they are not stored so.",
+    )
     head_wait_s: float = setting(
         limits.HEAD_WAIT_S, Seconds(0.1, DAY_S), "Longest wait for the whole head of a request."
     )

@@ -113,6 +113,8 @@ OPEN_FILES_MAX = 512  # descriptors kept by one store
 FRAME_BYTES = 256 * KIB  # of a blob that are compressed or encrypted together
 SORTED_REFS_MAX = 50_000  # held to give out in order what lies in another
 COMPRESS_LEVEL = 3  # of zstd, a setting
+CODED_BYTES_MIN = KIB  # of a blob that is compressed on its way to a client
+CODED_BYTES_MAX = MIB
 DICTIONARY_BYTES_MAX = MIB
 DICTIONARY_BLOB_BYTES_MAX = 64 * KIB  # larger blobs gain nothing by a dictionary
 # Object stores

@@ -87,6 +87,8 @@ class Engine(NamedTuple):
     sweep_uploads: Callable[[float], Iterator[int]]
     """Removes uploads to an object store that a crash has left, behind a grace, in steps that give
     the bytes they free."""
+    zstd: Callable[[Digest], Source | None] | None = None
+    """Opens the bytes of a blob as zstd has them, if it is stored so; None where none is."""
 
 
 def feed(upload: Upload[Result], data: Data) -> None:

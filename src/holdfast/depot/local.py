@@ -23,7 +23,7 @@ from holdfast.depot.stack import BARE, Stack
 from holdfast.depot.stamps import Stamps
 from holdfast.depot.trail import Trail
 from holdfast.depot.webhooks import Webhooks
-from holdfast.depot.wrapped import Seams, codecs_for, wrap
+from holdfast.depot.wrapped import Seams, codecs_for, wrap, zstd_of
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.compaction import compact
 from holdfast.log.inspection import LogMedium
@@ -107,6 +107,7 @@ def open_depot(
             partial(find, log) if not codecs.each else _nowhere,
             partial(_close, store, log),
             _leave if elsewhere is None else elsewhere.store.sweep,
+            zstd_of(store, codecs),
         )
     )
 

@@ -19,14 +19,16 @@ from holdfast.core.errors import ConflictError, CorruptError, DeniedError, Unsup
 from holdfast.core.guard import Guard
 from holdfast.log.folder import mark_wrapped, replace_file
 from holdfast.log.segment import map_disk_error
+from holdfast.stores.encoded import EncodedStore
 from holdfast.stores.through import Codecs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from holdfast.core.digest import Digest
     from holdfast.core.seams import Clock, Disk, Entropy
-    from holdfast.core.store import Store
+    from holdfast.core.store import Source, Store
     from holdfast.depot.stack import Stack
     from holdfast.stores.codec import Codec
     from holdfast.stores.keyring import Keyring
@@ -109,11 +111,17 @@ def codecs_for(
 
 def wrap(store: Store, codecs: Codecs) -> Store:
     """Put codecs around a store."""
-    from holdfast.stores.encoded import EncodedStore  # noqa: PLC0415 - few stores need it
-
     for codec in reversed(codecs.each):
         store = EncodedStore(store, codec)
     return store
+
+
+def zstd_of(store: Store, codecs: Codecs) -> Callable[[Digest], Source | None] | None:
+    """What opens the zstd form of blobs, of a store with these codecs around it."""
+    if not codecs.each or codecs.each[0].coding != ZSTD:
+        return None
+    assert isinstance(store, EncodedStore)
+    return store.open_stored
 
 
 def read_keyring(folder: Path, master: bytes) -> Keyring:

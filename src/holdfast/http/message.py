@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 EXPIRE_IN = wire.EXPIRE_IN.lower().encode()
 DIGITS_MAX = 12
+CODED_TAG = re.compile(r'"([0-9a-f]{64})-(?:zstd|gzip)"')
 CONDITIONAL = frozenset(
     (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
 )
@@ -210,16 +212,23 @@ def head_error(version: str, host: bytes | None) -> InvalidError | None:
 
 
 def conditions(request: Request) -> Conditions:
-    """The conditional headers of a request."""
+    """The conditional headers of a request; of a write, with any form's tag for the blob's own."""
     if CONDITIONAL.isdisjoint(request.headers):
         return NO_CONDITIONS
     return Conditions(
-        request.header(b"if-match"),
-        request.header(b"if-none-match"),
+        _tags(request, b"if-match"),
+        _tags(request, b"if-none-match"),
         request.header(b"if-modified-since"),
         request.header(b"if-unmodified-since"),
         request.header(b"if-range"),
     )
+
+
+def _tags(request: Request, name: bytes) -> str | None:
+    tags = request.header(name)
+    if tags is None or request.method in {"GET", "HEAD"}:
+        return tags
+    return CODED_TAG.sub(r'"\1"', tags)
 
 
 def description(request: Request) -> Description:

@@ -19,6 +19,7 @@ from holdfast.depot import events
 from holdfast.depot.change import Place
 from holdfast.depot.engine import LOOKS_MAX, open_blob
 from holdfast.http import admin, allowance, feed, kept, many, metrics, route, service, transfer
+from holdfast.http.coding import Codings
 from holdfast.http.counts import Counts, Tally
 from holdfast.http.dial import dialing
 from holdfast.http.gate import Gate, rules
@@ -78,6 +79,7 @@ class Site:
         self._policies = depot.engine.names.policies
         self.counts = Counts(self.team.tally, self.team.number)
         self.queue = Queue(settings.async_writes_max if settings.async_write else 0)
+        self._codings = Codings(depot.engine.zstd, settings.output_compression)
         self.recent = Recent(depot.engine.kv, depot.engine.spot, self._policies, self.queue)
 
     def begin(self) -> None:
@@ -127,7 +129,7 @@ class Site:
             except NotFoundError:
                 raise _VanishedError from None
 
-        return transfer.answer(request, download, opener, inline=target.inline, wait=wait)
+        return self._codings.answer(request, download, opener, inline=target.inline, wait=wait)
 
     def _settle(self, target: Target, *, wait: bool = True) -> bool:
         """Wait for the writes before this one that it has to see; False if it may not `wait`."""

@@ -37,10 +37,12 @@ IMMUTABLE = b"public, max-age=31536000, immutable"
 BOUNDARY = b"holdfast-part-"
 MICROSECONDS = 1_000_000
 HEAD = (
-    b'etag: "%b"\r\nlast-modified: %b\r\naccept-ranges: bytes\r\ncache-control: %b\r\n'
+    b"etag: %b\r\nlast-modified: %b\r\naccept-ranges: bytes\r\ncache-control: %b\r\n"
     b"x-content-type-options: nosniff\r\ncontent-security-policy: default-src 'none'; sandbox\r\n"
 )
-BODY_HEAD = b"repr-digest: sha-256=:%b:\r\ncontent-disposition: %b\r\n"
+DIGEST_HEAD = b"repr-digest: sha-256=:%b:\r\n"
+DISPOSITION_HEAD = b"content-disposition: %b\r\n"
+VARY_HEAD = b"vary: accept-encoding\r\n"
 
 
 class Download(NamedTuple):
@@ -55,6 +57,15 @@ class Download(NamedTuple):
     metadata: Mapping[str, str]
     lasts: bool = True
     """It does not end by itself, so the answer may be given again while nothing changes."""
+    varies: bool = False
+    """There may be other forms of it, which other clients would get."""
+    coding: str = ""
+    """The content coding of this form."""
+
+    @property
+    def etag(self) -> str:
+        """The strong tag of this form."""
+        return f'"{self.digest.hex()}-{self.coding}"' if self.coding else f'"{self.digest.hex()}"'
 
 
 def of_name(entry: Entry) -> Download:
@@ -99,15 +110,11 @@ def answer(
     Raises:
         PreconditionError, UnsatisfiableError, CorruptError: as the request or the store has it.
     """
-    head = HEAD % (
-        download.digest.hex().encode(),
-        http_date(download.modified_s),
-        download.cache_control,
-    )
+    head = _head(download)
     spans = None
     wanted = conditions(request)
     if wanted is not NO_CONDITIONS:
-        stored = Validators(f'"{download.digest.hex()}"', download.modified_s)
+        stored = Validators(download.etag, download.modified_s)
         outcome = evaluate(wanted, stored, reading=True)
         if outcome is Outcome.NOT_MODIFIED:
             return Answer(304, head, length=-1)
@@ -115,17 +122,26 @@ def answer(
             raise PreconditionError("the condition does not hold", etag=stored.etag)
     ranged = request.header(b"range")
     if ranged is not None and request.method == "GET":
-        stored = Validators(f'"{download.digest.hex()}"', download.modified_s)
+        stored = Validators(download.etag, download.modified_s)
         if range_applies(wanted.if_range, stored):
             spans = parse_range(ranged, download.size_bytes)
-    head += BODY_HEAD % (
-        b64encode(download.digest),
-        disposition(download.file_name, inline=inline),
-    )
-    if download.metadata:
-        head += metadata_head(download.metadata)
+    head += _body_head(download, inline=inline)
     made = _body(request, download, head, spans, opener)
     return made if made is None or made.stream is None else _verified(made, made.stream, wait=wait)
+
+
+def _head(download: Download) -> bytes:
+    tag, moment = download.etag.encode(), http_date(download.modified_s)
+    head = HEAD % (tag, moment, download.cache_control)
+    return head + VARY_HEAD if download.varies else head
+
+
+def _body_head(download: Download, *, inline: bool) -> bytes:
+    form = b"content-encoding: %b\r\n" % download.coding.encode()
+    if not download.coding:
+        form = DIGEST_HEAD % b64encode(download.digest)
+    head = form + DISPOSITION_HEAD % disposition(download.file_name, inline=inline)
+    return head + metadata_head(download.metadata) if download.metadata else head
 
 
 def describe(
@@ -171,7 +187,8 @@ def _body(
     if spans is None:
         whole = _send(200, head + content_type, opener(None))
         if whole is not None and whole.stream is None:
-            whole.digest = download.digest if download.lasts else None
+            may_be_kept = download.lasts and not download.coding
+            whole.digest = download.digest if may_be_kept else None
         return whole
     if len(spans) == 1:
         line = b"content-range: %b\r\n" % content_range(spans[0], download.size_bytes)

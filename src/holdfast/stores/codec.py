@@ -45,6 +45,10 @@ class Frames(Protocol):
     def size_bytes(self) -> int:
         """Size of the blob itself."""
 
+    @property
+    def is_common(self) -> bool:
+        """Whether who knows the codec's coding, and nothing else, can read the encoded bytes."""
+
     def place(self, number: int) -> Span:
         """Where frame `number` lies in the encoded bytes; the tail has shown that it does."""
 
@@ -58,6 +62,10 @@ class Frames(Protocol):
 
 class Codec(Protocol):
     """One other form of blobs; safe from any thread."""
+
+    @property
+    def coding(self) -> str:
+        """What HTTP calls this form of a blob; empty where it has no name there."""
 
     @property
     def keeps_names(self) -> bool:

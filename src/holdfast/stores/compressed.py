@@ -68,6 +68,7 @@ def compressed(
 class Compression:
     """The codec; each thread has its own compressor, which cannot be shared."""
 
+    coding = "zstd"
     keeps_names = True
     leaves_plain = True
 
@@ -212,6 +213,7 @@ class CompressedFrames:
         self._codec = codec
         self.layout = layout
         self.size_bytes = layout.ref.size_bytes
+        self.is_common = not layout.flags & seekable.DICTIONARY
 
     def place(self, number: int) -> Span:
         """Where a frame lies."""

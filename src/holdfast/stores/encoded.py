@@ -76,6 +76,25 @@ class EncodedStore(Wrapper):
             return None
         return self._opened(stored, digest, span)
 
+    def open_stored(self, digest: Digest) -> Source | None:
+        """Open the encoded bytes of a blob, for who knows their coding; None if it is stored plain.
+
+        Raises:
+            NotFoundError, CorruptError: as `open` does.
+        """
+        stored = self.inner.open(self._name(digest))
+        assert stored is not None
+        try:
+            frames = self.codec.frames(stored, digest)
+        except BaseException:
+            stored.close()
+            raise
+        if frames is None or not frames.is_common:
+            stored.close()
+            return None
+        stored.seek(0)
+        return stored
+
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Open blobs as the inner store does it best."""
         assert len(digests) <= limits.BATCH_REFS_MAX

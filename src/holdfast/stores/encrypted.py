@@ -52,6 +52,7 @@ def encrypted(inner: Store, keyring: Keyring, entropy: Entropy | None = None) ->
 class Encryption:
     """The codec."""
 
+    coding = ""
     keeps_names = False
     leaves_plain = False
 
@@ -138,6 +139,8 @@ class EncryptedEncoder:
 
 class EncryptedFrames:
     """An encrypted blob by its tail."""
+
+    is_common = False
 
     def __init__(self, seal: Seal, header: bytes, size_bytes: int) -> None:
         self._seal = seal
