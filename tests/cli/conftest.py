@@ -13,6 +13,8 @@ import pytest
 from result import Holdfast, Result
 
 from holdfast.cli.program import run
+from holdfast.depot.engine import SQLITE, Limits
+from holdfast.depot.local import open_depot
 
 
 @pytest.fixture
@@ -45,10 +47,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.stdout.close()
 
 
-@pytest.fixture(params=["folder", "server"])
+@pytest.fixture(params=["folder", "shards", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store that commands find by themselves, with a bucket of its own for each test."""
     where = str(tmp_path / "store")
+    if request.param == "shards":
+        open_depot(tmp_path / "store", Limits(engine=SQLITE)).close()
     if request.param == "server":
         where = request.getfixturevalue("url")
     monkeypatch.setenv("HOLDFAST_STORE", where)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 import holdfast
+from holdfast.config.sharding import Sharding
 from holdfast.config.stack import Wanted, locate, read_master
-from holdfast.core.errors import DeniedError, InvalidError
+from holdfast.core.errors import DeniedError, InvalidError, UnsupportedError
 
 KEY = "5f" * 32
 
@@ -28,7 +29,7 @@ KEY = "5f" * 32
     ],
 )
 def test_a_url_says_which_wrappers_are_wanted(url: str, wanted: Wanted) -> None:
-    assert locate(url, {}) == (Path("/data"), wanted)
+    assert locate(url, {})[:2] == (Path("/data"), wanted)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,34 @@ def test_a_url_opens_a_store_with_its_wrappers(
     monkeypatch.setenv("HOLDFAST_ENCRYPT", "env:BLOBS_KEY")
     with holdfast.open(tmp_path / "store") as bucket:
         assert bucket.get("text") == b"a line\n" * 10_000
+
+
+def test_a_url_says_which_engine_is_wanted_and_how_it_is(tmp_path: Path) -> None:
+    url = "sqlite:///data?shards=8&hash=xxh3&batch_size=64&batch_timeout_ms=5&compress=zstd"
+    found = locate(url, {})
+    assert found.sharding == Sharding("sqlite", 8, "xxh3", 64, 5)
+    assert found.wanted.compress
+    assert locate("sqlite:///data", {}).sharding == Sharding("sqlite")
+    assert locate("segments:///data", {}).sharding == Sharding("log")
+    assert locate("file:///data", {}).sharding == locate("/data", {}).sharding == Sharding()
+    with holdfast.open(f"sqlite://{tmp_path}/store?shards=8") as bucket:
+        bucket.put("k", b"value")
+    assert len(list((tmp_path / "store").glob("shard_*.db"))) == 8
+    for again in (f"sqlite://{tmp_path}/store", str(tmp_path / "store")):
+        with holdfast.open(again) as bucket:
+            assert bucket.get("k") == b"value"
+    with pytest.raises(UnsupportedError, match="engine sqlite, not log"):
+        holdfast.open(f"segments://{tmp_path}/store")
+    with pytest.raises(InvalidError, match="holdfast reshard"):
+        holdfast.open(f"sqlite://{tmp_path}/store?shards=7")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["shards=0", "shards=257", "shards=x", "hash=md5", "batch_size=0", "batch_timeout_ms=-1"],
+)
+def test_a_wrong_option_of_shards_is_refused(query: str) -> None:
+    with pytest.raises(InvalidError, match=query.partition("=")[0]):
+        locate(f"sqlite:///data?{query}", {})
+    with pytest.raises(InvalidError, match="sqlite:///folder"):
+        locate(f"segments:///data?{query}", {})

@@ -38,8 +38,8 @@ SIZES = [0, 1, 256 * KIB, 256 * KIB + 1, 3 * MIB + 17]
 
 
 @pytest.fixture
-def depot(tmp_path: Path) -> Iterator[Depot]:
-    with open_depot(tmp_path / "store") as opened:
+def depot(tmp_path: Path, engine: str) -> Iterator[Depot]:
+    with open_depot(tmp_path / "store", Limits(engine=engine)) as opened:
         yield opened
         check_catalog(opened.engine.kv)
 
@@ -130,6 +130,7 @@ def test_descriptors_are_given_back(depot: Depot, tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(make(MIB))
     depot.put("k", tmp_path / "input")
     depot.get("k")
+    depot.list()
     gc.collect()
     before = descriptors()
     for number in range(20):

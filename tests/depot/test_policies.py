@@ -40,8 +40,9 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def depot(tmp_path: Path, clock: HandClock) -> Iterator[Depot]:
-    with open_depot(tmp_path / "store", Limits(undelete_s=DAY_S), clock=clock) as opened:
+def depot(tmp_path: Path, clock: HandClock, engine: str) -> Iterator[Depot]:
+    bounds = Limits(undelete_s=DAY_S, engine=engine)
+    with open_depot(tmp_path / "store", bounds, clock=clock) as opened:
         yield opened
         check_catalog(opened.engine.kv)
 

@@ -24,8 +24,9 @@ def clock() -> StillClock:
 
 
 @pytest.fixture
-def depot(tmp_path: Path, clock: StillClock) -> Iterator[Depot]:
-    with open_depot(tmp_path / "store", Limits(audit_days=10), clock=clock) as found:
+def depot(tmp_path: Path, clock: StillClock, engine: str) -> Iterator[Depot]:
+    bounds = Limits(audit_days=10, engine=engine)
+    with open_depot(tmp_path / "store", bounds, clock=clock) as found:
         yield found
 
 

@@ -177,8 +177,8 @@ def test_a_keyring_that_is_gone_is_said_to_be(folder: Path) -> None:
 
 
 def test_processes_find_it_prepared(tmp_path: Path, stack: Stack) -> None:
-    with hold_depot(tmp_path, stack):
-        bounds = Limits(stack=stack)
+    bounds = Limits(stack=stack)
+    with hold_depot(tmp_path, bounds):
         for _ in range(2):
             with open_depot(tmp_path, bounds, attached=True) as one:
                 one.put("text", text(MIB))

@@ -40,7 +40,7 @@ def until(is_so: Callable[[], bool]) -> None:
 
 def chunks(shards: Shards) -> int:
     """How many there are in all shards, named or not."""
-    return sum(shard._ask("SELECT count(*) FROM chunks")[0][0] for shard in shards.shards)
+    return sum(shard.ask("SELECT count(*) FROM chunks")[0][0] for shard in shards.shards)
 
 
 def test_a_large_blob_is_never_held_whole(shards: Shards) -> None:
@@ -65,7 +65,7 @@ def test_a_large_blob_is_never_held_whole(shards: Shards) -> None:
 def test_chunks_lie_in_rows_of_bounded_size(shards: Shards) -> None:
     put(SqliteStore(shards), make(2 * MIB + 1))
     sizes = [
-        row[0] for shard in shards.shards for row in shard._ask("SELECT length(data) FROM chunks")
+        row[0] for shard in shards.shards for row in shard.ask("SELECT length(data) FROM chunks")
     ]
     assert sorted(sizes) == [1, *([limits.ROW_BYTES_MAX] * 8)]
 

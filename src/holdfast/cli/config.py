@@ -11,6 +11,7 @@ from holdfast.cli.store import json_option
 from holdfast.config import Loaded, Settings, load
 from holdfast.config.explain import explain as draw
 from holdfast.config.settings import RULES
+from holdfast.config.sharding import sharding_of
 from holdfast.config.stack import Located, Wanted, locate
 
 file_option = click.option(
@@ -82,10 +83,10 @@ def explain(store: str, file: Path | None) -> None:
     settings = load(file).settings
     is_wanted = settings.compress != "none"
     wanted = Wanted(is_wanted, settings.compress_level, settings.encrypt, settings.large)
-    found = Located(settings.data, wanted)
+    found = Located(settings.data, wanted, sharding_of(settings))
     if store:
         found = locate(store)
-    for line in draw(*found, settings.small_blob_bytes_max):
+    for line in draw(found, settings.small_blob_bytes_max):
         click.echo(line)
 
 

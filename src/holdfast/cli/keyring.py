@@ -88,7 +88,7 @@ def rotate_keys(store: str, place: str, as_json: bool) -> None:  # noqa: FBT001
 
 
 def _opened(store: str) -> "tuple[Path, bytes]":
-    folder, wanted = locate(store)
+    folder, wanted, _ = locate(store)
     if not written(folder).encrypt:
         raise NotFoundError(f"there is no encrypted store at {folder}")
     master = read_master(wanted.encrypt)

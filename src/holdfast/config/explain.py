@@ -1,11 +1,12 @@
 """A picture of what is around the bytes of a store, from whoever asks down to the disk."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from holdfast.config.stack import Wanted
+from holdfast.config.settings import SQLITE
+from holdfast.config.stack import Located, Wanted
 from holdfast.core.limits import KIB
+from holdfast.core.marker import recorded_engine
 from holdfast.depot.large import place_of
 from holdfast.depot.wrapped import Written, written
 
@@ -17,12 +18,18 @@ class Part(NamedTuple):
     below: tuple["Part", ...] = ()
 
 
-def explain(folder: Path, wanted: Wanted, small_bytes_max: int) -> Iterator[str]:
+def explain(located: Located, small_bytes_max: int) -> Iterator[str]:
     """Draw the stack of a folder, as it is or as it would be made.
 
     Raises:
         CorruptError, UnsupportedError: what the folder remembers cannot be read.
     """
+    folder, wanted, sharding = located
+    asked = sharding.engine or (SQLITE if sharding.shards else "")
+    if (recorded_engine(folder) or asked) == SQLITE:
+        shards = f"files of SQLite, {folder / 'shard_*.db'}"
+        wrapped = _wrapped(wanted, written(folder), Part(shards))
+        return _drawn(Part(str(folder), (Part(f"names: {shards}"), Part("bytes", (wrapped,)))))
     size = f"{small_bytes_max // KIB} KiB" if small_bytes_max >= KIB else f"{small_bytes_max} bytes"
     log = f"the log, {folder / 'log'}"
     elsewhere = wanted.large or place_of(folder)

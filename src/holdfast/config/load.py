@@ -14,12 +14,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from holdfast.config.settings import RETIRED, RULES, Settings, is_loopback
+from holdfast.config.settings import ALIASES, RULES, SQLITE, Settings, is_loopback
 from holdfast.core.errors import InvalidError
 
 ENVIRONMENT_PREFIX = "HOLDFAST_"
 OTHER_VARIABLES = frozenset({"HOLDFAST_CONFIG", "HOLDFAST_STORE", "HOLDFAST_BUCKET"})
 FILE_BYTES_MAX = 1024 * 1024
+ALIASED = {
+    "num_shards": "a whole number, at least 1",
+    "data_dir": "a folder",
+    "storage_compression": "true or false",
+}
 LINE = re.compile(r"line (\d+)")
 
 
@@ -61,12 +66,29 @@ def load(
     variables = os.environ if environment is None else environment
     values: dict[str, object] = {}
     origins = {one.name: "default" for one in fields(Settings)}
-    for given in (*_from_file(file), *_from_environment(variables), *_from_flags(flags or {})):
+    found = (*_from_file(file), *_from_environment(variables), *_from_flags(flags or {}))
+    for given in map(_translated, found):
         values[given.name] = _value(given)
         origins[given.name] = given.origin
     loaded = Loaded(Settings(**values), origins)  # type: ignore[arg-type]  # RULES checked them
     _check_together(loaded)
     return loaded
+
+
+def _translated(given: Given) -> Given:
+    """Call a key of another system by the name that it has here.
+
+    Raises:
+        InvalidError: a value that means something here, and nothing there.
+    """
+    if given.name not in ALIASES:
+        return given
+    raw = given.raw
+    if given.name == "storage_compression":
+        raw = {"true": "zstd", "false": "none"}.get(str(raw).lower())
+    if raw in (0, "", None):
+        raise InvalidError(f"{given.name} ({given.origin})", str(given.raw), ALIASED[given.name])
+    return given._replace(name=ALIASES[given.name], raw=raw)
 
 
 def _value(given: Given) -> object:
@@ -83,8 +105,6 @@ def _value(given: Given) -> object:
 def _unknown(given: Given) -> InvalidError:
     what = f"{given.name} ({given.origin})"
     shown = given.raw if isinstance(given.raw, str | int | float) else str(given.raw)
-    if given.name in RETIRED:
-        return InvalidError(what, shown, RETIRED[given.name])
     near = difflib.get_close_matches(given.name, RULES, n=1)
     hint = f"did you mean {near[0]}?" if near else "`holdfast config show` lists all"
     return InvalidError(what, shown, f"there is no such setting; {hint}")
@@ -159,6 +179,12 @@ def _check_together(loaded: Loaded) -> None:
     if settings.async_write and settings.workers > 1:
         allowed = "1 with async_write: what one process queues, no other one sees"
         raise InvalidError(f"workers ({origins['workers']})", settings.workers, allowed)
+    if settings.workers > 1 and (settings.engine == SQLITE or settings.shards):
+        raise InvalidError(
+            f"workers ({origins['workers']})",
+            settings.workers,
+            "1, because a store in SQLite is served by one process",
+        )
     if settings.auth == "none" and not is_loopback(settings.host) and not settings.insecure:
         raise InvalidError(
             f"host ({origins['host']})",

@@ -46,6 +46,7 @@ ENCRYPT = Text(
     "env:NAME or file:PATH, where the master key is, or nothing",
     re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\n]+)?"),
 )
+AUTO, SQLITE = "auto", "sqlite"
 
 
 def setting(default: T, kind: Kind, about: str) -> T:
@@ -66,6 +67,29 @@ class Settings:
 
     data: Path = setting(  # noqa: RUF009 - a field, shared by no two instances
         Path("data"), Location("a folder"), "Folder that holds the store."
+    )
+    engine: str = setting(
+        AUTO,
+        Choice((AUTO, "log", SQLITE)),
+        "What keeps a new store: one log, or shards; auto: sqlite if `shards` is set, else log.",
+    )
+    shards: int = setting(
+        0,
+        Whole(0, limits.SHARDS_MAX),
+        "Files of SQLite that a new store has; 0: 4 with `engine`, and what a store has already.",
+    )
+    shard_hash: str = setting(
+        AUTO,
+        Choice((AUTO, "fnv1a", "xxh3", "rendezvous")),
+        "Which file a key is in; auto: fnv1a for a new store.",
+    )
+    batch_size: int = setting(
+        1, Whole(1, limits.BATCH_JOBS_MAX), "Writes that shards commit together at most."
+    )
+    batch_timeout_ms: int = setting(
+        0,
+        Whole(0, limits.BATCH_WAIT_MS_MAX),
+        "Milliseconds for which the first of them waits for others, if there may be any.",
     )
     host: str = setting("127.0.0.1", HOST, "Address to listen on.")
     port: int = setting(3000, Whole(0, 65_535), "Port to listen on; 0 takes a free one.")
@@ -236,14 +260,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {one.name: one.metadata["rule"] for one in fields(Settings)}
 )
 
-RETIRED: Mapping[str, str] = MappingProxyType(
-    {
-        "num_shards": "at least 1, and no setting of this version, which keeps all keys in "
-        "one log: remove the line",
-        "data_dir": "it is spelled `data` here",
-    }
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"data_dir": "data", "num_shards": "shards", "storage_compression": "compress"}
 )
-"""Keys of other systems that people bring along, and what to do with them."""
+"""Keys that Blobnom has for the same."""
 
 
 def is_loopback(host: str) -> bool:

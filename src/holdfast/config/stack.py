@@ -1,6 +1,7 @@
-"""From URLs, settings and the environment to the wrappers around a store.
+"""From URLs, settings and the environment to the engine of a store and the wrappers around it.
 
     segments:///data?compress=zstd&level=9&encrypt=env:KEY
+    sqlite:///data?shards=8&compress=zstd
 
 `encrypt` says where the master key is: in an environment variable, or in a file.
 """
@@ -12,16 +13,19 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from holdfast.config.objects import check_url
-from holdfast.config.settings import ENCRYPT, LEVEL
+from holdfast.config.settings import ENCRYPT, LEVEL, SQLITE
+from holdfast.config.sharding import OPTIONS as SHARDING
+from holdfast.config.sharding import Sharding, read_sharding
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
 
 TARGETS = (
     "a folder, file:///folder, segments:///folder?compress=zstd&encrypt=env:NAME, "
+    "sqlite:///folder?shards=8, "
     "http://host:port or https://host:port"
 )
-SCHEMES = {"file", "holdfast", "segments"}
-OPTIONS = ("compress", "level", "encrypt", "large")
+SCHEMES = {"file", "holdfast", "segments", SQLITE}
+OPTIONS = ("compress", "level", "encrypt", "large", *SHARDING)
 COMPRESS_ALLOWED = "zstd or none"
 KEY_BYTES_MAX = 1024
 
@@ -42,14 +46,17 @@ class Located(NamedTuple):
 
     folder: Path
     wanted: Wanted
+    sharding: Sharding = Sharding()
 
 
 def locate(target: str | Path, variables: Mapping[str, str] | None = None) -> Located:
-    """Read the folder and the wrappers from a path or URL; what that leaves open, the environment.
+    """Read folder, wrappers and engine from a path or URL; what that leaves open, the environment.
 
-    >>> folder, wanted = locate("segments:///srv/my%20blobs?compress=zstd&encrypt=env:KEY", {})
+    >>> folder, wanted, _ = locate("segments:///srv/my%20blobs?compress=zstd&encrypt=env:KEY", {})
     >>> folder.as_posix(), wanted.compress, wanted.encrypt
     ('/srv/my blobs', True, 'env:KEY')
+    >>> locate("sqlite:///data?shards=8", {}).sharding.shards
+    8
 
     Raises:
         InvalidError: it is neither, or has options that there are not.
@@ -63,7 +70,9 @@ def locate(target: str | Path, variables: Mapping[str, str] | None = None) -> Lo
         raise InvalidError("store", text, TARGETS)
     if not parts.path or parts.fragment:
         raise InvalidError("store", text, TARGETS)
-    return Located(Path(unquote(parts.path)), _wanted(options_of(parts.query), given))
+    options = options_of(parts.query)
+    sharding = read_sharding(parts.scheme, options)
+    return Located(Path(unquote(parts.path)), _wanted(options, given), sharding)
 
 
 def options_of(query: str) -> dict[str, str]:

@@ -56,14 +56,22 @@ def stack_of(wanted: Wanted) -> Stack:
 
 
 def bounds_of(located: Located) -> Limits:
-    """How a depot in a folder works by itself, with the wrappers that are wanted.
+    """How a depot in a folder works by itself, with the engine and wrappers that are wanted.
 
     Raises:
         InvalidError: a secret is not there.
     """
     from holdfast.depot.engine import Limits  # noqa: PLC0415 - a client needs no engine
 
-    return Limits(stack=stack_of(located.wanted))
+    sharding = located.sharding
+    return Limits(
+        stack=stack_of(located.wanted),
+        engine=sharding.engine,
+        shards=sharding.shards,
+        shard_hash=sharding.shard_hash,
+        batch_size=sharding.batch_size,
+        batch_wait_s=sharding.batch_wait_s,
+    )
 
 
 def _open_folder(located: Located, watch: Callable[[Progress], None] | None) -> Bucket:

@@ -134,6 +134,8 @@ OBJECT_DOUBTS_MAX = 10_000  # removals without an answer; more are refused
 OBJECT_AGES_MAX = 100_000  # blobs of which it is remembered since when they are there
 
 # Shards
+SHARDS_MAX = 256  # files of one store
+BATCH_WAIT_MS_MAX = 60_000  # for more writes to commit together
 ROW_BYTES_MAX = 256 * KIB  # of a blob in one row
 HISTORY_REVISIONS_MAX = 250_000  # for which events can be read again
 VACUUM_STEP_BYTES = MIB  # given back to the disk by one step

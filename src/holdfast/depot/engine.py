@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from holdfast.log.spot import Spot
 
 LOOKS_MAX = 100
+LOG, SQLITE = "log", "sqlite"
+"""The engines."""
 
 Result = TypeVar("Result")
 Named = TypeVar("Named")
@@ -51,6 +53,15 @@ class Limits(NamedTuple):
     """For how long it is kept what admins did."""
     stack: Stack = BARE
     """The wrappers that are wanted around the bytes."""
+    engine: str = ""
+    """That of a new store; empty: LOG, unless shards are asked for."""
+    shards: int = 0
+    """How many a new store in SQLite has; 0: as many as a store has that is there."""
+    shard_hash: str = ""
+    batch_size: int = 1
+    """Requests that share an epoch there at most."""
+    batch_wait_s: float = 0.0
+    """How long the first of them waits for the others."""
 
 
 class Engine(NamedTuple):

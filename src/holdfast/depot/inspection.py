@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
+from holdfast.core.errors import CorruptError
 from holdfast.core.inspection import Finding, Region, Seen
 from holdfast.core.kv import prefix_end
 from holdfast.depot import catalog
@@ -44,8 +45,12 @@ class CatalogMedium:
         number = bytes.fromhex(region.rpartition("/")[2])
         first = catalog.holds(number + min(start, END - 1).to_bytes(POSITION_BYTES, "big"))
         end = prefix_end(catalog.holds(number))
-        while page := self._kv.scan(first, end, limit=limits.LIST_LIMIT_MAX):
-            findings = [found for item in page if (found := self._look(item)) is not None]
+        while page := self._page(first, end):
+            if isinstance(page, CorruptError):
+                found = Finding("record", region, f"the catalog cannot be read: {page.message}")
+                yield Seen(END, 0, findings=(found,))
+                return
+            findings = [wrong for item in page if (wrong := self._look(item)) is not None]
             size_bytes = sum(len(item.key) + len(item.value) for item in page)
             digest = catalog.referenced_digest(page[-1].key)
             position = int.from_bytes(digest[1 : 1 + POSITION_BYTES], "big")
@@ -74,6 +79,12 @@ class CatalogMedium:
 
     def discard(self, digest: Digest, quarantine: Path) -> None:
         """Do nothing."""
+
+    def _page(self, first: bytes, end: bytes) -> list[Item] | CorruptError:
+        try:
+            return self._kv.scan(first, end, limit=limits.LIST_LIMIT_MAX)
+        except CorruptError as error:
+            return error
 
     def _look(self, item: Item) -> Finding | None:
         digest = catalog.referenced_digest(item.key)

@@ -1,4 +1,4 @@
-"""The depot of one machine: log, index, segments and files in one folder."""
+"""The depot of one machine: whichever engine is in a folder; log, index, segments and files."""
 
 from __future__ import annotations
 
@@ -7,23 +7,15 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import UnavailableError
+from holdfast.core.errors import UnavailableError, UnsupportedError
+from holdfast.core.marker import recorded_engine
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
-from holdfast.depot.audit import SCRATCH, Audit
-from holdfast.depot.depot import Depot
-from holdfast.depot.engine import Engine, Limits
-from holdfast.depot.ingest import Ingest
-from holdfast.depot.inspection import CatalogMedium
-from holdfast.depot.kept import Expiry, Kept
-from holdfast.depot.keys import Keys
+from holdfast.depot.assembly import Parts, assemble
+from holdfast.depot.engine import LOG, SQLITE, Limits
 from holdfast.depot.large import Elsewhere, check_alone, open_elsewhere, tier
-from holdfast.depot.names import Names
-from holdfast.depot.policies import Policies
-from holdfast.depot.stack import BARE, Stack
-from holdfast.depot.stamps import Stamps
-from holdfast.depot.trail import Trail
-from holdfast.depot.webhooks import Webhooks
-from holdfast.depot.wrapped import Seams, codecs_for, wrap, zstd_of
+from holdfast.depot.logaudit import SCRATCH, LogGround
+from holdfast.depot.sharded import open_sharded
+from holdfast.depot.wrapped import Seams, codecs_for, is_unused, wrap, zstd_of
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.compaction import compact
 from holdfast.log.inspection import LogMedium
@@ -45,6 +37,8 @@ if TYPE_CHECKING:
     from holdfast.core.progress import Progress
     from holdfast.core.seams import Clock
     from holdfast.core.store import Store
+    from holdfast.depot.depot import Depot
+    from holdfast.depot.stack import Stack
     from holdfast.log.spot import Spot
     from holdfast.stores.through import Codecs
 
@@ -71,6 +65,9 @@ def open_depot(
         DeniedError, ConflictError: it is encrypted otherwise.
     """
     disk, clock, entropy = disk or Disk(), clock or SystemClock(), SystemEntropy()
+    if engine_of(path, bounds) == SQLITE:
+        check_one_process(is_one=not attached)
+        return open_sharded(path, bounds, Seams(disk, clock, entropy))
     log = Log(path, disk, clock, entropy, attached=attached, watch=watch)
     seams = Seams(disk, clock, entropy)
     files, elsewhere = _large(log, path / FILES, bounds.stack, seams, attached=attached)
@@ -80,36 +77,24 @@ def open_depot(
     tiered = TieredStore(SegmentStore(log), large, bounds.small_blob_bytes_max)
     codecs = _codecs(log, tiered, bounds.stack, seams, attached=attached)
     store = wrap(tiered, codecs)
-    kv = EmbeddedKV(log)
-    policies = Policies(kv, clock, bounds.undelete_s)
-    names, ingest = Names(kv, clock, policies), Ingest(store, kv)
-    bytes_media = _media(log, path / FILES, clock, codecs, elsewhere)
-    return Depot(
-        Engine(
-            store,
-            kv,
-            names,
-            Keys(kv, clock, entropy, policies),
-            Webhooks(kv, clock, entropy, policies),
-            Trail(kv, clock, entropy, bounds.audit_days),
-            Kept(kv, names),
-            Expiry(kv, policies, clock),
-            ingest,
-            bounds,
-            log.facts,
-            log.recovery,
-            (*bytes_media, CatalogMedium(kv, bytes_media)),
-            Audit(log, kv, bytes_media),
-            Stamps(path, disk),
-            log.make_hints,
-            partial(compact, log),
-            disk,
-            partial(find, log) if not codecs.each else _nowhere,
-            partial(_close, store, log),
-            _leave if elsewhere is None else elsewhere.store.sweep,
-            zstd_of(store, codecs),
-        )
+    parts = Parts(
+        path,
+        disk,
+        clock,
+        store,
+        EmbeddedKV(log),
+        log.facts,
+        log.recovery,
+        _media(log, path / FILES, clock, codecs, elsewhere),
+        LogGround(log),
+        log.make_hints,
+        partial(compact, log),
+        partial(find, log) if not codecs.each else _nowhere,
+        partial(_close, store, log),
+        _leave if elsewhere is None else elsewhere.store.sweep,
+        zstd_of(store, codecs),
     )
+    return assemble(parts, bounds)
 
 
 def _large(
@@ -138,16 +123,12 @@ def _leave(grace_s: float) -> Iterator[int]:
 
 
 def _codecs(log: Log, bare: Store, stack: Stack, seams: Seams, *, attached: bool) -> Codecs:
-    is_empty = None if attached else partial(_is_empty, bare)
+    is_empty = None if attached else partial(is_unused, bare)
     try:
         return codecs_for(log.root.parent, stack, seams, is_empty)
     except BaseException:
         _close(bare, log)
         raise
-
-
-def _is_empty(store: Store) -> bool:
-    return next(store.scan(), None) is None
 
 
 def _media(
@@ -174,8 +155,38 @@ def _close(store: Store, log: Log) -> None:
     log.close()
 
 
+def engine_of(path: Path, bounds: Limits) -> str:
+    """Which engine has the store in a folder: what the folder says, else what is asked for.
+
+    Raises:
+        CorruptError: the file HOLDFAST is damaged.
+        UnsupportedError: it is another one than asked for.
+    """
+    asked = bounds.engine or (SQLITE if bounds.shards else "")
+    there = recorded_engine(path)
+    if there and asked not in {"", there}:
+        raise UnsupportedError(
+            f"{path} holds a store of the engine {there}, not {asked}: open it by its path alone,"
+            " or copy what is in it to a new folder"
+        )
+    return there or asked or LOG
+
+
+def check_one_process(*, is_one: bool) -> None:
+    """Hold a store in SQLite to one process.
+
+    Raises:
+        UnsupportedError: there are to be several.
+    """
+    if not is_one:
+        raise UnsupportedError("a store in SQLite is served by one process: set workers to 1")
+
+
 @contextmanager
-def hold_depot(path: Path, stack: Stack = BARE) -> Iterator[Mapping[str, int]]:
+def hold_depot(
+    path: Path,
+    bounds: Limits = Limits(),  # noqa: B008 - a tuple
+) -> Iterator[Mapping[str, int]]:
     """Open or create the depot in `path`, then let processes forked from this one attach to it.
 
     Yields what the log found. This process keeps nothing open but the lock, which every fork has
@@ -187,12 +198,13 @@ def hold_depot(path: Path, stack: Stack = BARE) -> Iterator[Mapping[str, int]]:
         CorruptError, UnsupportedError: what is there cannot be read.
     """
     disk, clock, entropy = Disk(), SystemClock(), SystemEntropy()
-    check_alone(path, stack)
+    check_one_process(is_one=engine_of(path, bounds) != SQLITE)
+    check_alone(path, bounds.stack)
     log = Log(path, disk, clock, entropy)
     try:
         files = FileStore(path / FILES, disk, entropy, clock)
         with closing(TieredStore(SegmentStore(log), files, 0)) as tiered:
-            codecs_for(path, stack, Seams(disk, clock, entropy), partial(_is_empty, tiered))
+            codecs_for(path, bounds.stack, Seams(disk, clock, entropy), partial(is_unused, tiered))
         facts = log.facts()
         log.hand_over()
         yield facts

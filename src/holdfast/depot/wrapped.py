@@ -109,6 +109,11 @@ def codecs_for(
     return Codecs(codecs)
 
 
+def is_unused(store: Store) -> bool:
+    """Whether a store has no blobs."""
+    return next(store.scan(), None) is None
+
+
 def wrap(store: Store, codecs: Codecs) -> Store:
     """Put codecs around a store."""
     for codec in reversed(codecs.each):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.config.objects import check_url
+from holdfast.config.sharding import sharding_of
 from holdfast.config.stack import Wanted
 from holdfast.config.target import stack_of
 from holdfast.depot.engine import Limits
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 def bounds(settings: Settings) -> Limits:
     """How the depot works by itself, where no policy says more."""
+    sharding = sharding_of(settings)
     return Limits(
         settings.max_body_bytes,
         settings.content_max_body_bytes,
@@ -33,6 +35,11 @@ def bounds(settings: Settings) -> Limits:
         settings.small_blob_bytes_max,
         settings.audit_days,
         stack(settings),
+        sharding.engine,
+        sharding.shards,
+        sharding.shard_hash,
+        sharding.batch_size,
+        sharding.batch_wait_s,
     )
 
 

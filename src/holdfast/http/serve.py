@@ -11,7 +11,7 @@ from holdfast.core.events import event
 from holdfast.core.seams import SystemClock
 from holdfast.depot.local import hold_depot, open_depot
 from holdfast.http import journal
-from holdfast.http.background import bounds, caretaker, dispatch, stack
+from holdfast.http.background import bounds, caretaker, dispatch
 from holdfast.http.listen import listen, listen_together
 from holdfast.http.server import announce, prepare, serve_site
 from holdfast.http.site import Site
@@ -59,7 +59,7 @@ def _supervise(settings: Settings) -> None:
     if settings.asks_keys:
         with open_depot(settings.data, bounds(settings)) as depot:
             _make_first_key(depot)
-    with hold_depot(settings.data, stack(settings)) as opening:
+    with hold_depot(settings.data, bounds(settings)) as opening:
         event(logging.INFO, "store.open", data=str(settings.data), **opening)
         listeners = listen_together(settings.host, settings.port, settings.workers)
         prepare(settings)

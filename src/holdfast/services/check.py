@@ -73,7 +73,11 @@ class Check:
             FullError, UnavailableError: the disk refuses, or has no room for a second index.
         """
         yield from self.read()
-        for part in (self._audit.index(), self._audit.catalog(), self._audit.leftovers()):
+        for part in (
+            self._audit.ground.index(),
+            self._audit.catalog(),
+            self._audit.ground.leftovers(),
+        ):
             for each in part:
                 yield self._told(each) if isinstance(each, Wrong) else None
 
@@ -100,7 +104,9 @@ class Check:
             self.report.add(seen)
             for finding in stamp.add(seen):
                 is_record = finding.kind == "record"
-                yield self._told(self._audit.record(finding) if is_record else Wrong(finding, None))
+                yield self._told(
+                    self._audit.ground.record(finding) if is_record else Wrong(finding, None)
+                )
             yield None
         self._stamps.read().stamps[region] = stamp
 

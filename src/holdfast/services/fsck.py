@@ -133,11 +133,11 @@ class Fsck:
         """
         segments, self._segments = sorted(self._segments), set()
         for region in segments:
-            if engine.audit.can_read(region) and self._wants_index:
+            if engine.audit.ground.can_read(region) and self._wants_index:
                 continue
-            if engine.audit.retire(region):
+            if engine.audit.ground.retire(region):
                 yield Action("set aside", region)
-            elif not engine.audit.can_read(region):
+            elif not engine.audit.ground.can_read(region):
                 self._wants_index = False
 
     def _search(

@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, bare
+from holdfast.core.errors import BlobError, CorruptError, bare
 from holdfast.core.kv import Versioned
 from holdfast.core.pending import Promise
 from holdfast.shards.rows import (
@@ -201,6 +201,15 @@ class Epoch:
             if old is not None:
                 self._set(self._place(digest), None)
                 self._loosen(old)
+
+    def drop_blob(self, digest: bytes) -> None:
+        """Forget a damaged blob, whose row may be, too."""
+        try:
+            self.remove_blobs([digest])
+        except CorruptError:
+            where = self._place(digest)
+            self._old[where] = None
+            self._set(where, None)
 
     # All of it
 

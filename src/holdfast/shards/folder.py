@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, InvalidError, UnsupportedError
 from holdfast.shards import tables
 from holdfast.shards.connection import connect, world
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 ENGINE = "sqlite"
 FORMAT = 3
 """Of the file HOLDFAST; the engine with a log has had 1 and 2."""
-SHARDS_MAX = 256
 NAME = re.compile(r"shard_(0|[1-9][0-9]*)\.db")
 BESIDE = re.compile(r"shard_[0-9]+\.db-(wal|shm|journal)")
 
@@ -149,8 +149,8 @@ class Folder:
 
     def _create(self, shape: Shape, entropy: Entropy) -> tuple[str, Routing]:
         count = shape.shards or COUNT
-        if not 1 <= count <= SHARDS_MAX:
-            raise InvalidError("shards", count, f"from 1 to {SHARDS_MAX}")
+        if not 1 <= count <= limits.SHARDS_MAX:
+            raise InvalidError("shards", count, f"from 1 to {limits.SHARDS_MAX}")
         routing = Routing(count, shape.hash_name or FNV, shape.layout)
         if (self.path / "log").exists():
             raise UnsupportedError(f"{self.path} holds a store of another engine")

@@ -42,9 +42,11 @@ class Batching(NamedTuple):
 class PlannerStats:
     """Counters since the shards were opened; written by one thread, read by any."""
 
-    __slots__ = ("epochs", "jobs", "undone")
+    __slots__ = ("bytes", "epochs", "jobs", "undone")
 
     def __init__(self) -> None:
+        self.bytes = 0
+        """About, before SQLite made pages of them."""
         self.epochs = 0
         self.jobs = 0
         self.undone = 0
@@ -183,6 +185,7 @@ class Planner:
         for job in jobs:
             job.plan(epoch)
         self.stats.jobs += len(jobs)
+        self.stats.bytes += sum(job.size_bytes for job in jobs)
         parts = epoch.parts()
         if not parts:
             return

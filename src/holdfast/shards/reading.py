@@ -110,11 +110,12 @@ class Reading:
                 for number, key, revision, value, total in islice(merged, limit)
             ]
 
-    def blobs(self, number: int, after: bytes) -> list[tuple[bytes, Row]]:
+    def blobs(self, number: int, after: bytes) -> list[tuple[bytes, Row | None]]:
         """Read the next blobs of one shard, in the order of digests; none at the end.
 
+        Instead of a row that is damaged there is None.
+
         Raises:
-            CorruptError: one of them is damaged.
             UnavailableError: the disk refuses.
         """
         start = BLOB + after + b"\x00"
@@ -123,7 +124,10 @@ class Reading:
             completed = self._planner.completed
             with _range(database, (start, BLOB_END), completed, reverse=False) as found:
                 page = list(islice(found, limits.BATCH_REFS_MAX))
-        return [(key[1:], checked(key, (a, b, c), number)) for key, a, b, c in page]
+        return [
+            (key[1:], Row(revision, value) if row_sum(key, revision, value) == total else None)
+            for key, revision, value, total in page
+        ]
 
     def chunk(self, number: int, place: int) -> bytes | None:
         """Read a chunk; None when it is not there.
@@ -134,6 +138,16 @@ class Reading:
         """
         with self._readers[number].lease() as database:
             return _chunk(database, number, place)
+
+    def raw_chunk(self, number: int, place: int) -> bytes:
+        """Read a chunk whatever it is; empty where there is none.
+
+        Raises:
+            UnavailableError: the disk refuses.
+        """
+        with self._readers[number].lease() as database:
+            found: list[tuple[int, bytes]] = database.execute(tables.CHUNK, (place,)).fetchall()
+        return found[0][1] if found else b""
 
     def changes(self, first: int, end: int) -> list[Change]:
         """Read what the commits from `first` up to `end` have changed, in order.

@@ -78,7 +78,7 @@ class Shard:
         with world("opening", path.name):
             self._database = connect(path, writes=True)
         self.state = self.read_state()
-        last: int | None = self._ask(tables.LAST_PLACE)[0][0]
+        last: int | None = self.ask(tables.LAST_PLACE)[0][0]
         self._next_id = 1 + ((last or 0) >> NUMBER_BITS)
 
     def read_state(self) -> State:
@@ -87,7 +87,7 @@ class Shard:
         Raises:
             CorruptError: that is damaged.
         """
-        found = self._ask(tables.STATE)
+        found = self.ask(tables.STATE)
         state = read_state(found[0][0]) if found else None
         if state is None:
             raise CorruptError(f"{self.path.name} does not say what its last epoch was")
@@ -100,19 +100,19 @@ class Shard:
         Raises:
             CorruptError: it is damaged.
         """
-        found = self._ask(tables.ROW, key)
+        found = self.ask(tables.ROW, key)
         return checked(key, found[0], self.number) if found else None
 
     def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
         """Yield the keys of rows from `start` up to `end`, in order."""
-        while page := self._ask(tables.KEYS, start, end, KEYS_PAGE):
+        while page := self.ask(tables.KEYS, start, end, KEYS_PAGE):
             for (key,) in page:
                 yield key
             start = page[-1][0] + b"\x00"
 
     def chunk(self, place: int) -> tuple[int, bytes] | None:
         """Checksum and bytes of a chunk."""
-        found = self._ask(tables.CHUNK, place)
+        found = self.ask(tables.CHUNK, place)
         return found[0] if found else None
 
     def new_id(self) -> int:
@@ -155,7 +155,7 @@ class Shard:
         """
         if self.read_state().epoch != epoch:
             return
-        found = self._ask(tables.UNDO_STATE)
+        found = self.ask(tables.UNDO_STATE)
         before = read_state(found[0][1]) if found and found[0][0] == epoch else None
         if before is None:
             raise CorruptError(f"{self.path.name} cannot take epoch {epoch} back")
@@ -223,7 +223,7 @@ class Shard:
         """
         key = loose_key(blob_id)
         with self.lock:
-            undo = self._ask(tables.UNDO_EPOCH, key)
+            undo = self.ask(tables.UNDO_EPOCH, key)
             return self.get(key) is not None and not (undo and undo[0][0] > completed)
 
     def collect(self, blob_id: int) -> bool:
@@ -234,7 +234,7 @@ class Shard:
         """
         with self.lock:
             bounds = (place_of(blob_id, 0), place_of(blob_id + 1, 0))
-            places = self._ask(tables.PLACES, *bounds, COLLECT_CHUNKS)
+            places = self.ask(tables.PLACES, *bounds, COLLECT_CHUNKS)
             with self._transaction(synced=False):
                 self._database.executemany(tables.DELETE_CHUNK, places)
                 if len(places) < COLLECT_CHUNKS:
@@ -246,14 +246,14 @@ class Shard:
         total = 0
         for blob_id in self.loose():
             bounds = (place_of(blob_id, 0), place_of(blob_id + 1, 0))
-            total += self._ask(tables.SIZES, *bounds)[0][0]
+            total += self.ask(tables.SIZES, *bounds)[0][0]
         return total
 
     # Space
 
     def free_bytes(self) -> int:
         """How much of the file is used by nothing."""
-        pages: int = self._ask(tables.FREE_PAGES)[0][0]
+        pages: int = self.ask(tables.FREE_PAGES)[0][0]
         return pages * tables.PAGE_BYTES
 
     def vacuum(self) -> int:
@@ -268,6 +268,22 @@ class Shard:
             with self._transaction(synced=False):
                 self._database.execute(tables.VACUUM.format(pages=pages)).fetchall()
             return before - self.free_bytes()
+
+    # Mending
+
+    def check_pages(self) -> list[str]:
+        """What SQLite finds wrong with its pages; a single "ok" if nothing."""
+        return [text for (text,) in self.ask(tables.CHECK)]
+
+    def put_back(self, key: bytes, row: Row) -> bool:
+        """Write a row as it was.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        with self._transaction():
+            self._put_rows({key: row})
+        return True
 
     def close(self) -> None:
         """Bring everything into the file and let go of it."""
@@ -296,7 +312,12 @@ class Shard:
         self._database.executemany(tables.DELETE_ROW, gone)
         self._database.executemany(tables.PUT_ROW, kept)
 
-    def _ask(self, statement: str, *values: object) -> list[Any]:
+    def ask(self, statement: str, *values: object) -> list[Any]:
+        """Read rows by the connection that writes.
+
+        Raises:
+            CorruptError, UnavailableError: SQLite or the disk refused.
+        """
         with self.lock, world("reading", self.path.name):
             return self._database.execute(statement, values).fetchall()
 

@@ -61,6 +61,7 @@ class Shards:
         self.path = path
         self.disk = disk or Disk()
         self.clock = clock or SystemClock()
+        self.freed_bytes = 0
         self._closed = False
         self._committed = threading.Condition()
         self._homes = count()
@@ -122,15 +123,31 @@ class Shards:
                 self._committed.wait(left_s)
         return True
 
-    def vacuum(self) -> Iterator[int]:
+    def vacuum(self, free_share: float = 0.0, free_bytes_min: int = 0) -> Iterator[int]:
         """Give free space back to the disk, in bounded steps that say how much it was.
+
+        Only of shards in which it is a share of the file, and not too little to be worth it.
 
         Raises:
             FullError, UnavailableError: the disk refuses.
         """
         for worker in self.workers:
+            free_bytes = worker.shard.free_bytes()
+            enough = max(free_bytes_min, free_share * self.file_bytes(worker.shard))
+            if free_bytes < enough:
+                continue
             while freed := worker.submit(worker.shard.vacuum).result():
+                self.freed_bytes += freed
                 yield freed
+
+    def settle(self) -> None:
+        """Bring all that was written into the files themselves, which get their new sizes.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        for worker in self.workers:
+            worker.submit(worker.shard.settle).result()
 
     def file_bytes(self, shard: Shard) -> int:
         """How much the files of a shard have on the disk."""

@@ -59,6 +59,11 @@ PLACES = "SELECT place FROM chunks WHERE place >= ? AND place < ? ORDER BY place
 LAST_PLACE = "SELECT max(place) FROM chunks"
 VACUUM = "PRAGMA incremental_vacuum({pages})"
 FREE_PAGES = "PRAGMA freelist_count"
+CHECK = "PRAGMA integrity_check(100)"
+ALL_ROWS = "SELECT key, revision, value, sum FROM rows WHERE key > ? ORDER BY key LIMIT ?"
+LAST_CHANGE = (
+    "SELECT revision, value, sum FROM history WHERE key = ? ORDER BY revision DESC LIMIT 1"
+)
 CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 
 # What readers ask

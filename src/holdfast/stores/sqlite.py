@@ -157,7 +157,8 @@ class SqliteStore:
     def _scan(self, number: int, after: bytes) -> Iterator[BlobRef]:
         while page := self._shards.reading.blobs(number, after):
             for digest, row in page:
-                yield BlobRef(Digest(digest), read_blob(row.value).size_bytes)
+                if row is not None:  # else fsck finds it
+                    yield BlobRef(Digest(digest), read_blob(row.value).size_bytes)
             after = page[-1][0]
 
     def _put_group(self, group: Mapping[BlobRef, bytes]) -> None:

@@ -1,0 +1,155 @@
+"""The depot over shards: names and bytes in files of SQLite.
+
+What belongs to a name is in the shard of its key: the entry, the deleted and the replaced ones,
+their references, and what is due. What belongs to a blob is in that of its digest. So to change a
+name concerns few shards, and a key is in the file that Blobnom would have it in.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from holdfast.core import limits
+from holdfast.core.errors import UnsupportedError
+from holdfast.depot import catalog
+from holdfast.depot.assembly import Parts, assemble
+from holdfast.depot.shardaudit import ShardGround
+from holdfast.depot.wrapped import codecs_for, is_unused, wrap, zstd_of
+from holdfast.kv.sqlite import SqliteKV
+from holdfast.log.compaction import Freed
+from holdfast.log.report import Recovery
+from holdfast.shards.folder import Shape
+from holdfast.shards.planner import Batching
+from holdfast.shards.routing import Layout
+from holdfast.shards.shards import Options, Shards
+from holdfast.stores.sqlite import SqliteStore
+from holdfast.stores.sqlitemedium import ShardMedium
+from holdfast.stores.through import EncodedMedium
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from holdfast.core.digest import Digest
+    from holdfast.core.inspection import Medium
+    from holdfast.depot.depot import Depot
+    from holdfast.depot.engine import Limits
+    from holdfast.depot.wrapped import Seams
+
+
+def route(key: bytes) -> bytes:
+    """The routing key of a key of the catalog.
+
+    >>> route(catalog.entry_key("photos", b"a.jpg"))
+    b'a.jpg'
+    >>> route(catalog.held_by_row(bytes(32), catalog.entry_key("photos", b"a.jpg")))
+    b'a.jpg'
+    """
+    table = key[:1]
+    if table == catalog.REFERENCE:
+        row = catalog.holder(key)
+        is_content = row.startswith(catalog.BY_CONTENT)
+        return catalog.referenced_digest(key).hex().encode() if is_content else _name(row)
+    if table == catalog.DUE:
+        return _name(key[1 + catalog.TIME_BYTES :])
+    return _name(key) if table in catalog.NAMES else key
+
+
+LAYOUT = Layout("catalog-1", route)
+
+
+def open_sharded(path: Path, bounds: Limits, seams: Seams) -> Depot:
+    """Open or create the depot over shards in `path`, for this process alone.
+
+    Raises:
+        InvalidError: the shards are others than `bounds` says.
+        UnavailableError: another process has it open, or the disk refuses.
+        CorruptError, UnsupportedError: what is there cannot be read.
+        DeniedError, ConflictError: it is encrypted otherwise.
+    """
+    if bounds.stack.large:
+        raise UnsupportedError("`large` is for the engine log: shards keep blobs of any size")
+    shape = Shape(bounds.shards, bounds.shard_hash, LAYOUT)
+    options = Options(shape, Batching(bounds.batch_size, bounds.batch_wait_s))
+    shards = Shards(path, *seams, options=options)
+    bare = SqliteStore(shards, bounds.small_blob_bytes_max)
+    try:
+        codecs = codecs_for(path, bounds.stack, seams, partial(is_unused, bare))
+    except BaseException:
+        shards.close()
+        raise
+    medium: Medium = ShardMedium(shards)
+    if codecs.each:
+        medium = EncodedMedium(ShardMedium(shards, codecs.check), codecs)
+    store = wrap(bare, codecs)
+    parts = Parts(
+        path,
+        seams.disk,
+        seams.clock,
+        store,
+        SqliteKV(shards),
+        partial(_facts, shards),
+        Recovery(segments=shards.routing.count),
+        (medium,),
+        ShardGround(shards),
+        lambda: iter(()),
+        partial(_compact, shards),
+        _no_spot,
+        shards.close,
+        _leave,
+        zstd_of(store, codecs),
+    )
+    return assemble(parts, bounds)
+
+
+def _name(row: bytes) -> bytes:
+    """The user's key in the row of an entry, a deleted or a replaced one."""
+    key = row[1:].partition(b"\x00")[2]
+    end = -1 - catalog.VERSION_BYTES if row[:1] == catalog.VERSION else None
+    return key[:end]
+
+
+def _facts(shards: Shards) -> Mapping[str, int]:
+    """What the shards say of themselves, by the names that a log has for the same."""
+    states = [shard.state for shard in shards.shards]
+    stats = shards.planner.stats
+    return {
+        "healthy": int(shards.planner.healthy),
+        "batches": stats.epochs,
+        "jobs": stats.jobs,
+        "appended_bytes": stats.bytes,
+        "segments": len(states),
+        "log_bytes": sum(map(shards.file_bytes, shards.shards)),
+        "live_bytes": sum(state.blob_bytes for state in states),
+        "compacted_bytes": 0,
+        "freed_bytes": shards.freed_bytes,
+        "blobs": sum(state.blobs for state in states),
+        "keys": sum(state.keys for state in states),
+        "recovered_records": 0,
+        "truncated_bytes": 0,
+        "torn_bytes": 0,
+        "damaged_places": 0,
+        "damaged_bytes": 0,
+    }
+
+
+def _compact(
+    shards: Shards, dead_share: float = limits.COMPACT_DEAD_SHARE, *, with_newest: bool = False
+) -> Iterator[Freed]:
+    """Give the free pages of shards back to the disk, where they are a share of the file."""
+    for freed_bytes in shards.vacuum(dead_share, limits.COMPACT_DEAD_BYTES_MIN):
+        yield Freed(freed_bytes, freed_bytes)
+    if with_newest:
+        shards.settle()
+
+
+def _leave(grace_s: float) -> Iterator[int]:
+    """Leave uploads to the shards, which remove what no blob has."""
+    del grace_s
+    return iter(())
+
+
+def _no_spot(digest: Digest) -> None:
+    """None: rows lie in pages that change."""
+    del digest
