@@ -10,12 +10,12 @@ import os
 import random
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.process import memory_bytes
+from bench.together import BLOB_BYTES, THREADS, Figures, blob, together
 from holdfast.config import open_bucket
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.entry import Entry
@@ -23,10 +23,6 @@ from holdfast.core.seams import Disk
 from holdfast.log.log import Log
 from holdfast.stores.segments import SegmentStore
 
-Figures = dict[str, float]
-
-THREADS = 64
-BLOB_BYTES = 1024
 SMALL_BYTES = 100
 KEY = "k{:08d}"
 LIST_PAGE = 1000
@@ -41,15 +37,10 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def blob(number: int) -> bytes:
-    """Make a blob that no other number has and that does not compress."""
-    return hashlib.shake_128(number.to_bytes(8, "little")).digest(BLOB_BYTES)
-
-
 def fill(directory: Path, count: float) -> Figures:
     """Put `count` keys."""
     with open_bucket(directory) as bucket:
-        return _together(
+        return together(
             lambda number: bool(bucket.put(KEY.format(number), blob(number))),
             lambda done: done >= count,
         )
@@ -78,7 +69,7 @@ def cost(directory: Path, keys: float, reads: float, writes: float) -> Figures:
         for key in chosen:
             bucket.get(key)
         middle = time.process_time()
-        _together(
+        together(
             lambda number: bool(bucket.put(f"x{number}", blob(number)[:SMALL_BYTES])),
             lambda done: done >= writes,
             first,
@@ -103,7 +94,7 @@ def put(directory: Path, seconds: float, first: float) -> Figures:
     """Put new keys durably for a while."""
     with open_bucket(directory) as bucket:
         end = time.monotonic() + seconds
-        return _together(
+        return together(
             lambda number: bool(bucket.put(f"p{number}", blob(number))),
             lambda done: time.monotonic() >= end,
             int(first),
@@ -126,7 +117,7 @@ def files(directory: Path, seconds: float, first: float) -> Figures:
         disk.sync_directory(directory)
         return True
 
-    return _together(write, lambda done: time.monotonic() >= end, int(first))
+    return together(write, lambda done: time.monotonic() >= end, int(first))
 
 
 def get(directory: Path, seconds: float, keys: float) -> Figures:
@@ -220,33 +211,6 @@ MEASUREMENTS: Mapping[str, Callable[..., Figures]] = {
     "overhead": overhead,
     "rebuild": rebuild,
 }
-
-
-def _together(
-    step: Callable[[int], bool], finished: Callable[[int], bool], first: int = 0
-) -> Figures:
-    """Call `step` with rising numbers in 64 threads until `finished`; return the rate."""
-    lock = threading.Lock()
-    state = {"next": 0, "done": 0}
-
-    def work() -> None:
-        while True:
-            with lock:
-                if finished(state["next"]):
-                    return
-                number = state["next"]
-                state["next"] += 1
-            if step(first + number):
-                with lock:
-                    state["done"] += 1
-
-    threads = [threading.Thread(target=work) for _ in range(THREADS)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {"rate": state["done"] / (time.perf_counter() - began), "done": state["done"]}
 
 
 if __name__ == "__main__":

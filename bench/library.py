@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -48,8 +48,18 @@ def child(name: str, directory: Path, *numbers: float) -> dict[str, float]:
     Raises:
         NotRunError: it failed; the text is the last line of what it said.
     """
-    command = [sys.executable, "-m", "bench.child", name, str(directory), *map(str, numbers)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return measure_alone("bench.child", (name, str(directory), *map(str, numbers)))
+
+
+def measure_alone(module: str, arguments: Sequence[str], *paths: Path) -> dict[str, float]:
+    """Run a module that prints figures as JSON, in a process of its own.
+
+    Raises:
+        NotRunError: it failed; the text is the last line of what it said.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    sources = os.pathsep.join(map(str, (ROOT / "src", *paths)))
+    environment = os.environ | {"PYTHONPATH": sources}
     os.sync()
     done = subprocess.run(
         command,
@@ -62,7 +72,7 @@ def child(name: str, directory: Path, *numbers: float) -> dict[str, float]:
     )
     if done.returncode != 0:
         last = (done.stderr.strip() or "no word").splitlines()[-1]
-        raise NotRunError(f"{name}: {last}")
+        raise NotRunError(f"{' '.join(arguments[:2])}: {last}")
     figures = json.loads(done.stdout)
     return {str(key): float(value) for key, value in figures.items()}
 

@@ -1,5 +1,8 @@
 """The pure parts of the bench: medians, turns, verdicts and the table."""
 
+import zlib
+
+from bench.contenders import TEXT_BYTES, noise, text
 from bench.table import Bar, Line, draw, in_turn, median, ratio, spell, spell_us, spread, summary
 
 
@@ -57,3 +60,12 @@ def test_numbers_are_short_and_honest() -> None:
 def test_turns_that_differ_much_are_shown_one_by_one() -> None:
     assert spread({"a": [100, 110], "b": [50, 60]}) == ""
     assert spread({"a": [100, 110], "b": [50, 90]}) == "unsteady turns: b 50 90"
+
+
+def test_what_contenders_store_is_of_one_size_and_no_two_are_alike() -> None:
+    for data in (text, noise):
+        found = [data(number) for number in range(20)]
+        assert {len(one) for one in found} == {TEXT_BYTES}
+        assert len(set(found)) == 20
+    assert len(zlib.compress(text(1))) < TEXT_BYTES / 2
+    assert len(zlib.compress(noise(1))) >= TEXT_BYTES

@@ -1,0 +1,114 @@
+"""Rows about places for bytes: our engines beside databases of others, and what wrappers cost."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from bench.library import measure_alone
+from bench.stage import Row, Stage
+from bench.table import Line, NotRunError, in_turn, median, ratio, spell, spread
+
+RIVALS = ("rocksdict", "diskcache")
+INSTALL_WAIT_S = 300
+KEYS = 5000
+ENGINES = ("log", "sqlite", "files", "LMDB", "RocksDB", "diskcache")
+CODECS = ("compressed", "encrypted")
+DATA = ("text", "noise")
+WAYS = ("put", "get")
+
+
+def rows() -> list[Row]:
+    """List the rows in the order of the table."""
+    engines = [
+        Row(_engine_name(what, each), partial(_engine, what, each))
+        for what in WAYS
+        for each in ENGINES[1:]
+    ]
+    codecs = [
+        Row(_codec_name(what, codec, data), partial(_codec, what, codec, data))
+        for codec in CODECS
+        for data in DATA
+        for what in WAYS
+    ]
+    return engines + codecs
+
+
+def _engine_name(what: str, name: str) -> str:
+    return f"log engine against {name}, {what} 1 KiB"
+
+
+def _codec_name(what: str, codec: str, data: str) -> str:
+    return f"{codec} against bare, {what} 16 KiB of {data}"
+
+
+def _engine(what: str, name: str, stage: Stage) -> Iterator[Line]:
+    ours, theirs = _measured(stage, what, ("log", name))
+    yield Line(
+        _engine_name(what, name),
+        ratio(ours, theirs),
+        None,
+        ours=f"{spell(median(ours))}/s",
+        peer=f"{spell(median(theirs))}/s {name}",
+        note=spread({"log": ours, name: theirs}),
+    )
+
+
+def _codec(what: str, codec: str, data: str, stage: Stage) -> Iterator[Line]:
+    names = (f"{codec} {data}", f"bare {data}")
+    ours, theirs = _measured(stage, what, names)
+    yield Line(
+        _codec_name(what, codec, data),
+        ratio(ours, theirs),
+        None,
+        ours=f"{spell(median(ours))}/s",
+        peer=f"{spell(median(theirs))}/s bare",
+        note=spread(dict(zip(names, (ours, theirs), strict=True))),
+    )
+
+
+def _measured(stage: Stage, what: str, names: Sequence[str]) -> list[list[float]]:
+    """Measure contenders in turn, each turn of puts in a folder of its own."""
+    rivals = _install(stage.work / "rivals")
+    with stage.scene() as scene:
+
+        def run(name: str) -> float:
+            turn = next(stage.numbers)
+            folder = scene.directory / (name if what == "get" else f"{name} {turn}")
+            number = KEYS if what == "get" else turn * 10_000_000
+            arguments = (what, name, str(folder), str(stage.options.turn_s), str(number))
+            return measure_alone("bench.contenders", arguments, rivals)["rate"]
+
+        return list(
+            in_turn({name: partial(run, name) for name in names}, stage.options.rounds).values()
+        )
+
+
+def _install(folder: Path) -> Path:
+    """Return where the databases of others are, after fetching them if they are absent.
+
+    Raises:
+        NotRunError: they cannot be installed.
+    """
+    if not (folder / "ready").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--target",
+            str(folder),
+            *RIVALS,
+        ]
+        try:
+            subprocess.run(
+                command, capture_output=True, text=True, timeout=INSTALL_WAIT_S, check=True
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            raise NotRunError(f"{' and '.join(RIVALS)} cannot be installed") from error
+        (folder / "ready").touch()
+    return folder
