@@ -8,7 +8,7 @@ from bench.load import Measured, Work
 from bench.peers import holdfast
 from bench.process import Running, ask
 from bench.stage import Row, Scene, Stage, Target, cost
-from bench.table import Bar, Line, NotRunError, in_turn, median, ratio, spell, spread
+from bench.table import Bar, Line, NotRunError, in_turn, median, paired, spell, spread
 
 KIB = 1024
 BLOBS = 1000
@@ -56,7 +56,7 @@ def _line(name: str, results: dict[str, list[Measured]]) -> Line:
     guarded, plain = rates.values()
     return Line(
         name,
-        ratio(guarded, plain),
+        paired(guarded, plain),
         BAR,
         ours=f"{spell(median(guarded))}/s",
         peer=f"{spell(median(plain))}/s without",

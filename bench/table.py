@@ -77,6 +77,11 @@ def median(values: Sequence[float]) -> float:
     return (ordered[middle - 1] + ordered[middle]) / 2
 
 
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the ratios of neighbours, which had the same minute of an unsteady disk."""
+    return median([one / other for one, other in zip(ours, theirs, strict=True)])
+
+
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Divide the medians."""
     return median(ours) / median(theirs)

@@ -3,7 +3,19 @@
 import zlib
 
 from bench.contenders import TEXT_BYTES, noise, text
-from bench.table import Bar, Line, draw, in_turn, median, ratio, spell, spell_us, spread, summary
+from bench.table import (
+    Bar,
+    Line,
+    draw,
+    in_turn,
+    median,
+    paired,
+    ratio,
+    spell,
+    spell_us,
+    spread,
+    summary,
+)
 
 
 def test_a_median_is_the_middle_or_the_mean_of_the_middle_two() -> None:
@@ -13,6 +25,11 @@ def test_a_median_is_the_middle_or_the_mean_of_the_middle_two() -> None:
 
 def test_a_ratio_divides_medians_and_not_means() -> None:
     assert ratio([2, 2, 100], [1, 1, 1]) == 2
+
+
+def test_neighbours_are_compared_before_the_median_is_taken() -> None:
+    assert paired([10, 1, 5], [10, 2, 5]) == 1
+    assert ratio([10, 1, 5], [10, 2, 4]) == 1.25
 
 
 def test_runs_take_turns_there_and_back() -> None:
