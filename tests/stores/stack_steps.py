@@ -11,11 +11,14 @@ from holdfast.core.limits import KIB
 from holdfast.core.seams import Buffer, Disk, SystemClock, SystemEntropy
 from holdfast.core.store import Source, Span, Store
 from holdfast.log.log import Log
+from holdfast.shards.folder import Shape
+from holdfast.shards.shards import Options, Shards
 from holdfast.stores.compressed import CompressedEncoder, Compression
 from holdfast.stores.files import FileStore
 from holdfast.stores.framed import PartSource
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.segments import SegmentStore
+from holdfast.stores.sqlite import SqliteStore
 from holdfast.stores.tiered import TieredStore
 from holdfast.stores.wrapper import Wrapper
 
@@ -44,9 +47,9 @@ def open_files(folder: Path) -> Store:
 
 
 class OwnLog(Wrapper):
-    """A store that closes its log."""
+    """A store that closes its log, or its shards."""
 
-    def __init__(self, inner: Store, log: Log) -> None:
+    def __init__(self, inner: Store, log: Log | Shards) -> None:
         super().__init__(inner)
         self._log = log
 
@@ -58,6 +61,11 @@ class OwnLog(Wrapper):
 def open_segments(folder: Path) -> Store:
     log = Log(folder)
     return OwnLog(SegmentStore(log), log)
+
+
+def open_shards(folder: Path) -> Store:
+    shards = Shards(folder, options=Options(Shape(3)))
+    return OwnLog(SqliteStore(shards), shards)
 
 
 def open_tiered(folder: Path) -> Store:

@@ -176,20 +176,25 @@ class EncodedStore(Wrapper):
             return sink.commit(ref)
 
     def _is_at_hand(self, stored: Source) -> bool:
-        """Whether a blob can be opened without waiting for a disk; closes what cannot."""
-        if stored.file() is None:
-            return True
-        look_bytes = min(stored.size_bytes, LOOK_BYTES)
-        ends = (Span(0, look_bytes), Span(stored.size_bytes - look_bytes, look_bytes))
+        """Whether a blob can be opened without waiting for a disk; closes what cannot.
+
+        What lies in a file can if it is plain, and what does not if all of it is at hand.
+        """
+        size_bytes = stored.size_bytes
+        look_bytes = min(size_bytes, LOOK_BYTES)
+        ends = (Span(0, look_bytes), Span(size_bytes - look_bytes, look_bytes))
         try:
-            is_here = all(stored.verify(end, wait=False) for end in ends)
-            if is_here and not self.codec.is_likely(stored):
-                return True
+            if stored.file() is None:
+                is_here = stored.verify(Span(0, size_bytes), wait=False)
+            else:
+                is_here = all(stored.verify(end, wait=False) for end in ends)
+                is_here = is_here and not self.codec.is_likely(stored)
         except BaseException:
             stored.close()
             raise
-        stored.close()
-        return False
+        if not is_here:
+            stored.close()
+        return is_here
 
     def _opened(self, stored: Source, digest: Digest, span: Span | None) -> Source:
         """Open what is stored; that is closed with it, or in failure."""

@@ -142,3 +142,14 @@ class PartSource:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class UnfiledSource(PartSource):
+    """A source that is only read, whatever file it comes from; it owns it."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, Span(0, source.size_bytes))
+
+    def file(self) -> NativeFile | None:
+        """None, so that nobody reads it in any other way."""
+        return None

@@ -16,7 +16,7 @@ from holdfast.core.errors import BlobError
 from holdfast.core.limits import CHUNK_BYTES
 from holdfast.core.store import Span
 from holdfast.core.verify import check_content
-from holdfast.stores.framed import FramedSource, PartSource
+from holdfast.stores.framed import FramedSource, UnfiledSource
 from holdfast.stores.memory import MemorySource
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Codecs:
         Raises:
             CorruptError: it is no blob in this form.
         """
-        source: Source = _Unfiled(stored)
+        source: Source = UnfiledSource(stored)
         try:
             for codec in reversed(self.each):
                 name = codec.show((name,))[0]
@@ -155,17 +155,6 @@ class _Shown:
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, bytes) and self._codecs.show(Digest(name)) in self._digests
-
-
-class _Unfiled(PartSource):
-    """Stored bytes that are only read: their file may be open past the page cache."""
-
-    def __init__(self, stored: Source) -> None:
-        super().__init__(stored, Span(0, stored.size_bytes))
-
-    def file(self) -> NativeFile | None:
-        """None, so that nobody reads it in any other way."""
-        return None
 
 
 class SpooledSource:

@@ -1,0 +1,280 @@
+"""Blobs that are read often, kept in a nearer store: in memory, or on another disk.
+
+    from holdfast.stores.cached import CachedStore
+
+    CachedStore(inner, MemoryStore(), 256 * MIB)
+
+What is read goes into the cache, where its SHA-256 is right, and what was read longest ago makes
+room for it. Blobs larger than an eighth of the cache stay outside. The cache can only help: when it
+fails, is full or is damaged, the inner store is asked. It may be emptied at any time, and one that
+outlives the program (stores/files) is used again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from holdfast.core import limits
+from holdfast.core.digest import BlobRef, Hasher
+from holdfast.core.errors import BlobError, CorruptError, NotFoundError
+from holdfast.core.many import open_each, paged
+from holdfast.stores.framed import UnfiledSource
+from holdfast.stores.wrapper import Wrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from holdfast.core.digest import Digest
+    from holdfast.core.seams import Buffer
+    from holdfast.core.store import Keep, NativeFile, Source, Span, Store, Traits, Verdict
+
+SHARE = 8  # a blob may take one of so many parts of the cache
+ENTRY_BYTES = 512  # that a blob counts for besides its own
+
+
+class CachedStore(Wrapper):
+    """A store around another, and a cache; it owns and closes both.
+
+    `_lock` guards what is cached, oldest first, and which fills are to be thrown away.
+    """
+
+    def __init__(self, inner: Store, cache: Store, bytes_max: int) -> None:
+        """Keep up to `bytes_max` of blobs in `cache`, of which nobody else may use anything."""
+        super().__init__(inner)
+        assert not cache.traits.encodes
+        self._cache = cache
+        self._bytes_max = bytes_max
+        self._traits = replace(inner.traits, native_file=cache.traits.native_file)
+        self._lock = threading.Lock()
+        self._sizes: OrderedDict[Digest, int] = OrderedDict()
+        self._bytes = 0
+        self._fills: dict[Digest, int] = {}
+        """How many fills of a blob are on their way."""
+        self._spoilt: set[Digest] = set()
+        """Blobs that were removed while a fill was on its way."""
+        for ref in cache.scan():
+            self._count(ref.digest, ref.size_bytes)
+        self._make_room()
+
+    @property
+    def traits(self) -> Traits:
+        """Those of the inner store, but that native files are the cache's."""
+        return self._traits
+
+    @property
+    def cached_bytes(self) -> int:
+        """How much is in the cache."""
+        return self._bytes
+
+    def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
+        """Open a blob in the cache, filling it first where that may wait."""
+        with self._lock:
+            is_cached = digest in self._sizes
+            if is_cached:
+                self._sizes.move_to_end(digest)
+        if not is_cached and not wait:
+            return None
+        if not is_cached and not self._fill(digest):
+            return self.outside(digest, span)
+        return self._inside(digest, span, wait=wait)
+
+    def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
+        """Open blobs one by one."""
+        return open_each(self, digests)
+
+    def remove(self, digests: Collection[Digest]) -> None:
+        """Forget blobs here and there."""
+        self.inner.remove(digests)
+        self._drop(digests)
+
+    def expire(
+        self, digests: Collection[Digest], before_us: int, keep: Keep
+    ) -> Mapping[Digest, Verdict]:
+        """Forget old blobs that nobody wants; whatever became of them, the cache can do without."""
+        try:
+            return self.inner.expire(digests, before_us, keep)
+        finally:
+            self._drop(digests)
+
+    def close(self) -> None:
+        """Close both."""
+        self.inner.close()
+        self._cache.close()
+
+    def _inside(self, digest: Digest, span: Span | None, *, wait: bool) -> Source | None:
+        try:
+            source = self._cache.open(digest, span, wait=wait)
+        except (NotFoundError, CorruptError):
+            self._drop([digest])
+            return self.outside(digest, span) if wait else None
+        return None if source is None else CachedSource(self, digest, source, span)
+
+    def outside(self, digest: Digest, span: Span | None) -> Source:
+        """Open a blob of the inner store; for the sources of this one.
+
+        Raises:
+            NotFoundError, CorruptError, UnavailableError: as the inner store has it.
+        """
+        source = self.inner.open(digest, span)
+        assert source is not None
+        return source if self._traits.native_file else UnfiledSource(source)
+
+    def forget(self, digest: Digest) -> None:
+        """Let the cache forget a blob that is damaged there."""
+        self._drop([digest])
+
+    def _fill(self, digest: Digest) -> bool:
+        """Copy a blob into the cache; False if it is not to be there, or that fails.
+
+        Raises:
+            NotFoundError, CorruptError, UnavailableError: from the inner store.
+        """
+        with self._lock:
+            self._fills[digest] = self._fills.get(digest, 0) + 1
+        try:
+            source = self.inner.open(digest)
+            assert source is not None
+            with source:
+                if (source.size_bytes + ENTRY_BYTES) * SHARE > self._bytes_max:
+                    return False
+                return self._copy(source, digest) and self._keep(digest, source.size_bytes)
+        finally:
+            self._end_fill(digest)
+
+    def _copy(self, source: Source, digest: Digest) -> bool:
+        """Copy and verify; an error of the cache is none of the reader's."""
+        hasher = Hasher()
+        try:
+            sink = self._cache.sink()
+        except BlobError:
+            return False
+        with sink:
+            while chunk := source.read(limits.CHUNK_BYTES):
+                hasher.update(chunk)
+                try:
+                    sink.write(chunk)
+                except BlobError:
+                    return False
+            if hasher.ref().digest != digest:
+                raise CorruptError("the stored bytes have another digest", digest=str(digest))
+            try:
+                sink.commit(BlobRef(digest, source.size_bytes)).result()
+            except BlobError:
+                return False
+        return True
+
+    def _keep(self, digest: Digest, size_bytes: int) -> bool:
+        with self._lock:
+            is_kept = digest not in self._spoilt
+            if is_kept and digest not in self._sizes:
+                self._count(digest, size_bytes)
+        if not is_kept:
+            self._drop([digest])
+        self._make_room()
+        return is_kept
+
+    def _count(self, digest: Digest, size_bytes: int) -> None:
+        self._sizes[digest] = size_bytes + ENTRY_BYTES
+        self._bytes += size_bytes + ENTRY_BYTES
+
+    def _end_fill(self, digest: Digest) -> None:
+        with self._lock:
+            self._fills[digest] -= 1
+            if not self._fills[digest]:
+                del self._fills[digest]
+                self._spoilt.discard(digest)
+
+    def _drop(self, digests: Collection[Digest]) -> None:
+        """Let the cache forget blobs, and fills that have read them already."""
+        with self._lock:
+            for digest in digests:
+                self._bytes -= self._sizes.pop(digest, 0)
+                if digest in self._fills:
+                    self._spoilt.add(digest)
+        with suppress(BlobError):
+            self._cache.remove(digests)
+
+    def _make_room(self) -> None:
+        with self._lock:
+            leaving = []
+            while self._bytes > self._bytes_max:
+                digest, size_bytes = self._sizes.popitem(last=False)
+                self._bytes -= size_bytes
+                leaving.append(digest)
+        for page in paged(leaving):
+            with suppress(BlobError):
+                self._cache.remove(page)
+
+
+class CachedSource:
+    """A blob in the cache; where that turns out to be damaged, the rest is read from the store."""
+
+    def __init__(
+        self, store: CachedStore, digest: Digest, source: Source, span: Span | None
+    ) -> None:
+        self._store = store
+        self._digest = digest
+        self._source = source
+        self._asked = span
+        self._at = 0
+        self._may_turn = True
+        """Nobody uses the file of what is read now."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the opened span."""
+        return self._source.size_bytes
+
+    def read(self, size_bytes: int) -> Buffer:
+        """Read on, here or there."""
+        try:
+            part = self._source.read(size_bytes)
+        except CorruptError:
+            self._turn()
+            part = self._source.read(size_bytes)
+        self._at += len(part)
+        return part
+
+    def seek(self, offset: int) -> None:
+        """Let the next read begin at `offset`."""
+        self._source.seek(offset)
+        self._at = offset
+
+    def file(self) -> NativeFile | None:
+        """The file of the cache; from then on, damage is an error."""
+        file = self._source.file()
+        self._may_turn = self._may_turn and file is None
+        return file
+
+    def verify(self, window: Span, *, wait: bool = True) -> bool:
+        """Verify what is in the cache, which forgets it if it is damaged."""
+        try:
+            return self._source.verify(window, wait=wait)
+        except CorruptError:
+            self._turn()
+            return self._source.verify(window, wait=wait) if wait else False
+
+    def close(self) -> None:
+        """Let go."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _turn(self) -> None:
+        """Read on outside; in the handler of the error that says why."""
+        self._store.forget(self._digest)
+        if not self._may_turn:
+            raise  # noqa: PLE0704 - as said
+        outside = self._store.outside(self._digest, self._asked)
+        self._source.close()
+        self._source = outside
+        self._may_turn = False
+        outside.seek(self._at)

@@ -1,0 +1,199 @@
+"""A cache in front of a store: what it keeps, what it may not do, and what its damage does."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from stack_steps import Watched, open_files, overwrite
+
+from holdfast.core.digest import Digest
+from holdfast.core.errors import CorruptError, FullError, NotFoundError, UnavailableError
+from holdfast.core.limits import KIB, MIB
+from holdfast.core.seams import Buffer
+from holdfast.core.store import Source, Span, Store
+from holdfast.stores.cached import ENTRY_BYTES, CachedStore
+from holdfast.stores.layout import blob_path
+from holdfast.stores.memory import MemorySink, MemoryStore
+from holdfast.testing.blobs import assert_absent, make, put, read, read_all, whole
+from holdfast.testing.store_suite import StoreSuite
+
+
+class TestCachedInMemory(StoreSuite):
+    def open_store(self, folder: Path) -> Store:
+        return CachedStore(MemoryStore(), MemoryStore(), 32 * MIB)
+
+
+@pytest.mark.slow
+class TestCachedInFiles(StoreSuite):
+    """Native files are the cache's, also of a store that has none."""
+
+    def open_store(self, folder: Path) -> Store:
+        return CachedStore(MemoryStore(), open_files(folder / "cache"), 32 * MIB)
+
+
+@pytest.mark.slow
+class TestCachedLittle(StoreSuite):
+    """Most is too large, and what is not pushes others out."""
+
+    def open_store(self, folder: Path) -> Store:
+        return CachedStore(open_files(folder / "inner"), MemoryStore(), 3000)
+
+
+def test_what_was_read_is_not_read_again() -> None:
+    inner = Watched(MemoryStore())
+    store = CachedStore(inner, MemoryStore(), MIB)
+    digest = put(store, make(1000)).digest
+    assert inner.read_bytes == 0
+    for _ in range(3):
+        assert read(store, digest) == make(1000)
+        with whole(store, digest, Span(10, 20)) as source:
+            assert read_all(source) == make(1000)[10:30]
+    assert inner.read_bytes == 1000
+    assert store.cached_bytes == 1000 + ENTRY_BYTES
+
+
+def test_what_was_read_longest_ago_makes_room() -> None:
+    cache = MemoryStore()
+    store = CachedStore(MemoryStore(), cache, 10 * (KIB + ENTRY_BYTES))
+    digests = [put(store, make(KIB, seed=seed)).digest for seed in range(15)]
+    for digest in digests[:10]:
+        read(store, digest)
+    read(store, digests[0])
+    for digest in digests[10:]:
+        read(store, digest)
+    assert {ref.digest for ref in cache.scan()} == {digests[0], *digests[6:]}
+    assert store.cached_bytes == 10 * (KIB + ENTRY_BYTES)
+    for seed, digest in enumerate(digests):
+        assert read(store, digest) == make(KIB, seed=seed)
+
+
+def test_what_is_large_stays_outside() -> None:
+    cache = MemoryStore()
+    store = CachedStore(MemoryStore(), cache, 8 * KIB)
+    digest = put(store, make(KIB)).digest
+    assert read(store, digest) == make(KIB)
+    assert list(cache.scan()) == []
+
+
+def test_wrong_bytes_do_not_come_in() -> None:
+    inner, cache = MemoryStore(), MemoryStore()
+    store = CachedStore(inner, cache, MIB)
+    digest = put(store, b"right").digest
+    overwrite(inner, digest, b"wrong")
+    with pytest.raises(CorruptError, match="another digest"):
+        store.open(digest)
+    assert list(cache.scan()) == []
+    overwrite(inner, digest, b"right")
+    assert read(store, digest) == b"right"
+
+
+def test_a_cache_on_disk_is_used_again(tmp_path: Path) -> None:
+    inner = Watched(MemoryStore())
+    data = make(300 * KIB)
+    store = CachedStore(inner, open_files(tmp_path), 10 * MIB)
+    digest = put(store, data).digest
+    read(store, digest)
+    store.close()
+    before = inner.read_bytes
+    store = CachedStore(inner, open_files(tmp_path), 10 * MIB)
+    assert read(store, digest) == data
+    assert inner.read_bytes == before
+    store.close()
+    store = CachedStore(inner, open_files(tmp_path), 100 * KIB)
+    assert store.cached_bytes == 0
+    store.close()
+
+
+@pytest.mark.parametrize("place", [5, 1_500_000, -1])
+def test_damage_of_the_cache_is_made_good(tmp_path: Path, place: int) -> None:
+    """Also while somebody reads."""
+    data = make(2 * MIB)
+    store = CachedStore(MemoryStore(), open_files(tmp_path), 100 * MIB)
+    digest = put(store, data).digest
+    read(store, digest)
+    with whole(store, digest) as source:
+        first = bytes(source.read(3))
+        file = blob_path(tmp_path, digest)
+        damaged = bytearray(file.read_bytes())
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        assert first + read_all(source, 100 * KIB) == data
+    store.close()
+    store = CachedStore(store.inner, open_files(tmp_path), 100 * MIB)
+    assert read(store, digest) == data
+    assert read(store, digest) == data
+    store.close()
+
+
+def test_damage_of_a_file_that_somebody_sends_is_an_error(tmp_path: Path) -> None:
+    """The descriptor is in use: the next one who asks gets the blob."""
+    data = make(2 * MIB)
+    store = CachedStore(MemoryStore(), open_files(tmp_path), 100 * MIB)
+    digest = put(store, data).digest
+    with whole(store, digest) as source:
+        assert source.file() is not None
+        file = blob_path(tmp_path, digest)
+        damaged = bytearray(file.read_bytes())
+        damaged[1_500_000] ^= 1
+        file.write_bytes(damaged)
+        with pytest.raises(CorruptError):
+            source.verify(Span(0, 2 * MIB))
+    with whole(store, digest) as source:
+        assert source.verify(Span(0, 2 * MIB))
+    assert read(store, digest) == data
+    store.close()
+
+
+class FailingSink(MemorySink):
+    def write(self, chunk: Buffer) -> None:
+        raise FullError("no space")
+
+
+class FullStore(MemoryStore):
+    def sink(self) -> MemorySink:
+        return FailingSink(self)
+
+
+class BrokenStore(MemoryStore):
+    def sink(self) -> MemorySink:
+        raise UnavailableError("no disk")
+
+
+@pytest.mark.parametrize("cache", [FullStore, BrokenStore])
+def test_a_cache_that_takes_nothing_costs_nothing(cache: type[MemoryStore]) -> None:
+    store = CachedStore(MemoryStore(), cache(), MIB)
+    digest = put(store, b"bytes").digest
+    assert read(store, digest) == b"bytes"
+    assert store.cached_bytes == 0
+
+
+class Slow(MemoryStore):
+    """Opens, then lets others go first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened, self.go = threading.Event(), threading.Event()
+
+    def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source:  # type: ignore[override]
+        source = super().open(digest, span, wait=wait)
+        self.opened.set()
+        self.go.wait(10)
+        return source
+
+
+def test_what_was_removed_during_a_fill_does_not_come_back() -> None:
+    inner, cache = Slow(), MemoryStore()
+    store = CachedStore(inner, cache, MIB)
+    digest = put(store, b"bytes").digest
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(store.open, digest)
+        inner.opened.wait(10)
+        store.remove([digest])
+        inner.go.set()
+        assert isinstance(reading.exception(), NotFoundError)
+    assert_absent(store, digest)
+    assert list(cache.scan()) == []
+    put(store, b"bytes")
+    assert read(store, digest) == b"bytes"
+    assert [ref.digest for ref in cache.scan()] == [digest]
