@@ -27,6 +27,7 @@ class TestObjectsInMemory(StoreSuite):
         return open_objects(MEMORIES.setdefault(folder, MemoryStore()), MIB)
 
 
+@pytest.mark.slow
 class TestObjectsInFolder(StoreSuite):
     """With parts of the usual size."""
 

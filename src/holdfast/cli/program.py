@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "compact": "compact",
         "fsck": "fsck",
         "gc": "gc",
+        "migrate": "migrate",
         "keyring": "keyring",
         "import": "adopt",
         "webhook": "webhook",

@@ -1,0 +1,300 @@
+"""Migration: all that a store has, and nothing else, comes to be in another one."""
+
+from __future__ import annotations
+
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from steps import flip
+
+import holdfast
+from holdfast.cli import cli
+from holdfast.core import limits
+from holdfast.core.access import ApiKey
+from holdfast.core.bucket import Description
+from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.errors import (
+    BlobError,
+    ConflictError,
+    CorruptError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
+from holdfast.core.kv import Item, Put
+from holdfast.core.limits import KIB, MIB
+from holdfast.core.policy import Owner, Policy, bucket_of
+from holdfast.core.stream import Cursor
+from holdfast.core.webhook import Webhook
+from holdfast.depot.depot import Depot
+from holdfast.depot.events import latest
+from holdfast.depot.local import open_depot
+from holdfast.depot.webhooks import STANDING
+from holdfast.services.migration import Manner, Migration, Moved
+from holdfast.testing.blobs import make
+from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.hand_clock import StillClock
+from holdfast.testing.recount import check_catalog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENGINES = {
+    "folder": "segments://{}",
+    "compressed": "segments://{}?compress=zstd",
+    "encrypted": "segments://{}?encrypt=env:BLOBS_KEY",
+    "objects": "segments://{0}?large=file://{0}.bucket",
+}
+PAIRS = [(one, other) for one in ENGINES for other in ENGINES]
+NEXT = list(zip(ENGINES, [*list(ENGINES)[1:], *ENGINES], strict=False))
+SOME = [pytest.param(*pair, marks=() if pair in NEXT else pytest.mark.slow) for pair in PAIRS]
+TABLES = {*b"egvruwdbokphz"}
+LARGE = make(9 * MIB + 7)
+
+
+@pytest.fixture(autouse=True)
+def _master(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLOBS_KEY", "ab" * 32)
+
+
+def opened(target: str | Path) -> Depot:
+    depot = holdfast.open(target)
+    assert isinstance(depot, Depot)
+    return depot
+
+
+def fill(depot: Depot) -> None:
+    """Every kind of row, and blobs of every size."""
+    engine, policies = depot.engine, depot.engine.names.policies
+    policies.set_owner(Owner(name="ann", quota_entries=1000))
+    engine.keys.create(ApiKey(id="", owner="ann"))
+    engine.webhooks.put(Webhook(name="hook", url="https://example.org/"))
+    kept = depot.bucket(bucket_of("ann", "kept"))
+    kept.set_policy(Policy(versions=5, undelete_s=9999))
+    for number in range(3):
+        kept.put("versions", b"version %d" % number)
+    kept.put("deleted", b"gone for now")
+    kept.delete("deleted")
+    depot.put("late", b"goes by itself", about=Description(expire_s=5000, metadata={"a": "b"}))
+    for size_bytes in (0, 1, 200 * KIB, 300 * KIB, 2 * MIB):
+        depot.put(f"size/{size_bytes}", make(size_bytes))
+    depot.put("large", LARGE)
+    depot.put("key " * 200, b"under a long key")
+    depot.content.put(b"held by its hash")
+    for number in range(300):
+        depot.bucket("many").put(f"{number}", b"%d" % number)
+    depot.put("forgotten", b"nobody holds me")
+    depot.set_policy(Policy(undelete_s=0))
+    depot.delete("forgotten")
+    engine.kv.commit([], [Put(b"zz", b"a row of a kind that is not known")]).result()
+
+
+def rows(depot: Depot) -> list[Item]:
+    return depot.engine.kv.scan(b"\x00", b"\xff" * 8, limit=100_000)
+
+
+def catalog_of(depot: Depot) -> dict[bytes, bytes]:
+    """All rows but where webhooks stand."""
+    return {row.key: row.value for row in rows(depot) if not row.key.startswith(STANDING)}
+
+
+def blobs_of(depot: Depot) -> list[BlobRef]:
+    """What is held, and its size."""
+    held = list(depot.content.digests())
+    sizes = depot.engine.store.stat(held[:1000])
+    return [BlobRef(digest, sizes[digest]) for digest in held]
+
+
+def migrate(source: Depot, target: Depot, manner: Manner | None = None) -> Moved:
+    migration = Migration(source, target, manner or Manner())
+    for _ in migration.run():
+        pass
+    return migration.moved
+
+
+@pytest.mark.parametrize(("one", "other"), SOME)
+def test_all_of_a_store_moves_between_any_two(tmp_path: Path, one: str, other: str) -> None:
+    """Also while both are open again."""
+    urls = ENGINES[one].format(tmp_path / "one"), ENGINES[other].format(tmp_path / "other")
+    with opened(urls[0]) as source, opened(urls[1]) as target:
+        fill(source)
+        assert {row.key[0] for row in rows(source)} >= TABLES
+        moved = migrate(source, target, Manner(verify=True))
+        assert moved.rows == len(rows(source))
+        assert moved.blobs == moved.verified == len(blobs_of(source))
+        assert catalog_of(target) == catalog_of(source)
+    with opened(urls[0]) as source, opened(urls[1]) as target:
+        assert blobs_of(target) == blobs_of(source)
+        check_catalog(target.engine.kv)
+        assert target.get("large") == LARGE
+        assert target.get("late") == b"goes by itself"
+        assert target.head("late") == source.head("late")
+        kept = target.bucket(bucket_of("ann", "kept"))
+        assert kept.get("versions", version=0) == b"version 0"
+        assert kept.undelete("deleted").size_bytes == 12
+        stored = dict.fromkeys(ref.digest for ref in target.engine.store.scan())
+        assert stored.keys() == {ref.digest for ref in blobs_of(source)}
+        assert Digest.of(b"nobody holds me") not in stored
+
+
+def test_a_run_that_was_broken_off_at_any_call_is_begun_again(tmp_path: Path) -> None:
+    """The disk of the new store fails at one call, and all that follow."""
+    with opened(tmp_path / "one") as source:
+        fill(source)
+        for number in count(1, 23):
+            folder = tmp_path / f"other {number}"
+            disk = FaultyDisk()
+            target = open_depot(folder, disk=disk)
+            disk.arm(Fault(number, lasting=True))
+            try:
+                migrate(source, target)
+            except BlobError:
+                assert disk.struck
+            is_done = not disk.struck
+            try:
+                target.close()
+            except (BlobError, OSError):
+                assert disk.struck
+            with opened(folder) as target:
+                check = migrate(source, target, Manner(verify=True))
+                assert catalog_of(target) == catalog_of(source)
+                assert not is_done or check.rows == check.blobs == 0
+            if is_done:
+                return
+
+
+def test_a_second_run_does_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        fill(source)
+        first = migrate(source, target)
+        revision = target.engine.kv.revision()
+        again = migrate(source, target)
+        assert (again.rows, again.blobs) == (0, 0)
+        assert (again.rows_there, again.blobs_there) == (first.rows, first.blobs)
+        assert target.engine.kv.revision() == revision
+
+
+@pytest.mark.parametrize("what", ["another name", "another blob", "a deleted name"])
+def test_what_the_new_store_has_otherwise_is_never_written_over(tmp_path: Path, what: str) -> None:
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        fill(source)
+        if what == "another name":
+            target.put("mine", b"precious")
+        elif what == "another blob":
+            target.put("large", b"precious")
+        else:
+            migrate(source, target)
+            source.delete("late")
+        before = catalog_of(target)
+        for manner in (Manner(), Manner(dry_run=True)):
+            with pytest.raises(ConflictError, match="begin with an empty one"):
+                migrate(source, target, manner)
+        assert catalog_of(target) == before
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        fill(source)
+        would = migrate(source, target, Manner(dry_run=True))
+        assert rows(target) == []
+        assert list(target.engine.store.scan()) == []
+        assert migrate(source, target) == would
+
+
+def test_a_blob_that_is_damaged_or_missing_stops_before_any_name(tmp_path: Path) -> None:
+    with opened(tmp_path / "one") as source:
+        fill(source)
+    files = sorted((tmp_path / "one" / "files").rglob("*.blob"))
+    flip(files[0], 70_000)
+    files[1].unlink()
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        with pytest.raises(CorruptError, match="2 blobs are damaged, and no name was moved"):
+            migrate(source, target)
+        assert rows(target) == []
+        for data in (make(300 * KIB), make(2 * MIB), LARGE):
+            source.put("mended", data)
+        migrate(source, target, Manner(verify=True))
+        assert catalog_of(target) == catalog_of(source)
+
+
+def test_verifying_finds_what_the_new_store_has_damaged(tmp_path: Path) -> None:
+    with opened(tmp_path / "one") as source:
+        fill(source)
+        with opened(tmp_path / "other") as target:
+            migrate(source, target)
+        flip(next((tmp_path / "other" / "files").rglob("*.blob")), 5000)
+        with opened(tmp_path / "other") as target, pytest.raises(CorruptError, match="damaged"):
+            migrate(source, target, Manner(verify=True))
+
+
+def test_it_reads_no_faster_than_allowed(tmp_path: Path) -> None:
+    clock = StillClock()
+
+    def pause(seconds: float) -> None:
+        clock.moved_s += seconds
+
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        fill(source)
+        manner = Manner(bytes_s_max=MIB, clock=clock, pause=pause)
+        moved = migrate(source, target, manner)
+        assert clock.moved_s == pytest.approx(moved.blob_bytes / MIB)
+
+
+def test_memory_holds_no_large_blob(tmp_path: Path) -> None:
+    """What each step moves is a chunk, or what one append takes."""
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        fill(source)
+        steps = list(Migration(source, target).run())
+    assert sum(steps) > len(LARGE)
+    assert max(steps) <= limits.BATCH_BYTES_MAX
+
+
+def test_webhooks_stand_at_the_end_and_are_not_told_of_what_moved(tmp_path: Path) -> None:
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        fill(source)
+        migrate(source, target)
+        found = target.engine.webhooks.standing("hook")
+        assert found is not None
+        end = latest(target.engine.kv)
+        assert found[0].cursor == str(Cursor(end.revision - 1))
+        assert found[0].lost_us > 0
+        with target.events(wait_s=0, from_=Cursor(end.revision - 1)) as events:
+            assert list(islice(events, 1)) == []
+
+
+def test_the_command_says_what_it_did(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    with opened(one) as source:
+        fill(source)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["migrate", *arguments])
+
+    assert "would be moved" in run(str(one), str(other), "--dry-run").output
+    assert "blobs verified" in run(str(one), str(other), "--verify", "--rate", "1GiB").output
+    again = run(str(one), f"segments://{other}", "--json")
+    assert (again.exit_code, msgspec.json.decode(again.output)["rows"]) == (0, 0)
+    assert isinstance(run(str(tmp_path / "none"), str(other)).exception, NotFoundError)
+    assert isinstance(run("http://127.0.0.1:1", str(other)).exception, UnsupportedError)
+    assert isinstance(run(str(one), str(one)).exception, UnavailableError)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_a_hundred_thousand_blobs_move(tmp_path: Path, one: str, other: str) -> None:
+    """Small ones, with a name each, and some that are files or objects."""
+    urls = ENGINES[one].format(tmp_path / "one"), ENGINES[other].format(tmp_path / "other")
+    with opened(urls[0]) as source, opened(urls[1]) as target:
+        for start in range(0, 100_000, 1000):
+            numbers = range(start, start + 1000)
+            source.put_many([(f"{number:06d}", b"%d" % number) for number in numbers])
+        for number in range(20):
+            source.put(f"large {number}", make(300 * KIB + number))
+        moved = migrate(source, target, Manner(verify=True))
+        assert moved.blobs == moved.verified == 100_020
+        assert list(source.content.digests()) == list(target.content.digests())
+        assert all(old == new for old, new in zip(source.entries(), target.entries(), strict=True))
