@@ -8,7 +8,7 @@ from mending_steps import Names, contents, edit_index, fsck, lose_index, of_reco
 from steps import flip, segment, small
 
 from holdfast.core.digest import Digest
-from holdfast.depot import audit, catalog
+from holdfast.depot import catalog, logaudit
 from holdfast.depot.local import open_depot
 from holdfast.log.accounts import write_bytes
 from holdfast.log.index import Index, split
@@ -86,7 +86,7 @@ def test_no_segment_is_set_aside_by_an_index_that_is_wrong(folder: Path, origina
 def test_all_that_the_index_alone_knows_is_told_before_a_segment_goes(
     folder: Path, original: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "RESTATED_MAX", 2)
+    monkeypatch.setattr(logaudit, "RESTATED_MAX", 2)
     gone = [f"small/{number}" for number in range(8, 14)]
     with open_depot(folder) as depot:
         for key in gone:
@@ -120,7 +120,7 @@ def test_a_segment_that_is_gone_is_not_missed_for_ever(folder: Path, original: N
 
 def test_what_a_killed_check_left_is_removed_when_the_store_opens(folder: Path) -> None:
     """It would keep the segments on the disk that compaction removes."""
-    scratch = folder / audit.SCRATCH / "log"
+    scratch = folder / logaudit.SCRATCH / "log"
     scratch.mkdir(parents=True)
     (scratch / segment(folder).name).hardlink_to(segment(folder))
     with open_depot(folder):
