@@ -47,6 +47,7 @@ ENGINES = {
     "compressed": "segments://{}?compress=zstd",
     "encrypted": "segments://{}?encrypt=env:BLOBS_KEY",
     "objects": "segments://{0}?large=file://{0}.bucket",
+    "shards": "sqlite://{}?shards=3",
 }
 PAIRS = [(one, other) for one in ENGINES for other in ENGINES]
 NEXT = list(zip(ENGINES, [*list(ENGINES)[1:], *ENGINES], strict=False))
