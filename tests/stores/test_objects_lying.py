@@ -400,6 +400,13 @@ def read_part(store: ObjectStore, digest: Digest, span: Span) -> bytes:
         return read_all(source)
 
 
+def test_nothing_is_opened_for_who_may_not_wait(store: ObjectStore) -> None:
+    """Not even what is known: reading it would wait for the network, in a server for all."""
+    digest = put(store, SMALL).digest
+    with whole(store, digest):
+        assert store.open(digest, wait=False) is None
+
+
 def test_descriptions_are_kept_within_a_bound(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,11 +122,11 @@ def tier(files: FileStore, elsewhere: Elsewhere | None) -> FileStore | TieredSto
 
 
 def _claim(remote: Remote, own: str) -> None:
-    """Write whose it is, or see that it is ours; an answer that was lost shows as ours."""
-    marker = msgspec.json.encode(Claimed(FORMAT, own)) + b"\n"
-    if remote.create(MARKER, marker):
-        return
+    """See that it is ours, or make it so; an answer that was lost shows as ours."""
     data = remote.whole(MARKER, MARKER_BYTES_MAX)
+    if data is None:
+        remote.create(MARKER, msgspec.json.encode(Claimed(FORMAT, own)) + b"\n")
+        data = remote.whole(MARKER, MARKER_BYTES_MAX)
     if data is None:
         raise UnavailableError(f"{remote.place}: the object {MARKER} comes and goes")
     try:

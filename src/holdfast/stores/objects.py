@@ -100,12 +100,10 @@ class ObjectStore:
     def open(
         self, digest: Digest, span: Span | None = None, *, wait: bool = True
     ) -> ObjectSource | None:
-        """Open a blob; without waiting only one of which all is known but its bytes."""
-        handle = self._handles.take(digest)
-        if handle is None:
-            if not wait:
-                return None
-            handle = self._load(digest)
+        """Open a blob; never without waiting, for whoever may not wait would read from it next."""
+        if not wait:
+            return None
+        handle = self._handles.take(digest) or self._load(digest)
         try:
             return ObjectSource(handle, span, self._release)
         except BlobError:

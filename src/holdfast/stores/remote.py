@@ -163,7 +163,8 @@ class Remote:
     def create(self, name: str, data: Buffer) -> bool:
         """Store an object under a name that nothing has; False when something has it.
 
-        That may be this very object, of which an answer was lost.
+        That may be this very object, of which an answer was lost. Some object stores know no
+        conditions, or pay no heed to them: look first where that matters.
 
         Raises:
             FullError, UnavailableError: it may be stored all the same, or come to be.
@@ -176,7 +177,9 @@ class Remote:
             self._send("store an object", call)
         except FileExistsError:
             return False
-        except UnsupportedError:  # equal names have equal bytes, so nothing is lost by writing
+        except UnsupportedError:  # it knows no conditions
+            if self.look(name) is not None:
+                return False
             self.write(name, data)
         return True
 
