@@ -168,6 +168,40 @@ def test_wrappers_that_cannot_be_read_are_refused(folder: Path, damage: bytes) -
         open_with(folder, BOTH)
 
 
+@pytest.mark.parametrize("engine", ["segments", "sqlite"])
+def test_wrappers_that_are_gone_are_missed(tmp_path: Path, engine: str) -> None:
+    url = f"{engine}://{tmp_path}/store?compress=zstd"
+    with holdfast.open(url) as bucket:
+        bucket.put("text", text(5000))
+    (tmp_path / "store" / "wrappers").unlink()
+    for target in (url, f"{engine}://{tmp_path}/store"):
+        with pytest.raises(CorruptError, match="`wrappers` is gone"):
+            holdfast.open(target)
+
+
+def test_shards_have_wrappers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLOBS_KEY", MASTER.hex())
+    bare = f"sqlite://{tmp_path}/store?shards=2&compress=zstd"
+    url = f"{bare}&encrypt=env:BLOBS_KEY"
+    with holdfast.open(url) as bucket:
+        for key, data in BLOBS.items():
+            bucket.put(key, data)
+    with holdfast.open(url) as bucket:
+        assert {key: bucket.get(key) for key in BLOBS} == BLOBS
+    with pytest.raises(DeniedError):
+        holdfast.open(bare)
+    files = b"".join(file.read_bytes() for file in (tmp_path / "store").glob("shard_*"))
+    assert b"line 1\n" not in files
+    assert BLOBS["noise"][:32] not in files
+    check = Fsck(
+        tmp_path / "store",
+        lambda: open_with(tmp_path / "store", BOTH),
+        Options(repair=False, forget=False),
+    )
+    assert [action for action in check.run() if action is not None] == []
+    assert (check.report.found, check.report.blobs) == (0, len(BLOBS))
+
+
 @pytest.mark.parametrize("stack", ["encrypted"], indirect=True)
 def test_a_keyring_that_is_gone_is_said_to_be(folder: Path) -> None:
     (folder / "keyring").unlink()

@@ -17,7 +17,7 @@ import msgspec
 
 from holdfast.core.errors import ConflictError, CorruptError, DeniedError, UnsupportedError
 from holdfast.core.guard import Guard
-from holdfast.log.folder import mark_wrapped, replace_file
+from holdfast.log.folder import is_wrapped, mark_wrapped, replace_file
 from holdfast.log.segment import map_disk_error
 from holdfast.stores.encoded import EncodedStore
 from holdfast.stores.through import Codecs
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 WRAPPERS, KEYRING = "wrappers", "keyring"
 ZSTD, AES = "zstd", "aes-256-gcm"
-KNOWN = {"", ZSTD, AES}
 
 
 class Written(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -65,11 +64,14 @@ def written(folder: Path) -> Written:
     path = folder / WRAPPERS
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Written)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if is_wrapped(folder):
+            raise CorruptError("the file `wrappers` is gone", file=str(path)) from error
         return Written()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptError("the file `wrappers` is damaged", file=str(path)) from error
-    if found.format != FORMAT or not {found.compress, found.encrypt} <= KNOWN:
+    is_known = found.compress in {"", ZSTD} and found.encrypt in {"", AES}
+    if found.format != FORMAT or not is_known:
         raise UnsupportedError("a newer holdfast has put wrappers around this store")
     return found
 

@@ -201,15 +201,37 @@ class Folder:
 
 
 def mark_wrapped(path: Path, disk: Disk) -> None:
-    """Give the folder of a log the format that says that its blobs may have other forms.
+    """Let a folder, of whatever engine, say that its blobs may have other forms.
 
     Raises:
         OSError: the disk refuses.
     """
-    marker = msgspec.json.decode((path / "HOLDFAST").read_bytes(), type=_Marker)
-    if marker.engine == ENGINE and marker.format < WRAPPED_FORMAT:
-        marker.format = WRAPPED_FORMAT
-        replace_file(path / "HOLDFAST", msgspec.json.encode(marker) + b"\n", disk)
+    if is_wrapped(path):
+        return
+    about = msgspec.json.decode((path / "HOLDFAST").read_bytes(), type=dict[str, str | int | bool])
+    if about.get("engine", ENGINE) == ENGINE:
+        about["format"] = WRAPPED_FORMAT
+    else:
+        about["wrapped"] = True
+    replace_file(path / "HOLDFAST", msgspec.json.encode(about) + b"\n", disk)
+
+
+def is_wrapped(path: Path) -> bool:
+    """Whether a folder says that its blobs may have other forms.
+
+    Raises:
+        CorruptError: the file HOLDFAST is damaged.
+    """
+    try:
+        data = (path / "HOLDFAST").read_bytes()
+        about = msgspec.json.decode(data, type=dict[str, str | int | bool])
+    except FileNotFoundError:
+        return False
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptError("the file HOLDFAST is damaged", file=str(path / "HOLDFAST")) from error
+    if about.get("engine", ENGINE) == ENGINE:
+        return about.get("format") == WRAPPED_FORMAT
+    return about.get("wrapped") is True
 
 
 def replace_file(path: Path, content: bytes, disk: Disk) -> None:
