@@ -25,12 +25,16 @@ from crash_ledger import WORKERS, Op, choose, content
 from holdfast.core.bucket import Bucket
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, NotFoundError, UnavailableError
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.caretaker import Caretaker, Task
 from holdfast.services.compaction import Compaction
 from holdfast.services.hints import Hints
 from holdfast.services.janitor import Janitor
 from holdfast.services.sweeper import Sweeper
+
+SHARING = Limits(batch_size=WORKERS, batch_wait_s=0.001)
+"""What the workers of a store in SQLite ask for at once is one epoch."""
 
 
 def say(line: str) -> None:
@@ -101,7 +105,7 @@ def live(folder: Path, boot: str, seed: int, first: int) -> NoReturn:
         enter_boot(Path(boot))
     hurry()
     try:
-        store = open_depot(folder)
+        store = open_depot(folder, SHARING)
     except BlobError:
         say(f"fail 0 {first}")
         wait_for_the_end()

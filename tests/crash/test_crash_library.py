@@ -11,7 +11,11 @@ from crash_ledger import Ledger
 from crash_library import KILLED, Life, Nursery, nursery
 from proofs import Prove
 
+from holdfast.depot.engine import Limits
+
 QUICK_ROUNDS = 25
+QUICK_SHARD_ROUNDS = 10
+SHARDS = Limits(shards=4)
 SLOW_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1000"))
 SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 FOLDER_ROUNDS = 100
@@ -28,8 +32,13 @@ def run_round(program: Nursery, folder: Path, ledger: Ledger, dice: random.Rando
     ledger.check(folder)
 
 
-def run_rounds(base: Path, count: int, figures: Counter[str]) -> None:
-    dice, ledger = random.Random(SEED), Ledger()
+def run_rounds(
+    base: Path,
+    count: int,
+    figures: Counter[str],
+    bounds: Limits = Limits(),  # noqa: B008 - a tuple
+) -> None:
+    dice, ledger = random.Random(SEED), Ledger(bounds)
     figures["seed"] = SEED
     with nursery() as program:
         for number in range(count):
@@ -47,6 +56,23 @@ def run_rounds(base: Path, count: int, figures: Counter[str]) -> None:
 def test_a_killed_process_keeps_every_acknowledged_write(tmp_path: Path, prove: Prove) -> None:
     with prove("SIGKILL of a process that uses the library") as figures:
         run_rounds(tmp_path, QUICK_ROUNDS, figures)
+
+
+def test_a_killed_process_keeps_every_acknowledged_write_in_shards(
+    tmp_path: Path, prove: Prove
+) -> None:
+    with prove("SIGKILL of a process that uses shards") as figures:
+        run_rounds(tmp_path, QUICK_SHARD_ROUNDS, figures, SHARDS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(10 * SLOW_ROUNDS)
+def test_a_process_killed_many_times_keeps_every_acknowledged_write_in_shards(
+    tmp_path: Path, prove: Prove
+) -> None:
+    with prove("SIGKILL of a process that uses shards") as figures:
+        run_rounds(tmp_path, SLOW_ROUNDS, figures, SHARDS)
+    assert figures["swept"] > SLOW_ROUNDS // 100
 
 
 @pytest.mark.slow

@@ -20,10 +20,13 @@ from crash_ledger import Ledger
 from crash_library import ON_A_DEAD_DISK, Life, Nursery, nursery
 from proofs import Prove
 
+from holdfast.depot.engine import Limits
+
 QUICK_CUTS = 4
 SLOW_CUTS = int(os.environ.get("CRASH_CUTS", "60"))
 """For each file system and kind of writer; half of them are copies."""
 SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
+SHARDS = Limits(shards=3)
 MACHINE_CUTS = 20
 """Cuts before a new file system, which bounds its size."""
 
@@ -129,10 +132,16 @@ def cut_server(kind: Kind, ledger: Ledger, cuts: int) -> None:
                 live_in_server(Bench(disk, ledger, dice))
 
 
-def proof(kind: Kind, cut: Callable[[Kind, Ledger, int], None], cuts: int, prove: Prove) -> None:
+def proof(
+    kind: Kind,
+    cut: Callable[[Kind, Ledger, int], None],
+    cuts: int,
+    prove: Prove,
+    bounds: Limits = Limits(),  # noqa: B008 - a tuple
+) -> None:
     """Cut, and tell the figures."""
-    ledger = Ledger()
-    writer = cut.__name__.removeprefix("cut_")
+    ledger = Ledger(bounds)
+    writer = cut.__name__.removeprefix("cut_") + (" over shards" if bounds.shards else "")
     with prove(f"power cuts under the {writer} on {kind.name}") as figures:
         figures["seed"] = SEED
         cut(kind, ledger, cuts)
@@ -154,3 +163,19 @@ def test_many_power_cuts_lose_nothing_that_was_acknowledged(
     kind: Kind, cut: Callable[[Kind, Ledger, int], None], prove: Prove
 ) -> None:
     proof(kind, cut, SLOW_CUTS, prove)
+
+
+@pytest.mark.parametrize("kind", [EXT4])
+def test_a_power_cut_of_shards_loses_nothing_that_was_acknowledged(
+    kind: Kind, prove: Prove
+) -> None:
+    proof(kind, cut_library, 2, prove, SHARDS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(30 * SLOW_CUTS)
+@pytest.mark.parametrize("kind", [EXT4, WRITEBACK, XFS], ids=lambda kind: kind.name)
+def test_many_power_cuts_of_shards_lose_nothing_that_was_acknowledged(
+    kind: Kind, prove: Prove
+) -> None:
+    proof(kind, cut_library, SLOW_CUTS, prove, SHARDS)
