@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "key": "key",
         "policy": "policy",
         "compact": "compact",
+        "reshard": "reshard",
         "fsck": "fsck",
         "gc": "gc",
         "migrate": "migrate",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "HOLDFAST"
+UNFINISHED = "resharding"
+"""The file in the folder of a copy that is being made (services/reshard.py)."""
 LOG = "log"
 """The engine of stores whose file does not say one."""
 

@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import UnavailableError, UnsupportedError
-from holdfast.core.marker import recorded_engine
+from holdfast.core.errors import ConflictError, UnavailableError, UnsupportedError
+from holdfast.core.marker import UNFINISHED, recorded_engine
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.depot.assembly import Parts, assemble
 from holdfast.depot.engine import LOG, SQLITE, Limits
@@ -161,7 +161,10 @@ def engine_of(path: Path, bounds: Limits) -> str:
     Raises:
         CorruptError: the file HOLDFAST is damaged.
         UnsupportedError: it is another one than asked for.
+        ConflictError: the store is not finished.
     """
+    if (path / UNFINISHED).exists():
+        raise ConflictError(f"{path} is a copy that is not finished: run `holdfast reshard` again")
     asked = bounds.engine or (SQLITE if bounds.shards else "")
     there = recorded_engine(path)
     if there and asked not in {"", there}:

@@ -107,6 +107,8 @@ class Epoch:
         self._all = _Layer()
         self._new = _Layer()
         self._old: dict[Where, Row | None] = {}
+        self.oldest = 1
+        """The oldest revision that is kept, as far as a request says."""
 
     @property
     def revision(self) -> int:
@@ -166,6 +168,19 @@ class Epoch:
             self._set((number, KEY + key), row)
             self._new.changes.append((number, Change(revision, key, value)))
         return revision
+
+    def restore(self, rows: Sequence[tuple[bytes, Row]], changes: Sequence[Change]) -> None:
+        """Put keys of another store here as they were, with their revisions and their history."""
+        for key, row in rows:
+            self._set((self._routing.key(key), KEY + key), row)
+        for change in changes:
+            self._new.changes.append((self._routing.key(change.key), change))
+
+    def adopt(self, revision: int, oldest: int) -> None:
+        """Let the newest revision, and the oldest that is kept, be those of another store."""
+        assert revision >= self.revision
+        self._new.commits += revision - self.revision
+        self.oldest = oldest
 
     # Blobs
 

@@ -200,7 +200,7 @@ class Planner:
 
     def _commit(self, epoch: Epoch, parts: dict[int, Part]) -> None:
         number = self.completed + 1
-        oldest = max(self.oldest, epoch.revision - limits.HISTORY_REVISIONS_MAX + 1)
+        oldest = max(self.oldest, epoch.oldest, epoch.revision - limits.HISTORY_REVISIONS_MAX + 1)
         members = sorted(parts)
         about = About(number, epoch.revision, oldest, members, list(self._last))
         try:

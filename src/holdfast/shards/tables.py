@@ -50,7 +50,7 @@ UNDONE_ROWS = (
 UNDONE_KEYS = "DELETE FROM rows WHERE key IN (SELECT key FROM undo WHERE value IS NULL)"
 UNDO_STATE = "SELECT epoch, value FROM undo WHERE key = x''"
 UNDO_EPOCH = "SELECT epoch FROM undo WHERE key = ?"
-PUT_CHANGE = "INSERT INTO history (revision, key, value, sum) VALUES (?, ?, ?, ?)"
+PUT_CHANGE = "INSERT OR REPLACE INTO history (revision, key, value, sum) VALUES (?, ?, ?, ?)"
 FORGET_CHANGES = "DELETE FROM history WHERE revision < ?"
 UNDONE_CHANGES = "DELETE FROM history WHERE revision > ?"
 PUT_CHUNK = "INSERT INTO chunks (place, sum, data) VALUES (?, ?, ?)"

@@ -1,0 +1,114 @@
+"""`holdfast import blobnom` as a process on folders, as Blobnom's releases have left them."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import holdfast
+from holdfast.core.seams import SystemClock
+from holdfast.shards.routing import fnv1a_64
+from holdfast.testing.blobs import make
+
+COUNT = 4
+SEED = "CREATE TABLE blobs (key TEXT PRIMARY KEY, data BLOB)"
+LATER = (
+    "CREATE TABLE {} (key TEXT PRIMARY KEY, data BLOB, created_at INTEGER NOT NULL,"
+    " updated_at INTEGER NOT NULL, expires_at INTEGER, version INTEGER NOT NULL DEFAULT 0)"
+)
+ROWS = {
+    "hello": b"hello",
+    "user:1000": b"{}",
+    "empty": b"",
+    "f\u00fcr/immer?": bytes(range(256)),
+    "large": make(3_000_000),
+    "gzip": b"\x1f\x8b\x08 as they are",
+    **{f"many/{number}": b"%d" % number for number in range(1500)},
+}
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "holdfast", "import", "blobnom", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def write(folder: Path, schema: str, rows: dict[str, bytes]) -> None:
+    """Write a folder as the first release did."""
+    folder.mkdir()
+    for number in range(COUNT):
+        database = sqlite3.connect(folder / f"shard_{number}.db")
+        database.execute("PRAGMA journal_mode = WAL")
+        with database:
+            database.execute(schema)
+            for key, data in rows.items():
+                if fnv1a_64(key.encode()) % COUNT == number:
+                    database.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (key, data))
+        database.close()
+
+
+def test_every_key_of_every_shard_is_taken_over(tmp_path: Path) -> None:
+    source, target = tmp_path / "blobnom", tmp_path / "store"
+    write(source, SEED, ROWS)
+    (source / "lost+found").mkdir()
+    (source / "config.toml").write_text("num_shards = 4")
+    before = {path.name: path.read_bytes() for path in source.glob("*.db*")}
+    done = run(source, "-s", f"sqlite://{target}?shards={COUNT}")
+    assert (done.returncode, done.stdout) == (0, "1506 blobs (2.9 MiB) stored, 0 places damaged\n")
+    assert {path.name: path.read_bytes() for path in source.glob("*.db*")} == before
+    with holdfast.open(target) as bucket:
+        assert {entry.key: bucket.get(entry.key) for entry in bucket.entries()} == ROWS
+    for number in range(COUNT):
+        database = sqlite3.connect(target / f"shard_{number}.db")
+        found = [key for (key,) in database.execute("SELECT key FROM rows WHERE key > x'6b65'")]
+        database.close()
+        for key in ("hello", "user:1000", "large"):
+            is_there = any(row.startswith(b"ke") and row.endswith(key.encode()) for row in found)
+            assert is_there == (fnv1a_64(key.encode()) % COUNT == number)
+    assert run(source, "-s", target).returncode == 0
+
+
+def test_what_later_releases_know_is_kept(tmp_path: Path) -> None:
+    source, target = tmp_path / "blobnom", tmp_path / "store"
+    source.mkdir()
+    database = sqlite3.connect(source / "shard_0.db")
+    now = SystemClock().now_us() // 1_000_000
+    with database:
+        for table in ("blobs", "blobs_photos"):
+            database.execute(LATER.format(table))
+        for table, key, expires in (
+            *(("blobs", "stays", None), ("blobs", "goes", now + 1000), ("blobs", "gone", now - 1)),
+            *(("blobs_photos", "a.jpg", None), ("blobs_photos", "in ms", (now + 1000) * 1000)),
+        ):
+            row = (key, key.encode(), now, now, expires, 3)
+            database.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", row)
+    database.close()
+    report = json.loads(run(source, "-s", target, "--json").stdout)
+    assert (report["blobs"], report["expired"], report["damaged"]) == (4, 1, 0)
+    with holdfast.open(target) as bucket:
+        entries = {entry.key: entry for entry in bucket.entries()}
+        assert set(entries) == {"stays", "goes"}
+        photos = bucket.bucket("photos")
+        assert photos.get("a.jpg") == b"a.jpg"
+        assert entries["stays"].expires_us == 0
+        for entry in (entries["goes"], photos.head("in ms")):
+            assert abs(entry.expires_us / 1_000_000 - now - 1000) < 60
+
+
+def test_what_cannot_be_stored_is_said_and_the_rest_is(tmp_path: Path) -> None:
+    source, target = tmp_path / "blobnom", tmp_path / "store"
+    write(source, SEED, {"good": b"good", "": b"no name", "k" * 2000: b"long"})
+    (source / "shard_7.db").write_bytes(b"not a database at all" * 500)
+    done = run(source, "-s", target, "--json")
+    assert done.returncode == 5
+    report = json.loads(done.stdout)
+    assert report["blobs"] == 1
+    assert {each["what"] for each in report["refused"]} == {"", "k" * 2000, "shard_7.db"}
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    assert run(tmp_path, "-s", tmp_path / "store").returncode == 3
+    assert run(tmp_path / "absent", "-s", tmp_path / "store").returncode == 3
+    holdfast.open(f"sqlite://{tmp_path}/own").close()
+    assert run(tmp_path / "own", "-s", tmp_path / "store").returncode == 2
+    assert not (tmp_path / "store").exists()
