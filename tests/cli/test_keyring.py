@@ -56,6 +56,17 @@ def test_keys_are_rotated_and_blobs_stay(
         assert "is encrypted" in holdfast(verb, tmp_path / "store").err
 
 
+def test_whoever_looks_after_a_store_may_name_it_by_its_url(
+    secret: str, holdfast: Holdfast
+) -> None:
+    for verb in ("fsck", "compact", "gc"):
+        assert holdfast(verb, secret).code == 0
+    for verb in ("fsck", "compact"):
+        refused = holdfast(verb, "http://127.0.0.1:9")
+        assert refused.code != 0
+        assert "a folder, or the URL of one" in refused.err
+
+
 def test_a_store_in_use_keeps_its_keys(secret: str, holdfast: Holdfast) -> None:
     with open_bucket(secret):
         assert "in use" in holdfast("keyring", "rotate", secret).err

@@ -1,14 +1,11 @@
 """`holdfast compact`."""
 
-from pathlib import Path
-
 import click
 import msgspec
 
 from holdfast.cli.output import bar, emit, examples, human_size, opening_bar
-from holdfast.config.stack import locate
+from holdfast.cli.store import existing
 from holdfast.config.target import bounds_of
-from holdfast.core.errors import NotFoundError
 from holdfast.depot.local import open_depot
 
 
@@ -19,19 +16,18 @@ from holdfast.depot.local import open_depot
         "holdfast compact ./data --json             for scripts",
     ),
 )
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("store", metavar="DIR_OR_URL")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def compact(folder: Path, as_json: bool) -> None:  # noqa: FBT001
-    """Move what is live out of the log's segments in DIR and remove the rest.
+def compact(store: str, as_json: bool) -> None:  # noqa: FBT001
+    """Move what is live out of the log's segments in a folder and remove the rest.
 
     The folder must not be in use: a server does the same in the background. It may be interrupted
     at any moment and loses nothing.
     """
-    if not (folder / "HOLDFAST").exists():
-        raise NotFoundError(f"there is no store at {folder}")
+    located = existing(store)
     moved_bytes = 0
     with opening_bar() as watch:
-        depot = open_depot(folder, bounds_of(locate(folder)), watch=watch)
+        depot = open_depot(located.folder, bounds_of(located), watch=watch)
     with depot, bar("compacting", None) as move:
         before_bytes = depot.engine.facts()["log_bytes"]
         for freed in depot.engine.compact(0.0, with_newest=True):

@@ -1,14 +1,12 @@
 """`holdfast fsck`."""
 
-from pathlib import Path
-
 import click
 import msgspec
 
 from holdfast.cli.output import bar, emit, examples, human_size, shown
-from holdfast.config.stack import locate
+from holdfast.cli.store import existing
+from holdfast.config.stack import Located
 from holdfast.config.target import bounds_of
-from holdfast.core.errors import NotFoundError
 from holdfast.core.inspection import Finding
 from holdfast.depot.local import open_depot
 from holdfast.services.fsck import Action, Fsck, Options
@@ -24,7 +22,7 @@ DAMAGED = 5  # as the exit code of CorruptError
         "holdfast fsck ./data --json                for scripts",
     ),
 )
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("store", metavar="DIR_OR_URL")
 @click.option("--repair", is_flag=True, help="Mend what can be mended without guessing.")
 @click.option(
     "--forget-missing",
@@ -35,19 +33,17 @@ DAMAGED = 5  # as the exit code of CorruptError
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @click.pass_context
 def fsck(ctx: click.Context, /, **_: object) -> None:
-    """Read the whole store in DIR and compare it with its checksums; without --repair, no more.
+    """Read a whole store and compare it with its checksums; without --repair, no more.
 
     The log, every blob against its SHA-256, the index against the log, and every name against its
     blob. The folder must not be in use. Exit 0 when all is well, 5 when something is (still)
     damaged.
     """
-    folder: Path = ctx.params["folder"]
+    located = existing(ctx.params["store"])
     options = Options(ctx.params["repair"], ctx.params["forget"])
-    if not (folder / "HOLDFAST").exists():
-        raise NotFoundError(f"there is no store at {folder}")
     if options.forget and not options.repair:
         raise click.UsageError("--forget-missing needs --repair")
-    check, actions = _run(folder, options, quiet=ctx.params["as_json"])
+    check, actions = _run(located, options, quiet=ctx.params["as_json"])
     if ctx.params["as_json"]:
         emit(msgspec.json.encode(_document(check, actions)))
     else:
@@ -56,10 +52,10 @@ def fsck(ctx: click.Context, /, **_: object) -> None:
         ctx.exit(DAMAGED)
 
 
-def _run(folder: Path, options: Options, *, quiet: bool) -> tuple[Fsck, list[Action]]:
+def _run(located: Located, options: Options, *, quiet: bool) -> tuple[Fsck, list[Action]]:
     actions = []
     with bar("checking", None) as move:
-        bounds = bounds_of(locate(folder))
+        folder, bounds = located.folder, bounds_of(located)
         check = Fsck(
             folder,
             lambda: open_depot(folder, bounds, watch=lambda at: move(at.done_bytes)),

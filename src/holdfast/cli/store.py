@@ -10,7 +10,7 @@ import click
 
 from holdfast.cli.output import opening_bar
 from holdfast.config import open_bucket
-from holdfast.config.stack import locate
+from holdfast.config.stack import Located, locate
 from holdfast.core.bucket import Bucket
 from holdfast.core.digest import Digest
 from holdfast.core.errors import InvalidError, NotFoundError
@@ -128,6 +128,21 @@ def opened(target: Target, *, writing: bool = False) -> Iterator[Bucket]:
         store = open_bucket(target.store, watch=watch)
     with store:
         yield store.bucket(target.bucket)
+
+
+def existing(store: str) -> Located:
+    """Find a folder with a store in it, by its path or URL.
+
+    Raises:
+        InvalidError: it is a server, which looks after its folder by itself.
+        NotFoundError: there is none.
+    """
+    if folder_in(store) is None:
+        raise InvalidError("store", store, "a folder, or the URL of one")
+    located = locate(store)
+    if not (located.folder / "HOLDFAST").exists():
+        raise NotFoundError(f"there is no store at {located.folder}")
+    return located
 
 
 def folder_in(store: str) -> Path | None:
