@@ -272,6 +272,21 @@ def test_a_whole_content_with_a_damaged_footer_comes_back(
         assert depot.get(key) == BLOBS[key]
 
 
+@pytest.mark.parametrize("stack", ["compressed"], indirect=True)
+def test_a_plain_content_comes_back_from_a_file_of_the_wrong_size(
+    folder: Path, stack: Stack
+) -> None:
+    """Only the catalog still says how much of it is the blob."""
+    name = Digest.of(BLOBS["noise"]).hex()
+    with (folder / "files" / name[:2] / f"{name}.blob").open("ab") as file:
+        file.write(b"what a disk may do")
+    assert fsck(folder, stack)[0].found
+    report, _ = fsck(folder, stack, repair=True)
+    assert report.found == 0
+    with open_with(folder, stack) as depot:
+        assert depot.get("noise") == BLOBS["noise"]
+
+
 def test_swapped_bytes_are_found_by_who_compares_digests(folder: Path, stack: Stack) -> None:
     """Sound for the medium: only what comes out is another blob."""
     with open_with(folder, stack) as depot:

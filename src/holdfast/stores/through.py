@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import replace
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Self
 
 from holdfast.core.digest import Digest
@@ -113,10 +114,15 @@ class EncodedMedium:
         return self._inner.is_sound(self._codecs.hide(digest))
 
     def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
-        """Bring back what may be its encoded bytes; what cannot be is left out."""
-        del size_bytes  # of the blob, and not of these
+        """Bring back what may be its encoded bytes; what cannot be is left out.
+
+        How large these are is not known, unless the blob is stored as it is.
+        """
         name = self._codecs.hide(digest)
-        for chunks in self._inner.copies(name, None):
+        found = self._inner.copies(name, None)
+        if self._codecs.keeps_names and size_bytes is not None:
+            found = chain(found, self._inner.copies(name, size_bytes))
+        for chunks in found:
             with tempfile.TemporaryFile() as spool:
                 try:
                     spool.writelines(chunks)
