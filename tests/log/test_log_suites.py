@@ -191,6 +191,7 @@ class TestSegmentStoreWithHintsInPowerCuts(TestSegmentStoreInPowerCuts):
 
 
 @pytest.mark.usefixtures("_many_segments")
+@pytest.mark.slow
 class TestEmbeddedKVWithHintsInPowerCuts(TestEmbeddedKVInPowerCuts):
     def open_kv(self, folder: Path, disk: Disk) -> KV:
         self.logs = getattr(self, "logs", {})
