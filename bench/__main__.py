@@ -11,7 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from bench import engines, flat, guarded, library, load, machine, memory, reading, seaweed, writing
+from bench import (
+    engines,
+    flat,
+    guarded,
+    library,
+    load,
+    machine,
+    memory,
+    objects,
+    reading,
+    seaweed,
+    writing,
+)
 from bench.stage import Options, Row, Stage, measure
 from bench.table import Line, NotRunError, draw, summary
 
@@ -74,7 +86,7 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _chosen(pattern: str) -> list[Row]:
-    groups = (reading, writing, guarded, memory, library, engines, flat)
+    groups = (reading, writing, guarded, memory, library, engines, objects, flat)
     rows = [row for group in groups for row in group.rows()]
     return [row for row in rows if fnmatch.fnmatch(row.name.lower(), f"*{pattern.lower()}*")]
 
