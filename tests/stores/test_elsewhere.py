@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from obstore.store import LocalStore
 
 import holdfast
 from holdfast.cli.gc import gc
+from holdfast.config.load import load
 from holdfast.config.objects import connect
 from holdfast.config.stack import locate
 from holdfast.config.target import bounds_of
@@ -40,13 +42,15 @@ from holdfast.services.fsck import Fsck, Options
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import Sweeper, sweep_of
 from holdfast.stores.naming import MARKER
+from holdfast.stores.objects import ObjectStore
 from holdfast.stores.remote import Remote
-from holdfast.testing.blobs import make
+from holdfast.testing.blobs import make, put, read
+from holdfast.testing.faults import Fault as DiskFault
+from holdfast.testing.faults import FaultyDisk
 from holdfast.testing.hand_clock import StillClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from holdfast.core.seams import Clock, Entropy
 
@@ -177,6 +181,52 @@ def test_wrong_variables_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
         connect("az://container/x", SystemClock(), SystemEntropy())
     assert "very-secret" not in repr(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_no_variable_sends_the_blobs_of_a_folder_elsewhere(
+    folder: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a setting of one server, and a command may be about another folder."""
+    monkeypatch.setenv("HOLDFAST_LARGE", f"file://{bucket}")
+    with opened(folder) as depot:
+        depot.put("large", LARGE)
+    assert not bucket.exists()
+    assert load(environment=os.environ).settings.large == f"file://{bucket}"
+
+
+class Watched(FaultyDisk):
+    """A disk that notes what it was told to sync."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.synced: list[str] = []
+
+    def sync(self, descriptor: int) -> None:
+        super().sync(descriptor)
+        self.synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+
+def test_objects_in_a_folder_survive_a_power_cut(bucket: Path) -> None:
+    disk, clock, entropy = Watched(), SystemClock(), SystemEntropy()
+    remote = connect(f"file://{bucket}", clock, entropy, disk)
+    remote._pause = lambda _: None
+    store = ObjectStore(remote, entropy, clock)
+    digest = put(store, LARGE).digest
+    file = bucket / "blobs" / digest.hex()[:2] / f"{digest.hex()}.blob"
+    chain = [str(each) for each in (file, file.parent, bucket / "blobs", bucket)]
+    assert disk.synced == [str(bucket.parent), *chain]
+    disk.synced.clear()
+    store.remove([digest])
+    assert disk.synced == chain[1:]
+    disk.arm(DiskFault(1, only=frozenset({"sync"})))
+    put(store, SMALL)
+    assert read(store, Digest.of(SMALL)) == SMALL
+    disk.arm(DiskFault(1, only=frozenset({"sync"}), lasting=True))
+    with pytest.raises(UnavailableError):
+        put(store, LARGE)
+    disk.arm(None)
+    assert [each.digest for each in store.scan()] == [Digest.of(SMALL)]
+    store.close()
 
 
 def test_wrappers_are_around_what_lies_there_too(

@@ -12,12 +12,16 @@ network between.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError, UnsupportedError
+from holdfast.core.seams import Disk
 
 if TYPE_CHECKING:
     from holdfast.core.seams import Clock, Entropy
@@ -48,7 +52,7 @@ def check_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def connect(url: str, clock: Clock, entropy: Entropy) -> Remote:
+def connect(url: str, clock: Clock, entropy: Entropy, disk: Disk | None = None) -> Remote:
     """Make what sends requests to an object store; nothing is asked of it yet.
 
     Raises:
@@ -64,13 +68,20 @@ def connect(url: str, clock: Clock, entropy: Entropy) -> Remote:
     except ModuleNotFoundError as error:
         raise UnsupportedError("object stores need pip install 'holdfast[objects]'") from error
     if place.startswith("file:"):
-        return Remote(LocalStore(urlsplit(place).path, mkdir=True), place, clock, entropy)
-    is_plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
+        root = Path(unquote(urlsplit(place).path))
+        disk = disk or Disk()
+        try:
+            disk.make_directory(root)
+        except OSError as error:
+            raise InvalidError("large", place, f"a folder ({error.strerror})") from None
+        settle = partial(_sync, disk, root)
+        return Remote(LocalStore(root), place, clock, entropy, settle=settle)
+    is_bare = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
     try:
-        client = from_url(
+        bucket = from_url(
             place,
             client_options={
-                "allow_http": is_plain,
+                "allow_http": is_bare,
                 "timeout": timedelta(seconds=limits.OBJECT_REQUEST_S),
             },
             retry_config={"max_retries": 0},
@@ -78,4 +89,20 @@ def connect(url: str, clock: Clock, entropy: Entropy) -> Remote:
     except (BaseError, ValueError, OSError):  # whose text may have what a variable holds
         allowed = "the variables of its provider's tools (docs/config.md)"
         raise InvalidError("environment", place, allowed) from None
-    return Remote(client, place, clock, entropy)
+    return Remote(bucket, place, clock, entropy)
+
+
+def _sync(disk: Disk, root: Path, name: str) -> None:
+    """Make an object in a folder, or its absence, survive a power cut."""
+    path = root / name
+    with suppress(FileNotFoundError):
+        descriptor = disk.open(path, os.O_RDONLY)
+        try:
+            disk.sync(descriptor)
+        finally:
+            disk.close(descriptor)
+    for folder in path.parents:
+        if folder.is_dir():
+            disk.sync_directory(folder)
+        if folder == root:
+            return

@@ -124,7 +124,7 @@ def _wanted(options: Mapping[str, str], variables: Mapping[str, str]) -> Wanted:
         allowed = f"level={LEVEL.allowed}; encrypt={ENCRYPT.allowed}"
         raise InvalidError("options", str(options), allowed) from None
     assert isinstance(checked, int)
-    large = option("large", "HOLDFAST_LARGE")
+    large = options.get("large", "")  # no variable sends the blobs of any folder elsewhere
     return Wanted(compress == "zstd", checked, encrypt, check_url(large) if large else "")
 
 

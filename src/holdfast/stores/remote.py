@@ -53,6 +53,10 @@ REFUSED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
 T = TypeVar("T")
 
 
+def _is_durable(name: str) -> None:
+    """An answer says that it is."""
+
+
 class Listed(NamedTuple):
     """One object in a listing."""
 
@@ -82,13 +86,18 @@ class Remote:
         clock: Clock,
         entropy: Entropy,
         pause: Callable[[float], object] = time.sleep,
+        settle: Callable[[str], object] = _is_durable,
     ) -> None:
-        """Send requests by `client`; `place` is what errors call it."""
+        """Send requests by `client`; `place` is what errors call it.
+
+        `settle` makes durable what happened to a name, where an answer alone does not say so.
+        """
         self._client = client
         self._place = place
         self._clock = clock
         self._entropy = entropy
         self._pause = pause
+        self._settle = settle
 
     @property
     def place(self) -> str:
@@ -172,10 +181,12 @@ class Remote:
 
         def call() -> None:
             obstore.put(self._client, name, data, mode="create", use_multipart=False)
+            self._settle_new(name)
 
         try:
             self._send("store an object", call)
         except FileExistsError:
+            self._send("store an object", lambda: self._settle(name))
             return False
         except UnsupportedError:  # it knows no conditions
             if self.look(name) is not None:
@@ -189,10 +200,12 @@ class Remote:
         Raises:
             FullError, UnavailableError: it may be stored all the same, or come to be.
         """
-        self._send(
-            "store an object",
-            lambda: obstore.put(self._client, name, data, use_multipart=False),
-        )
+
+        def call() -> None:
+            obstore.put(self._client, name, data, use_multipart=False)
+            self._settle_new(name)
+
+        self._send("store an object", call)
 
     def copy(self, name: str, other: str) -> bool:
         """Store the same object under another name; False when there is none.
@@ -200,8 +213,13 @@ class Remote:
         Raises:
             FullError, UnavailableError: it may be stored all the same.
         """
+
+        def call() -> None:
+            obstore.copy(self._client, name, other)
+            self._settle(other)
+
         try:
-            self._send("copy an object", lambda: obstore.copy(self._client, name, other))
+            self._send("copy an object", call)
         except FileNotFoundError:
             return False
         return True
@@ -214,8 +232,13 @@ class Remote:
         Raises:
             UnavailableError: no answer; it may be removed all the same, or come to be.
         """
+
+        def call() -> None:
+            obstore.delete(self._client, name)
+            self._settle(name)
+
         with suppress(FileNotFoundError):
-            self._send("remove an object", lambda: obstore.delete(self._client, name), lost)
+            self._send("remove an object", call, lost)
 
     def names(self, folder: str) -> list[Listed]:
         """List all objects in a folder and its folders, in the order of their names.
@@ -248,6 +271,15 @@ class Remote:
             return self._send("list objects", call)
         except FileNotFoundError:
             return []
+
+    def _settle_new(self, name: str) -> None:
+        """Take back what could not be made durable: another try must store all of it again."""
+        try:
+            self._settle(name)
+        except OSError:
+            with suppress(exceptions.BaseError, OSError):
+                obstore.delete(self._client, name)
+            raise
 
     def _tail(self, name: str, size_bytes: int) -> tuple[int, bytes]:
         try:
