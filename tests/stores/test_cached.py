@@ -19,6 +19,7 @@ from holdfast.testing.blobs import assert_absent, make, put, read, read_all, who
 from holdfast.testing.store_suite import StoreSuite
 
 
+@pytest.mark.slow
 class TestCachedInMemory(StoreSuite):
     def open_store(self, folder: Path) -> Store:
         return CachedStore(MemoryStore(), MemoryStore(), 32 * MIB)

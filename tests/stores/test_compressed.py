@@ -50,6 +50,7 @@ def tmp_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.slow
 class TestCompressedMemory(StoreSuite):
     def open_store(self, folder: Path) -> Store:
         return compressed(MemoryStore())

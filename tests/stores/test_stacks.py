@@ -31,6 +31,7 @@ from holdfast.stores.encrypted import encrypted
 from holdfast.stores.keyring import Keyring
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.spread import Member, SpreadStore
+from holdfast.stores.tiered import TieredStore
 from holdfast.stores.verified import VerifiedStore
 from holdfast.testing.blobs import make, put, read, read_all, whole
 from holdfast.testing.store_suite import StoreSuite
@@ -49,7 +50,7 @@ BASES: dict[str, Open] = {
     "memory": lambda _: MemoryStore(),
     "files": open_files,
     "segments": open_segments,
-    "tiered": open_tiered,
+    "local": open_tiered,
     "shards": open_shards,
     "objects": open_bucket,
 }
@@ -60,6 +61,9 @@ def wrap(name: str, open_inner: Open, folder: Path) -> Store:
     if name == "spread":
         members = [Member(each, open_inner(folder / each)) for each in ("one", "other")]
         return SpreadStore(members, SystemClock())
+    if name == "tiered":
+        small, large = open_inner(folder / "small"), open_inner(folder / "large")
+        return TieredStore(small, large, 256 * limits.KIB)
     inner = open_inner(folder / "inner")
     wrappers: dict[str, Callable[[], Store]] = {
         "compressed": lambda: compressed(inner),
@@ -91,15 +95,17 @@ STACKS = [
     "encrypted spread memory",
     "encrypted encrypted memory",
     "compressed compressed files",
-    "verified compressed tiered",
+    "verified compressed local",
     "verified encrypted files",
     "cached objects",
-    "cached verified compressed encrypted tiered",
+    "cached verified compressed encrypted local",
     "nearer compressed objects",
     "nearer encrypted segments",
     "nearer spread compressed encrypted files",
     "spread compressed memory",
     "spread cached memory",
+    "tiered compressed memory",
+    "tiered encrypted files",
 ]
 QUICK = 1
 

@@ -18,6 +18,7 @@ from holdfast.testing.hand_clock import StillClock
 from holdfast.testing.store_suite import StoreSuite
 
 
+@pytest.mark.slow
 class TestVerifiedMemory(StoreSuite):
     def open_store(self, folder: Path) -> Store:
         return VerifiedStore(MemoryStore(), SystemClock())

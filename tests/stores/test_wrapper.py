@@ -14,6 +14,7 @@ from holdfast.stores.wrapper import Wrapper
 from holdfast.testing.store_suite import StoreSuite
 
 
+@pytest.mark.slow
 class TestWrapper(StoreSuite):
     def open_store(self, folder: Path) -> Store:
         return Wrapper(MemoryStore())

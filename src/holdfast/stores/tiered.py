@@ -49,6 +49,7 @@ class TieredStore:
             native_file=small.traits.native_file or large.traits.native_file,
             files=small.traits.files and large.traits.files,
             log_id=small.traits.log_id if large.traits.durable else "",
+            encodes=small.traits.encodes or large.traits.encodes,
         )
 
     @property
