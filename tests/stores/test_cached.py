@@ -1,21 +1,23 @@
 """A cache in front of a store: what it keeps, what it may not do, and what its damage does."""
 
 import threading
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from stack_steps import Watched, open_files, overwrite
 
-from holdfast.core.digest import Digest
+from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import CorruptError, FullError, NotFoundError, UnavailableError
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import Buffer
-from holdfast.core.store import Source, Span, Store
+from holdfast.core.store import Keep, Source, Span, Store, Verdict
 from holdfast.stores.cached import ENTRY_BYTES, CachedStore
 from holdfast.stores.layout import blob_path
 from holdfast.stores.memory import MemorySink, MemoryStore
 from holdfast.testing.blobs import assert_absent, make, put, read, read_all, whole
+from holdfast.testing.store_expiry import nobody, soon_us
 from holdfast.testing.store_suite import StoreSuite
 
 
@@ -167,6 +169,49 @@ def test_a_cache_that_takes_nothing_costs_nothing(cache: type[MemoryStore]) -> N
     digest = put(store, b"bytes").digest
     assert read(store, digest) == b"bytes"
     assert store.cached_bytes == 0
+
+
+class Refusing(MemoryStore):
+    """Removes, and then cannot say so."""
+
+    def remove(self, digests: Collection[Digest]) -> None:
+        super().remove(digests)
+        raise UnavailableError("the answer was lost")
+
+
+def test_what_may_be_removed_is_not_read_from_the_cache(tmp_path: Path) -> None:
+    store = CachedStore(Refusing(), open_files(tmp_path), MIB)
+    digest = put(store, b"bytes").digest
+    assert read(store, digest) == b"bytes"
+    with pytest.raises(UnavailableError):
+        store.remove([digest])
+    assert_absent(store, digest)
+    assert list(open_files(tmp_path).scan()) == []
+
+
+def test_the_cache_forgets_before_the_store_does(tmp_path: Path) -> None:
+    """So that no cut of the power leaves in the cache what the store has not any more."""
+    cached: list[list[BlobRef]] = []
+
+    class Watching(MemoryStore):
+        def remove(self, digests: Collection[Digest]) -> None:
+            cached.append(list(open_files(tmp_path).scan()))
+            super().remove(digests)
+
+        def expire(
+            self, digests: Collection[Digest], before_us: int, keep: Keep
+        ) -> Mapping[Digest, Verdict]:
+            cached.append(list(open_files(tmp_path).scan()))
+            return super().expire(digests, before_us, keep)
+
+    store = CachedStore(Watching(), open_files(tmp_path), MIB)
+    for remove in (store.remove, lambda digests: store.expire(digests, soon_us(), nobody)):
+        digest = put(store, b"bytes").digest
+        read(store, digest)
+        remove([digest])
+        assert_absent(store, digest)
+    assert cached == [[], []]
+    store.close()
 
 
 class Slow(MemoryStore):

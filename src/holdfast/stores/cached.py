@@ -87,14 +87,18 @@ class CachedStore(Wrapper):
         return open_each(self, digests)
 
     def remove(self, digests: Collection[Digest]) -> None:
-        """Forget blobs here and there."""
-        self.inner.remove(digests)
+        """Forget blobs, in the cache first: a power cut must not leave there what is gone."""
         self._drop(digests)
+        try:
+            self.inner.remove(digests)
+        finally:
+            self._drop(digests)  # what came in meanwhile
 
     def expire(
         self, digests: Collection[Digest], before_us: int, keep: Keep
     ) -> Mapping[Digest, Verdict]:
         """Forget old blobs that nobody wants; whatever became of them, the cache can do without."""
+        self._drop(digests)
         try:
             return self.inner.expire(digests, before_us, keep)
         finally:
