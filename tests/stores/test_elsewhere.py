@@ -214,7 +214,8 @@ def test_objects_in_a_folder_survive_a_power_cut(bucket: Path) -> None:
     digest = put(store, LARGE).digest
     file = bucket / "blobs" / digest.hex()[:2] / f"{digest.hex()}.blob"
     chain = [str(each) for each in (file, file.parent, bucket / "blobs", bucket)]
-    assert disk.synced == [str(bucket.parent), *chain]
+    assert disk.synced[-4:] == chain
+    assert str(bucket.parent) in disk.synced[:-4]
     disk.synced.clear()
     store.remove([digest])
     assert disk.synced == chain[1:]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdfast.core.errors import ConflictError, CorruptError, UnavailableError, UnsupportedError
+from holdfast.depot import wrapped
 from holdfast.log.folder import mark_wrapped, replace_file
 from holdfast.log.segment import map_disk_error
 from holdfast.stores.naming import MARKER
@@ -142,6 +143,9 @@ def _claim(remote: Remote, own: str) -> None:
 def _remember(folder: Path, url: str, disk: Disk) -> None:
     try:
         replace_file(folder / LARGE, msgspec.json.encode(Named(FORMAT, url)) + b"\n", disk)
+        if not (folder / wrapped.WRAPPERS).exists():  # a folder of that format has such a file
+            none = msgspec.json.encode(wrapped.Written(wrapped.FORMAT)) + b"\n"
+            replace_file(folder / wrapped.WRAPPERS, none, disk)
         mark_wrapped(folder, disk)
     except OSError as error:
         raise map_disk_error(error) from error
