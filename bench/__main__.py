@@ -22,6 +22,7 @@ from bench import (
     objects,
     reading,
     seaweed,
+    sharded,
     writing,
 )
 from bench.stage import Options, Row, Stage, measure
@@ -86,7 +87,7 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _chosen(pattern: str) -> list[Row]:
-    groups = (reading, writing, guarded, memory, library, engines, objects, flat)
+    groups = (reading, writing, guarded, memory, library, engines, sharded, objects, flat)
     rows = [row for group in groups for row in group.rows()]
     return [row for row in rows if fnmatch.fnmatch(row.name.lower(), f"*{pattern.lower()}*")]
 

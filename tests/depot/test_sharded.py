@@ -14,6 +14,7 @@ from holdfast.core.errors import (
     CorruptError,
     DeniedError,
     InvalidError,
+    UnavailableError,
     UnsupportedError,
 )
 from holdfast.core.limits import KIB, MIB
@@ -325,3 +326,10 @@ def test_wrappers_go_around_shards_too(tmp_path: Path) -> None:
         while sweep.step():
             pass
         assert (sweep.report.removed, sweep.report.live) == (0, 4)
+
+
+def test_a_folder_that_cannot_be_one_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for bounds in (Limits(), SHARDS):
+        with pytest.raises(UnavailableError):
+            open_depot(tmp_path / "file", bounds)

@@ -15,6 +15,7 @@ from holdfast.core.digest import BlobRef, Digest, Hasher
 from holdfast.core.errors import CorruptError, UnavailableError
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import Disk
+from holdfast.shards.shard import Shard
 from holdfast.shards.shards import Shards
 from holdfast.stores.sqlite import SqliteStore
 from holdfast.testing.blobs import make, put, read, whole
@@ -186,3 +187,42 @@ def test_a_file_passes_sqlites_own_check(tmp_path: Path) -> None:
         assert ask(path, "PRAGMA integrity_check") == [("ok",)]
         assert ask(path, "PRAGMA journal_mode") == [("wal",)]
         assert ask(path, "PRAGMA auto_vacuum") == [(2,)]
+
+
+def test_the_write_ahead_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CHECKPOINT_BYTES", MIB)
+    with Shards(tmp_path / "data", options=of(2)) as shards:
+        store = SqliteStore(shards)
+        for seed in range(10):
+            put(store, make(2 * MIB, seed=seed))
+        logs = [path.stat().st_size for path in (tmp_path / "data").glob("*-wal")]
+        assert len(logs) == 2
+        assert max(logs) < 8 * MIB
+
+
+def test_behind_a_failed_checkpoint_everything_is_settled_before_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CHECKPOINT_BYTES", MIB)
+    settled: list[int] = []
+    settle = Shard.settle
+
+    def fail(self: Shard) -> None:
+        raise UnavailableError(f"the disk fails under {self.path.name}")
+
+    def counted(self: Shard) -> None:
+        settled.append(self.number)
+        settle(self)
+
+    monkeypatch.setattr(Shard, "checkpoint", fail)
+    monkeypatch.setattr(Shard, "settle", counted)
+    with Shards(tmp_path / "data", options=of(2)) as shards:
+        store = SqliteStore(shards)
+        with store.sink() as sink:
+            sink.write(make(4 * MIB))
+            until(lambda: not shards.planner.healthy)
+            assert settled == []
+            sink.commit(BlobRef(Digest.of(make(4 * MIB)), 4 * MIB)).result()
+            assert settled == [0, 1]
+        assert shards.planner.healthy
+        assert read(store, Digest.of(make(4 * MIB))) == make(4 * MIB)

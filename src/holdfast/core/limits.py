@@ -140,6 +140,7 @@ SHARDS_MAX = 256  # files of one store
 BATCH_WAIT_MS_MAX = 60_000  # for more writes to commit together
 ROW_BYTES_MAX = 256 * KIB  # of a blob in one row
 HISTORY_REVISIONS_MAX = 250_000  # for which events can be read again
+CHECKPOINT_BYTES = 16 * MIB  # of a write-ahead log, from which it is brought into the file
 VACUUM_STEP_BYTES = MIB  # given back to the disk by one step
 
 # Looking after a store

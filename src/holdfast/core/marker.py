@@ -18,7 +18,7 @@ LOG = "log"
 
 
 def recorded_engine(folder: Path) -> str:
-    """The engine of the store in a folder; empty where there is none.
+    """The engine of the store in a folder; empty where there is none that can be read.
 
     Raises:
         CorruptError: the file is damaged.
@@ -26,7 +26,7 @@ def recorded_engine(folder: Path) -> str:
     path = folder / NAME
     try:
         about = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except OSError:  # whichever engine opens the folder says what is the matter
         return ""
     except ValueError as error:
         raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error

@@ -90,7 +90,8 @@ class Planner:
     @property
     def healthy(self) -> bool:
         """Whether writes are taken."""
-        return not self._in_doubt and not self._closing
+        is_settled = not any(worker.is_unsettled for worker in self._workers)
+        return is_settled and not self._in_doubt and not self._closing
 
     @property
     def is_own(self) -> bool:
@@ -166,7 +167,7 @@ class Planner:
 
     def _write(self, jobs: list[Job[Any]]) -> BlobError | None:
         try:
-            if self._in_doubt:
+            if self._in_doubt or any(worker.is_unsettled for worker in self._workers):
                 self._resolve()
             if not all(job.frees for job in jobs):
                 self._reserve.keep()
@@ -224,6 +225,8 @@ class Planner:
         if len(calls) == 1:
             for call in calls.values():
                 call()
+            for number in calls:
+                self._workers[number].checkpoint()
             return
         begun = [self._workers[number].submit(call) for number, call in calls.items()]
         errors = [error for each in begun if (error := each.exception()) is not None]
@@ -240,8 +243,13 @@ class Planner:
         """
         before = self.completed
         self._let_collect(may=False)
-        for shard in self._shards:
-            shard.settle()
+        for worker in self._workers:
+            worker.is_unsettled = False
+            try:
+                worker.shard.settle()
+            except BaseException:
+                worker.is_unsettled = True
+                raise
         if recover(self._shards):
             self.stats.undone += 1
             self._shards[0].skip(self.horizon)

@@ -72,6 +72,7 @@ class Shard:
         """
         self.number = number
         self.path = path
+        self._log_path = path.with_name(f"{path.name}-wal")
         self.lock = threading.RLock()
         self._disk = disk
         self._is_unsynced = False
@@ -179,7 +180,7 @@ class Shard:
         with self.lock, world("settling", self.path.name):
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            (busy, _, _), *_ = self._database.execute(tables.CHECKPOINT).fetchall()
+            (busy, _, _), *_ = self._database.execute(tables.CHECKPOINT_ALL).fetchall()
             if busy:
                 raise OSError("readers do not come to an end")
         with self._transaction():
@@ -251,6 +252,23 @@ class Shard:
 
     # Space
 
+    def log_bytes(self) -> int:
+        """How large the write-ahead log is."""
+        try:
+            return self._log_path.stat().st_size
+        except OSError:
+            return 0
+
+    def checkpoint(self) -> None:
+        """Bring what is in the write-ahead log into the file, so that the log can begin anew.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses; nobody knows what earlier writes are
+                worth that were not synced (see `settle`).
+        """
+        with self.lock, world("checkpointing", self.path.name):
+            self._database.execute(tables.CHECKPOINT).fetchall()
+
     def free_bytes(self) -> int:
         """How much of the file is used by nothing."""
         pages: int = self.ask(tables.FREE_PAGES)[0][0]
@@ -289,7 +307,7 @@ class Shard:
         """Bring everything into the file and let go of it."""
         with self.lock:
             with suppress(sqlite3.Error):  # the next opening does it
-                self._database.execute(tables.CHECKPOINT).fetchall()
+                self._database.execute(tables.CHECKPOINT_ALL).fetchall()
             self._database.close()
 
     # SQLite

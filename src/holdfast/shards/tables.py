@@ -64,7 +64,8 @@ ALL_ROWS = "SELECT key, revision, value, sum FROM rows WHERE key > ? ORDER BY ke
 LAST_CHANGE = (
     "SELECT revision, value, sum FROM history WHERE key = ? ORDER BY revision DESC LIMIT 1"
 )
-CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
+CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+CHECKPOINT_ALL = "PRAGMA wal_checkpoint(TRUNCATE)"
 
 # What readers ask
 FIND = (

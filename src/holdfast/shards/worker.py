@@ -12,6 +12,7 @@ from collections import Counter
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
+from holdfast.core import limits
 from holdfast.core.errors import BlobError
 from holdfast.core.events import event
 from holdfast.core.pending import Promise
@@ -68,6 +69,9 @@ class Worker:
         self.shard = shard
         self.pins = Pins()
         self.may_collect = True
+        self.is_unsettled = False
+        """A checkpoint failed, and with it maybe syncs of what was written before."""
+        self._is_due = False
         self.completed = shard.state.epoch
         """The newest epoch that all have who take part, as far as this one was told."""
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -90,6 +94,7 @@ class Worker:
                 promise.set_exception(error)
             else:
                 promise.set_result(result)
+            self.checkpoint()
 
         self._queue.put(run)
         return promise
@@ -97,6 +102,14 @@ class Worker:
     def collect(self, blob_id: int) -> None:
         """Remove chunks, unless a blob has them, once nobody reads them."""
         self._queue.put(lambda: self._loose.update({blob_id: None}))
+
+    def checkpoint(self) -> None:
+        """See to it that the write-ahead log does not grow without bound."""
+        if self._is_due or self.is_unsettled:
+            return
+        if self.shard.log_bytes() > limits.CHECKPOINT_BYTES:
+            self._is_due = True
+            self._queue.put(self._checkpoint)
 
     def release(self, blob_id: int) -> None:
         """Let go of pinned chunks."""
@@ -121,6 +134,14 @@ class Worker:
             if task is None:
                 return
             task()
+
+    def _checkpoint(self) -> None:
+        self._is_due = False
+        try:
+            self.shard.checkpoint()
+        except BlobError as error:
+            self.is_unsettled = True
+            event(logging.ERROR, "shards.unsettled", shard=self.shard.number, error=str(error))
 
     def _collect_some(self) -> None:
         """Do a step for one id; no epoch changes the shard meanwhile."""
