@@ -326,3 +326,17 @@ def _is_corrupt(depot: Depot, key: str) -> bool:
         return depot.get(key) != BLOBS[key]
     except CorruptError:
         return True
+
+
+def test_large_blobs_elsewhere_need_no_wrappers(tmp_path: Path) -> None:
+    """They have a format of their own, too."""
+    url = f"segments://{tmp_path}/store?large=file://{tmp_path}/objects"
+    for target in (url, url, str(tmp_path / "store")):
+        with holdfast.open(target) as bucket:
+            bucket.put("large", BLOBS["large"])
+            assert bucket.get("large") == BLOBS["large"]
+    with holdfast.open(f"{url}&compress=zstd") as bucket:
+        assert bucket.get("large") == BLOBS["large"]
+    (tmp_path / "store" / "wrappers").unlink()
+    with pytest.raises(CorruptError, match="`wrappers` is gone"):
+        holdfast.open(url)

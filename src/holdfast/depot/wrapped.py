@@ -210,6 +210,6 @@ def _keyring(
 def _remember(folder: Path, wanted: Written, disk: Disk) -> None:
     try:
         replace_file(folder / WRAPPERS, msgspec.json.encode(wanted) + b"\n", disk)
-        mark_wrapped(folder, disk)
+        mark_wrapped(folder, disk, by_codecs=True)
     except OSError as error:
         raise map_disk_error(error) from error

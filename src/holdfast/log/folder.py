@@ -200,20 +200,20 @@ class Folder:
         self._disk.sync_directory(self.index)
 
 
-def mark_wrapped(path: Path, disk: Disk) -> None:
-    """Let a folder, of whatever engine, say that its blobs may have other forms.
+def mark_wrapped(path: Path, disk: Disk, *, by_codecs: bool = False) -> None:
+    """Let a folder, of whatever engine, say that its blobs are not where older versions look.
+
+    With `by_codecs`, they also have other forms, as the file `wrappers` says.
 
     Raises:
         OSError: the disk refuses.
     """
-    if is_wrapped(path):
-        return
-    about = msgspec.json.decode((path / "HOLDFAST").read_bytes(), type=dict[str, str | int | bool])
-    if about.get("engine", ENGINE) == ENGINE:
-        about["format"] = WRAPPED_FORMAT
-    else:
-        about["wrapped"] = True
-    replace_file(path / "HOLDFAST", msgspec.json.encode(about) + b"\n", disk)
+    before = _about(path)
+    after = before | ({"wrapped": True} if by_codecs else {})
+    if after.get("engine", ENGINE) == ENGINE:
+        after["format"] = WRAPPED_FORMAT
+    if after != before:
+        replace_file(path / "HOLDFAST", msgspec.json.encode(after) + b"\n", disk)
 
 
 def is_wrapped(path: Path) -> bool:
@@ -222,16 +222,17 @@ def is_wrapped(path: Path) -> bool:
     Raises:
         CorruptError: the file HOLDFAST is damaged.
     """
+    return _about(path).get("wrapped") is True
+
+
+def _about(path: Path) -> dict[str, str | int | bool]:
+    file = path / "HOLDFAST"
     try:
-        data = (path / "HOLDFAST").read_bytes()
-        about = msgspec.json.decode(data, type=dict[str, str | int | bool])
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, str | int | bool])
     except FileNotFoundError:
-        return False
+        return {}
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptError("the file HOLDFAST is damaged", file=str(path / "HOLDFAST")) from error
-    if about.get("engine", ENGINE) == ENGINE:
-        return about.get("format") == WRAPPED_FORMAT
-    return about.get("wrapped") is True
+        raise CorruptError("the file HOLDFAST is damaged", file=str(file)) from error
 
 
 def replace_file(path: Path, content: bytes, disk: Disk) -> None:
