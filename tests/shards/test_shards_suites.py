@@ -34,8 +34,8 @@ def tmp_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
-class TestSqliteKVOfFour(KVSuite):
-    opened: OpenShards = FourShards()
+class TestSqliteKV(KVSuite):
+    opened: OpenShards = TwoShards()
 
     def open_kv(self, folder: Path) -> KV:
         return self.opened.kv(folder)
@@ -45,12 +45,17 @@ class TestSqliteKVOfFour(KVSuite):
 
 
 @pytest.mark.slow
-class TestSqliteKV(TestSqliteKVOfFour):
+class TestSqliteKVOfOne(TestSqliteKV):
     opened = OpenShards()
 
 
-class TestSqliteStoreOfFour(StoreSuite):
-    opened: OpenShards = FourShards()
+@pytest.mark.slow
+class TestSqliteKVOfFour(TestSqliteKV):
+    opened = FourShards()
+
+
+class TestSqliteStore(StoreSuite):
+    opened: OpenShards = TwoShards()
 
     def open_store(self, folder: Path) -> Store:
         return self.opened.store(folder)
@@ -60,8 +65,13 @@ class TestSqliteStoreOfFour(StoreSuite):
 
 
 @pytest.mark.slow
-class TestSqliteStore(TestSqliteStoreOfFour):
+class TestSqliteStoreOfOne(TestSqliteStore):
     opened = OpenShards()
+
+
+@pytest.mark.slow
+class TestSqliteStoreOfFour(TestSqliteStore):
+    opened = FourShards()
 
 
 class TestSqliteKVInPowerCuts(KVCrashSuite):
