@@ -1,5 +1,6 @@
 """What all tests share: readable failures of the suites, examples that repeat in CI, the ledger."""
 
+import gc
 import os
 import signal
 
@@ -14,6 +15,12 @@ if os.environ.get("CI"):  # elsewhere every run looks for new examples
     settings.load_profile("ci")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look at thousands of tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
