@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.errors import (
     BlobError,
-    CorruptError,
-    NotFoundError,
     UnavailableError,
-    UnsupportedError,
 )
 from holdfast.core.fresh import WHOLE_FILE, FreshDisk
-from holdfast.core.inspection import Finding, Place, Region, Seen
+from holdfast.core.inspection import Place, Region, Seen
 from holdfast.core.limits import CHUNK_BYTES
 from holdfast.core.verify import check_content
+from holdfast.stores.folders import END, judge, position_of
 from holdfast.stores.footer import content_bytes
 from holdfast.stores.handles import READ_FLAGS, Handles, blob_error, world
 from holdfast.stores.layout import FOLDER, blob_path, digests_in
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 
     Check = Callable[[Digest, Source], Iterator[int]]
 
-POSITION_BYTES = 7  # of the digest, behind the byte that names the folder
-END = 1 << 8 * POSITION_BYTES
 CTIME_SLACK_US = 20_000  # the kernel stamps files by a clock that ticks; man 7 time
 
 
@@ -63,8 +59,8 @@ class FileMedium:
         handles = Handles(disk, self._clock)
         try:
             for digest in digests_in(self._root / region.rpartition("/")[2]):
-                if _position(digest) >= start:
-                    yield from self._blob(handles, digest)
+                if position_of(digest) >= start:
+                    yield from judge(digest, self._content(handles, digest), self.place)
         finally:
             handles.close()
         yield Seen(END, 0)
@@ -77,7 +73,7 @@ class FileMedium:
         except OSError:
             return None
         since_us = status.st_ctime_ns // 1000 + CTIME_SLACK_US
-        return Place(self._name(path.parent.name), _position(digest), since_us)
+        return Place(self._name(path.parent.name), position_of(digest), since_us)
 
     def is_sound(self, digest: Digest) -> bool:
         """Read the file to its end."""
@@ -131,22 +127,6 @@ class FileMedium:
     def _name(self, folder: str) -> str:
         return f"{self._root.name}/{folder}"
 
-    def _blob(self, handles: Handles, digest: Digest) -> Iterator[Seen]:
-        position, why = _position(digest), ""
-        try:
-            for size_bytes in self._content(handles, digest):
-                yield Seen(position, size_bytes)
-        except NotFoundError:
-            return
-        except (CorruptError, UnsupportedError) as error:
-            offset = error.facts.get("offset")
-            why = error.message if offset is None else f"{error.message} (offset {offset})"
-        if why:
-            found = Finding("blob", str(digest), why, str(digest), self.place(digest))
-            yield Seen(position, 0, findings=(found,))
-        else:
-            yield Seen(position, 0, 1)
-
     def _content(self, handles: Handles, digest: Digest) -> Iterator[int]:
         """Yield sizes of verified chunks, and fail at the end unless they are the blob."""
         handle = handles.open(digest, blob_path(self._root, digest))
@@ -161,7 +141,3 @@ class FileMedium:
                 yield self._disk.pread(descriptor, min(CHUNK_BYTES, size_bytes - offset), offset)
             except OSError as error:
                 raise UnavailableError(f"cannot read a blob: {error.strerror}") from error
-
-
-def _position(digest: Digest) -> int:
-    return int.from_bytes(digest[1 : 1 + POSITION_BYTES], "big")

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, CorruptError, NotFoundError, UnsupportedError
-from holdfast.core.inspection import Finding, Place, Region, Seen
+from holdfast.core.errors import BlobError
+from holdfast.core.inspection import Place, Region, Seen
 from holdfast.core.verify import check_content
 from holdfast.stores import listings, naming
+from holdfast.stores.folders import END, judge, position_of
 from holdfast.stores.lookup import Lookup
 from holdfast.stores.windows import Handle, ObjectSource
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     Check = Callable[[Digest, Source], Iterator[int]]
 
-POSITION_BYTES = 7  # of the digest, behind the byte that names the folder
-END = 1 << 8 * POSITION_BYTES
 SKEW_US = limits.OBJECT_SKEW_S * 1_000_000
 REGION = "objects"
 
@@ -56,8 +55,8 @@ class ObjectMedium:
         """Fetch the blobs of a folder in the order of their digests, a chunk at a time."""
         del wanted  # they have one place each, which `copies` finds
         for digest in listings.digests(self._remote, region.rpartition("/")[2]):
-            if _position(digest) >= start:
-                yield from self._blob(digest)
+            if position_of(digest) >= start:
+                yield from judge(digest, self._content(digest), self.place)
         yield Seen(END, 0)
 
     def place(self, digest: Digest) -> Place | None:
@@ -66,7 +65,7 @@ class ObjectMedium:
         if found is None:
             return None
         region = f"{REGION}/{digest.hex()[:2]}"
-        return Place(region, _position(digest), found.modified_us + SKEW_US)
+        return Place(region, position_of(digest), found.modified_us + SKEW_US)
 
     def is_sound(self, digest: Digest) -> bool:
         """Fetch all of it."""
@@ -99,26 +98,10 @@ class ObjectMedium:
             self._remote.copy(name, f"{quarantine.name}/{name}")
         self._remove([digest])
 
-    def _blob(self, digest: Digest) -> Iterator[Seen]:
-        position, why = _position(digest), ""
-        try:
-            for size_bytes in self._content(digest):
-                yield Seen(position, size_bytes)
-        except NotFoundError:
-            return
-        except (CorruptError, UnsupportedError) as error:
-            offset = error.facts.get("offset")
-            why = error.message if offset is None else f"{error.message} (offset {offset})"
-        if why:
-            found = Finding("blob", str(digest), why, str(digest), self.place(digest))
-            yield Seen(position, 0, findings=(found,))
-        else:
-            yield Seen(position, 0, 1)
-
     def _content(self, digest: Digest) -> Iterator[int]:
         """Yield sizes of verified chunks, and fail at the end unless they are the blob."""
         handle = Handle(self._remote, self._lookup.describe(digest))
-        return self._check(digest, ObjectSource(handle, None, _ignore))
+        yield from self._check(digest, ObjectSource(handle, None, _ignore))
 
     def _chunks(self, objects: list[tuple[str, int]]) -> Iterator[Buffer]:
         steps = (
@@ -135,7 +118,3 @@ class ObjectMedium:
 
 def _ignore(handle: Handle) -> None:
     """Nobody else uses it."""
-
-
-def _position(digest: Digest) -> int:
-    return int.from_bytes(digest[1 : 1 + POSITION_BYTES], "big")
