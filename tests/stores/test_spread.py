@@ -1,7 +1,9 @@
 """Blobs spread over stores: who gets what, and what a full or broken one does."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import pytest
 from stack_steps import open_files
@@ -12,11 +14,16 @@ from holdfast.core.limits import KIB, MIB, PASS_OVER_S
 from holdfast.core.many import put_each
 from holdfast.core.seams import Buffer, SystemClock
 from holdfast.core.store import Source, Span, Store
+from holdfast.log.batch import Batch
+from holdfast.log.staged import StoredBlob
 from holdfast.stores.memory import MemorySink, MemoryStore
 from holdfast.stores.spread import Member, SpreadStore
 from holdfast.testing.blobs import make, put, read
 from holdfast.testing.hand_clock import StillClock
 from holdfast.testing.store_suite import StoreSuite
+
+NO_BATCH = cast(Batch, None)
+"""For what is staged outside of the log, which has no use for one."""
 
 
 class TestSpreadMemory(StoreSuite):
@@ -109,6 +116,9 @@ class BrokenStore(MemoryStore):
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source:  # type: ignore[override]
         raise UnavailableError("no disk")
 
+    def stat(self, digests: object) -> Mapping[Digest, int]:
+        raise UnavailableError("no disk")
+
     def remove(self, digests: object) -> None:
         raise UnavailableError("no disk")
 
@@ -161,6 +171,48 @@ def test_what_may_be_in_a_broken_member_is_not_called_missing() -> None:
         store.remove([Digest.of(b"anything")])
     with pytest.raises(NotFoundError):
         spread(good).open(Digest.of(b"anything"))
+
+
+def test_what_the_others_have_is_counted_without_a_broken_member() -> None:
+    good = MemoryStore()
+    ref = put(good, b"here")
+    store = spread(BrokenStore(), good)
+    assert store.stat([ref.digest]) == dict([ref])
+    with pytest.raises(UnavailableError):
+        store.stat([ref.digest, Digest.of(b"anything")])
+
+
+def test_what_is_open_anywhere_needs_no_wait(tmp_path: Path) -> None:
+    members = [Member(name, open_files(tmp_path / name), 1) for name in "abc"]
+    store = SpreadStore(members, SystemClock())
+    refs = [put(store, make(1000, seed=seed)) for seed in range(6)]
+    refs += [put(store, make(MIB + 1, seed=seed)) for seed in range(6)]
+    assert [store.open(digest, wait=False) for digest, _ in refs] == [None] * len(refs)
+    for digest, size_bytes in refs:
+        assert len(read(store, digest)) == size_bytes
+        source = store.open(digest, wait=False)
+        assert source is not None
+        source.close()
+    assert store.open(Digest.of(b"nowhere"), wait=False) is None
+    with pytest.raises(NotFoundError):
+        store.open(Digest.of(b"nowhere"))
+    store.close()
+
+
+@pytest.mark.parametrize("size_bytes", [10, 3 * MIB])
+def test_a_name_hears_when_its_staged_blob_goes(tmp_path: Path, size_bytes: int) -> None:
+    """As of files alone: the commit that names a blob looks whether its file is still there."""
+    store = spread(*(open_files(tmp_path / name) for name in "ab"))
+    ref = BlobRef(Digest.of(make(size_bytes)), size_bytes)
+    with store.sink() as sink:
+        sink.write(make(size_bytes))
+        staged = sink.stage(ref)
+    assert isinstance(staged, StoredBlob)
+    staged.stage(NO_BATCH)
+    store.remove([ref.digest])
+    with pytest.raises(UnavailableError, match="send them again"):
+        staged.stage(NO_BATCH)
+    store.close()
 
 
 def test_of_two_copies_the_sound_one_is_read(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
@@ -27,7 +27,7 @@ from holdfast.core.many import open_each, put_each
 from holdfast.core.store import Traits, Usage, Verdict, no_such_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from holdfast.core.digest import BlobRef, Digest
     from holdfast.core.pending import Pending
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ELSEWHERE = (FullError, UnavailableError)  # of a member, when another may do
 SURPLUS_BITS = 12  # of a hash, so that its share of 1 is exact and less than 1
 SHARES = 1 << (64 - SURPLUS_BITS)
+
+Ended = TypeVar("Ended")
 
 
 class Member(NamedTuple):
@@ -93,7 +95,7 @@ class SpreadStore:
         return put_each(self, payloads)
 
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
-        """Open a blob where it is found first, sound.
+        """Open a blob where it is found first, sound; without waiting, where that is at hand.
 
         Raises:
             NotFoundError: no member has it.
@@ -107,8 +109,10 @@ class SpreadStore:
             except (NotFoundError, CorruptError, UnavailableError) as error:
                 failures.append(error)
                 continue
-            if source is not None or not wait:
+            if source is not None:
                 return source
+        if len(failures) < len(self._members):
+            return None  # who did not answer would have had to wait
         raise _worst(failures) or no_such_blob(digest)
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
@@ -121,11 +125,21 @@ class SpreadStore:
         return [self._file_ref(digest) for digest in digests]
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
-        """Ask every member."""
+        """Ask every member.
+
+        Raises:
+            UnavailableError: one fails, and may have what the others do not.
+        """
         assert len(digests) <= limits.BATCH_REFS_MAX
         sizes: dict[Digest, int] = {}
+        failure: BlobError | None = None
         for member in self._members:
-            sizes |= member.store.stat(digests)
+            try:
+                sizes |= member.store.stat(digests)
+            except UnavailableError as error:
+                failure = error
+        if failure is not None and len(sizes) < len(set(digests)):
+            raise failure
         return sizes
 
     def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
@@ -202,25 +216,27 @@ class SpreadSink:
         Raises:
             FullError, UnavailableError: all refuse; close the sink.
         """
-        if self._sink is not None:
-            done = self._sink.commit(ref)
-            if isinstance(done.exception(), ELSEWHERE):
-                self._refused()
-            return done
-        assert ref.size_bytes == len(self._part)
-        failure: BlobError = UnavailableError("no store takes new blobs")
-        for member in self._store.takers(ref.digest):
-            try:
-                return self._put(member, ref)
-            except ELSEWHERE as error:
-                self._store.pass_over(member)
-                failure = error
-        raise failure
+        if self._sink is None:
+            return self._by_digest(ref, _committed)
+        done = self._sink.commit(ref)
+        if isinstance(done.exception(), ELSEWHERE):
+            self._refused()
+        return done
 
     def stage(self, ref: BlobRef) -> Staged | None:
-        """Store it and wait: no member shares a log with a name."""
-        self.commit(ref).result()
-        return None
+        """Leave it to the member where the bytes are, or should be and are taken.
+
+        Raises:
+            FullError, UnavailableError: all refuse; close the sink.
+        """
+        if self._sink is None:
+            return self._by_digest(ref, _staged)
+        assert self._member is not None
+        try:
+            return _staged(self._member, self._sink, ref)
+        except ELSEWHERE:
+            self._refused()
+            raise
 
     def close(self) -> None:
         """Discard unless committed."""
@@ -262,11 +278,33 @@ class SpreadSink:
             raise
         return sink
 
-    def _put(self, member: Member, ref: BlobRef) -> Pending[None]:
-        with self._begin(member) as sink:
-            done = sink.commit(ref)
-            done.result()
-            return done
+    def _by_digest(self, ref: BlobRef, end: Callable[[Member, Sink, BlobRef], Ended]) -> Ended:
+        """End in the first member that takes a small blob."""
+        assert ref.size_bytes == len(self._part)
+        failure: BlobError = UnavailableError("no store takes new blobs")
+        for member in self._store.takers(ref.digest):
+            try:
+                with self._begin(member) as sink:
+                    return end(member, sink, ref)
+            except ELSEWHERE as error:
+                self._store.pass_over(member)
+                failure = error
+        raise failure
+
+
+def _committed(member: Member, sink: Sink, ref: BlobRef) -> Pending[None]:
+    del member
+    done = sink.commit(ref)
+    done.result()
+    return done
+
+
+def _staged(member: Member, sink: Sink, ref: BlobRef) -> Staged | None:
+    """Store it; what is staged in a log of the member's own, no name could go along with."""
+    if member.store.traits.log_id:
+        sink.commit(ref).result()
+        return None
+    return sink.stage(ref)
 
 
 def _score(member: Member, key: bytes) -> float:
