@@ -101,6 +101,13 @@ def test_a_stack_is_drawn(tmp_path: Path, secret: str, holdfast: Holdfast) -> No
     bare = holdfast("config", "explain", tmp_path / "bare").out.decode()
     assert "encrypted" not in bare
     assert not (tmp_path / "bare").exists()
+    near = f"{secret}&verify=digest&cache=10GiB&cache_dir=/ssd"
+    drawn = holdfast("config", "explain", near).out.decode()
+    assert drawn.splitlines()[3:6] == [
+        "   `- cached: blobs over 256 KiB, up to 10 GiB of them in /ssd",
+        "      `- verified: the SHA-256 of a blob before its first byte",
+        "         `- encrypted: AES-256-GCM, master key: env:BLOBS_KEY",
+    ]
     served = tmp_path / "holdfast.toml"
     served.write_text(f'data = "{store}"\ncompress = "zstd"\nsmall_blob_bytes_max = 500\n')
     drawn = holdfast("config", "explain", "--config", served).out.decode()

@@ -113,6 +113,12 @@ def test_an_unknown_variable_is_refused_so_that_no_typo_switches_a_guard_off() -
         ("data = ''", "a folder"),
         ("num_shards = 0", "at least 1"),
         ("tls_key = 'k.pem'", "come together"),
+        ("verify = 'sha256'", "checksums or digest"),
+        ("cache = 'all'", "a size such as"),
+        ("cache_dir = '/ssd'", "only with `cache`"),
+        ("workers = 2\ncache = '1 GiB'", "1 with a cache"),
+        ("workers = 2\nasync_write = true", "1 with async_write"),
+        ("workers = 2\nshards = 4", "1 with a store in SQLite"),
         ("[port]\nx = 1", "a whole number"),
     ],
 )

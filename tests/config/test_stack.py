@@ -8,6 +8,7 @@ import holdfast
 from holdfast.config.sharding import Sharding
 from holdfast.config.stack import Wanted, locate, read_master
 from holdfast.core.errors import DeniedError, InvalidError, UnsupportedError
+from holdfast.core.limits import MIB
 
 KEY = "5f" * 32
 
@@ -26,6 +27,12 @@ KEY = "5f" * 32
             "holdfast:///data?compress=zstd&level=19&encrypt=env:K_1",
             Wanted(compress=True, level=19, encrypt="env:K_1"),
         ),
+        ("file:///data?verify=digest&cache=2MiB", Wanted(verify=True, cache_bytes=2 * MIB)),
+        ("file:///data?verify=checksums&cache=0", Wanted()),
+        (
+            "segments:///data?cache=10GiB&cache_dir=/ssd/my%20cache",
+            Wanted(cache_bytes=10 << 30, cache_dir=Path("/ssd/my cache")),
+        ),
     ],
 )
 def test_a_url_says_which_wrappers_are_wanted(url: str, wanted: Wanted) -> None:
@@ -38,6 +45,7 @@ def test_a_url_says_which_wrappers_are_wanted(url: str, wanted: Wanted) -> None:
         *("compress=lz4", "compress=", "compress", "level=0", "level=20", "level=x", "shard=1"),
         *("encrypt=KEY", "encrypt=env:", "encrypt=env:A-B", "encrypt=file:", "encrypt=KEY:env"),
         *("compress=zstd&compress=none", "Compress=zstd", "encrypt=env:A&encrypt=env:B"),
+        *("verify=yes", "verify=sha256", "cache=much", "cache=-1", "cache=1.5", "cache_dir=/ssd"),
     ],
 )
 def test_what_a_url_cannot_say_is_refused(query: str) -> None:
@@ -46,6 +54,12 @@ def test_what_a_url_cannot_say_is_refused(query: str) -> None:
         return
     with pytest.raises(InvalidError):
         locate(f"segments:///data?{query}", {})
+
+
+def test_a_key_that_stands_in_the_url_is_not_told() -> None:
+    with pytest.raises(InvalidError, match="env:NAME or file:PATH") as caught:
+        locate(f"segments:///data?encrypt={KEY}", {})
+    assert KEY not in str(caught.value)
 
 
 def test_the_environment_says_what_the_url_leaves_open() -> None:
@@ -57,6 +71,9 @@ def test_the_environment_says_what_the_url_leaves_open() -> None:
     assert locate("/data", variables).wanted == Wanted(True, 7, "env:KEY")  # noqa: FBT003
     url = "segments:///data?compress=none&encrypt=env:OTHER"
     assert locate(url, variables).wanted == Wanted(level=7, encrypt="env:OTHER")
+    assert locate("/data", {"HOLDFAST_VERIFY": "digest"}).wanted == Wanted(verify=True)
+    elsewhere = {"HOLDFAST_CACHE": "1GiB", "HOLDFAST_CACHE_DIR": "/ssd"}
+    assert locate("/data", elsewhere).wanted == Wanted()
 
 
 def test_a_master_key_is_where_it_is_said_to_be(tmp_path: Path) -> None:

@@ -9,7 +9,13 @@ import pytest
 from stack_steps import Watched, open_files, overwrite
 
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import CorruptError, FullError, NotFoundError, UnavailableError
+from holdfast.core.errors import (
+    CorruptError,
+    FullError,
+    NotFoundError,
+    UnavailableError,
+    UnsatisfiableError,
+)
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import Buffer
 from holdfast.core.store import Keep, Source, Span, Store, Verdict
@@ -69,6 +75,24 @@ def test_what_was_read_longest_ago_makes_room() -> None:
     assert store.cached_bytes == 10 * (KIB + ENTRY_BYTES)
     for seed, digest in enumerate(digests):
         assert read(store, digest) == make(KIB, seed=seed)
+
+
+def test_what_is_small_stays_outside_and_at_hand() -> None:
+    cache = MemoryStore()
+    store = CachedStore(MemoryStore(), cache, MIB, KIB)
+    small, large = put(store, make(KIB - 1)).digest, put(store, make(KIB)).digest
+    with whole(store, small, Span(10, 20)) as source:
+        assert read_all(source) == make(KIB - 1)[10:30]
+    with pytest.raises(UnsatisfiableError):
+        store.open(small, Span(KIB, 1))
+    at_hand = store.open(small, wait=False)
+    assert at_hand is not None
+    assert read_all(at_hand) == make(KIB - 1)
+    assert list(cache.scan()) == []
+    assert store.open(large, wait=False) is None
+    assert read(store, large) == make(KIB)
+    assert store.open(large, wait=False) is not None
+    assert list(cache.scan()) == [BlobRef(large, KIB)]
 
 
 def test_what_is_large_stays_outside() -> None:

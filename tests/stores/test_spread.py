@@ -185,11 +185,11 @@ def test_what_the_others_have_is_counted_without_a_broken_member() -> None:
 def test_what_is_open_anywhere_needs_no_wait(tmp_path: Path) -> None:
     members = [Member(name, open_files(tmp_path / name), 1) for name in "abc"]
     store = SpreadStore(members, SystemClock())
-    refs = [put(store, make(1000, seed=seed)) for seed in range(6)]
-    refs += [put(store, make(MIB + 1, seed=seed)) for seed in range(6)]
-    assert [store.open(digest, wait=False) for digest, _ in refs] == [None] * len(refs)
-    for digest, size_bytes in refs:
-        assert len(read(store, digest)) == size_bytes
+    blobs = [make(size, seed=seed) for size in (1000, MIB + 1) for seed in range(6)]
+    stored = [put(store, data).digest for data in blobs]
+    assert [store.open(digest, wait=False) for digest in stored] == [None] * len(blobs)
+    for digest, data in zip(stored, blobs, strict=True):
+        assert read(store, digest) == data
         source = store.open(digest, wait=False)
         assert source is not None
         source.close()

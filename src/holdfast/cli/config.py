@@ -12,7 +12,7 @@ from holdfast.config import Loaded, Settings, load
 from holdfast.config.explain import explain as draw
 from holdfast.config.settings import RULES
 from holdfast.config.sharding import sharding_of
-from holdfast.config.stack import Located, Wanted, locate
+from holdfast.config.stack import Located, locate, wanted_of
 
 file_option = click.option(
     "--config",
@@ -81,13 +81,13 @@ def explain(store: str, file: Path | None) -> None:
     Of the store in DIR_OR_URL, or of the one that `holdfast serve` would serve. Nothing is opened.
     """
     settings = load(file).settings
-    is_wanted = settings.compress != "none"
-    wanted = Wanted(is_wanted, settings.compress_level, settings.encrypt, settings.large)
-    found = Located(settings.data, wanted, sharding_of(settings))
-    if store:
-        found = locate(store)
+    found = locate(store) if store else _served(settings)
     for line in draw(found, settings.small_blob_bytes_max):
         click.echo(line)
+
+
+def _served(settings: Settings) -> Located:
+    return Located(settings.data, wanted_of(settings), sharding_of(settings))
 
 
 def _items(loaded: Loaded) -> list[tuple[str, object]]:

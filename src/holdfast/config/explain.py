@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from holdfast.config.settings import SQLITE
 from holdfast.config.stack import Located, Wanted
-from holdfast.core.limits import KIB
+from holdfast.core.limits import GIB, KIB, MIB
 from holdfast.core.marker import recorded_engine
 from holdfast.depot.large import place_of
 from holdfast.depot.wrapped import Written, written
@@ -26,20 +26,32 @@ def explain(located: Located, small_bytes_max: int) -> Iterator[str]:
     """
     folder, wanted, sharding = located
     asked = sharding.engine or (SQLITE if sharding.shards else "")
-    if (recorded_engine(folder) or asked) == SQLITE:
-        shards = f"files of SQLite, {folder / 'shard_*.db'}"
-        wrapped = _wrapped(wanted, written(folder), Part(shards))
-        return _drawn(Part(str(folder), (Part(f"names: {shards}"), Part("bytes", (wrapped,)))))
-    size = f"{small_bytes_max // KIB} KiB" if small_bytes_max >= KIB else f"{small_bytes_max} bytes"
-    log = f"the log, {folder / 'log'}"
+    is_sharded = (recorded_engine(folder) or asked) == SQLITE
+    names = (
+        f"files of SQLite, {folder / 'shard_*.db'}" if is_sharded else f"the log, {folder / 'log'}"
+    )
+    bottom = Part(names) if is_sharded else _by_size(located, names, small_bytes_max)
+    wrapped = _surrounded(wanted, _wrapped(wanted, written(folder), bottom), small_bytes_max)
+    return _drawn(Part(str(folder), (Part(f"names: {names}"), Part("bytes", (wrapped,)))))
+
+
+def _by_size(located: Located, log: str, small_bytes_max: int) -> Part:
+    folder, wanted, _ = located
     elsewhere = wanted.large or place_of(folder)
     files = f"a file each, {folder / 'files'}"
-    large = (
-        f"larger: objects in {elsewhere}; older ones {files}" if elsewhere else f"larger: {files}"
-    )
-    bottom = Part("by size", (Part(f"up to {size}: {log}"), Part(large)))
-    wrapped = _wrapped(wanted, written(folder), bottom)
-    return _drawn(Part(str(folder), (Part(f"names: {log}"), Part("bytes", (wrapped,)))))
+    large = f"objects in {elsewhere}; older ones {files}" if elsewhere else files
+    small = f"up to {_size(small_bytes_max)}: {log}"
+    return Part("by size", (Part(small), Part(f"larger: {large}")))
+
+
+def _surrounded(wanted: Wanted, part: Part, small_bytes_max: int) -> Part:
+    if wanted.verify:
+        part = Part("verified: the SHA-256 of a blob before its first byte", (part,))
+    if wanted.cache_bytes:
+        where = "in memory" if wanted.cache_dir is None else f"in {wanted.cache_dir}"
+        what = f"blobs over {_size(small_bytes_max)}, up to {_size(wanted.cache_bytes)} of them"
+        part = Part(f"cached: {what} {where}", (part,))
+    return part
 
 
 def _wrapped(wanted: Wanted, found: Written, bottom: Part) -> Part:
@@ -52,6 +64,13 @@ def _wrapped(wanted: Wanted, found: Written, bottom: Part) -> Part:
     elif found.compress:
         part = Part(f"compressed: zstd, level {wanted.level}, as the folder says", (part,))
     return part
+
+
+def _size(size_bytes: int) -> str:
+    for name, unit in {"GiB": GIB, "MiB": MIB, "KiB": KIB}.items():
+        if size_bytes >= unit and size_bytes % unit == 0:
+            return f"{size_bytes // unit} {name}"
+    return f"{size_bytes} bytes"
 
 
 def _drawn(part: Part, first: str = "", rest: str = "") -> Iterator[str]:

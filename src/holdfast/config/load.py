@@ -14,7 +14,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from holdfast.config.settings import ALIASES, RULES, SQLITE, Settings, is_loopback
+from holdfast.config.settings import (
+    ALIASES,
+    CACHE_DIR_ALLOWED,
+    RULES,
+    SQLITE,
+    Settings,
+    is_loopback,
+)
 from holdfast.core.errors import InvalidError
 
 ENVIRONMENT_PREFIX = "HOLDFAST_"
@@ -176,15 +183,10 @@ def _check_together(loaded: Loaded) -> None:
     ):
         if file is not None and not os.access(file, os.R_OK):
             raise InvalidError(f"{name} ({origins[name]})", str(file), "a readable PEM file")
-    if settings.async_write and settings.workers > 1:
-        allowed = "1 with async_write: what one process queues, no other one sees"
-        raise InvalidError(f"workers ({origins['workers']})", settings.workers, allowed)
-    if settings.workers > 1 and (settings.engine == SQLITE or settings.shards):
-        raise InvalidError(
-            f"workers ({origins['workers']})",
-            settings.workers,
-            "1, because a store in SQLite is served by one process",
-        )
+    if settings.cache_dir is not None and not settings.cache:
+        where = f"cache_dir ({origins['cache_dir']})"
+        raise InvalidError(where, str(settings.cache_dir), CACHE_DIR_ALLOWED)
+    _check_alone(loaded)
     if settings.auth == "none" and not is_loopback(settings.host) and not settings.insecure:
         raise InvalidError(
             f"host ({origins['host']})",
@@ -192,6 +194,21 @@ def _check_together(loaded: Loaded) -> None:
             "other machines could read and write everything, because there is no authentication; "
             "listen on 127.0.0.1, or say --insecure (HOLDFAST_INSECURE=true) if you mean it",
         )
+
+
+def _check_alone(loaded: Loaded) -> None:
+    """Refuse several processes where only one knows what there is."""
+    settings = loaded.settings
+    reasons = {
+        "async_write: what one process queues, no other one sees": settings.async_write,
+        "a cache, which knows what one process has removed": settings.cache,
+        "a store in SQLite, which is served by one process": settings.shards
+        or settings.engine == SQLITE,
+    }
+    why = [reason for reason, is_so in reasons.items() if is_so]
+    if settings.workers > 1 and why:
+        where = f"workers ({loaded.origins['workers']})"
+        raise InvalidError(where, settings.workers, f"1 with {why[0]}")
 
 
 def _check_writable(folder: Path, what: str) -> None:

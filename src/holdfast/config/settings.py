@@ -47,6 +47,8 @@ ENCRYPT = Text(
     re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\n]+)?"),
 )
 AUTO, SQLITE = "auto", "sqlite"
+CHECKSUMS, DIGEST = "checksums", "digest"
+CACHE_DIR_ALLOWED = "only with `cache`, which says how much may lie there"
 
 
 def setting(default: T, kind: Kind, about: str) -> T:
@@ -135,6 +137,19 @@ class Settings:
     )
     encrypt: str = setting("", ENCRYPT, "Encrypt what is stored; for a store that is empty.")
     large: str = setting("", LARGE, "Object store for large blobs, instead of files of their own.")
+    verify: str = setting(
+        CHECKSUMS,
+        Choice((CHECKSUMS, DIGEST)),
+        "What is compared before a byte goes out: checksums of its part, or SHA-256 of the blob.",
+    )
+    cache: int = setting(
+        0,
+        Size(1 << 50, "none"),
+        "Keep so much of the large blobs that are read nearer: in memory, or in `cache_dir`.",
+    )
+    cache_dir: Path | None = setting(  # noqa: RUF009
+        None, Location("a folder"), "Folder on a faster disk for that, of this store alone."
+    )
     output_compression: bool = setting(
         False,  # noqa: FBT003 - the default of the setting
         Switch(),

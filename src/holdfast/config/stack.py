@@ -2,18 +2,20 @@
 
     segments:///data?compress=zstd&level=9&encrypt=env:KEY
     sqlite:///data?shards=8&compress=zstd
+    segments:///data?large=s3://photos/blobs&cache=10GiB&cache_dir=/ssd/cache&verify=digest
 
-`encrypt` says where the master key is: in an environment variable, or in a file.
+`encrypt` says where the master key is: in an environment variable, or in a file. The order of the
+wrappers is always the same (docs/config.md), however they are named.
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from holdfast.config.objects import check_url
-from holdfast.config.settings import ENCRYPT, LEVEL, SQLITE
+from holdfast.config.settings import CACHE_DIR_ALLOWED, DIGEST, RULES, SQLITE, Settings
 from holdfast.config.sharding import OPTIONS as SHARDING
 from holdfast.config.sharding import Sharding, read_sharding
 from holdfast.core import limits
@@ -25,8 +27,20 @@ TARGETS = (
     "http://host:port or https://host:port"
 )
 SCHEMES = {"file", "holdfast", "segments", SQLITE}
-OPTIONS = ("compress", "level", "encrypt", "large", *SHARDING)
-COMPRESS_ALLOWED = "zstd or none"
+WRAPPERS = {
+    "compress": "compress",
+    "level": "compress_level",
+    "encrypt": "encrypt",
+    "large": "large",
+    "verify": "verify",
+    "cache": "cache",
+    "cache_dir": "cache_dir",
+}
+"""Options of URLs, and the settings that they are."""
+FROM_VARIABLES = ("compress", "level", "encrypt", "verify")
+"""Those that the environment says for any folder; none sends its blobs elsewhere."""
+OPTIONS = (*WRAPPERS, *SHARDING)
+ZSTD = "zstd"
 KEY_BYTES_MAX = 1024
 
 
@@ -39,6 +53,10 @@ class Wanted(NamedTuple):
     """Where the master key is."""
     large: str = ""
     """The URL of the object store for large blobs; empty: what the folder remembers."""
+    verify: bool = False
+    """By SHA-256."""
+    cache_bytes: int = 0
+    cache_dir: Path | None = None
 
 
 class Located(NamedTuple):
@@ -75,6 +93,25 @@ def locate(target: str | Path, variables: Mapping[str, str] | None = None) -> Lo
     return Located(Path(unquote(parts.path)), _wanted(options, given), sharding)
 
 
+def wanted_of(settings: Settings) -> Wanted:
+    """What the settings of a server say.
+
+    Raises:
+        InvalidError: `large` has a secret in it, or there is no cache for a folder.
+    """
+    if settings.cache_dir is not None and not settings.cache:
+        raise InvalidError("cache_dir", str(settings.cache_dir), CACHE_DIR_ALLOWED)
+    return Wanted(
+        settings.compress == ZSTD,
+        settings.compress_level,
+        settings.encrypt,
+        check_url(settings.large) if settings.large else "",
+        settings.verify == DIGEST,
+        settings.cache,
+        settings.cache_dir,
+    )
+
+
 def options_of(query: str) -> dict[str, str]:
     """Read the options behind the question mark.
 
@@ -109,23 +146,23 @@ def read_master(place: str, variables: Mapping[str, str] | None = None) -> bytes
 
 
 def _wanted(options: Mapping[str, str], variables: Mapping[str, str]) -> Wanted:
-    def option(name: str, variable: str) -> str:
-        return options.get(name, variables.get(variable, ""))
+    said = {
+        name: variables.get(f"HOLDFAST_{WRAPPERS[name].upper()}", "") for name in FROM_VARIABLES
+    }
+    said |= {name: text for name, text in options.items() if name in WRAPPERS}
+    values = {WRAPPERS[name]: _value(name, text) for name, text in said.items() if text}
+    return wanted_of(Settings(**values))
 
-    compress = option("compress", "HOLDFAST_COMPRESS")
-    if compress not in {"", "none", "zstd"}:
-        raise InvalidError("compress", compress, COMPRESS_ALLOWED)
-    level = LEVEL.from_text(option("level", "HOLDFAST_COMPRESS_LEVEL"))
-    encrypt = option("encrypt", "HOLDFAST_ENCRYPT")
+
+def _value(name: str, text: str) -> Any:  # noqa: ANN401 - what the kind of the setting reads
+    if name == "large":
+        return check_url(text)
+    kind = RULES[WRAPPERS[name]].kind
     try:
-        checked = limits.COMPRESS_LEVEL if level == "" else LEVEL.read(level)
-        ENCRYPT.read(encrypt)
+        return kind.read(kind.from_text(text))
     except ValueError:
-        allowed = f"level={LEVEL.allowed}; encrypt={ENCRYPT.allowed}"
-        raise InvalidError("options", str(options), allowed) from None
-    assert isinstance(checked, int)
-    large = options.get("large", "")  # no variable sends the blobs of any folder elsewhere
-    return Wanted(compress == "zstd", checked, encrypt, check_url(large) if large else "")
+        shown = text if name != "encrypt" else "neither"  # it may be the key itself
+        raise InvalidError(name, shown, kind.allowed) from None
 
 
 def _read_file(path: Path) -> str:

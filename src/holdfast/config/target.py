@@ -52,7 +52,16 @@ def stack_of(wanted: Wanted) -> Stack:
         InvalidError: one is not there.
     """
     master = read_master(wanted.encrypt)
-    return Stack(wanted.compress, wanted.level, master, wanted.large, connect)
+    return Stack(
+        wanted.compress,
+        wanted.level,
+        master,
+        wanted.large,
+        connect,
+        wanted.verify,
+        wanted.cache_bytes,
+        wanted.cache_dir,
+    )
 
 
 def bounds_of(located: Located) -> Limits:

@@ -77,11 +77,13 @@ def place_of(folder: Path) -> str:
 
 
 def check_alone(folder: Path, stack: Stack) -> None:
-    """Refuse to share a folder whose large blobs lie, or are to lie, elsewhere.
+    """Refuse to share a folder whose large blobs lie, or are to lie, elsewhere or in a cache.
 
     Raises:
         UnsupportedError: they do.
     """
+    if stack.cache_bytes:
+        raise UnsupportedError("a cache serves one process: say --workers 1")
     url = stack.large or place_of(folder)
     if url:
         raise UnsupportedError(f"large blobs in {url} need one process: say --workers 1")

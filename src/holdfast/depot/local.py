@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core.errors import ConflictError, UnavailableError, UnsupportedError
 from holdfast.core.marker import UNFINISHED, recorded_engine
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
+from holdfast.depot.around import is_direct, surround
 from holdfast.depot.assembly import Parts, assemble
 from holdfast.depot.engine import LOG, SQLITE, Limits
-from holdfast.depot.large import Elsewhere, check_alone, open_elsewhere, tier
+from holdfast.depot.large import check_alone, open_elsewhere, tier
 from holdfast.depot.logaudit import SCRATCH, LogGround
 from holdfast.depot.sharded import open_sharded
 from holdfast.depot.wrapped import Seams, codecs_for, is_unused, wrap, zstd_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Clock
     from holdfast.core.store import Store
     from holdfast.depot.depot import Depot
-    from holdfast.depot.stack import Stack
+    from holdfast.depot.large import Elsewhere
     from holdfast.log.spot import Spot
     from holdfast.stores.through import Codecs
 
@@ -64,71 +65,59 @@ def open_depot(
         CorruptError, UnsupportedError: what is there cannot be read.
         DeniedError, ConflictError: it is encrypted otherwise.
     """
-    disk, clock, entropy = disk or Disk(), clock or SystemClock(), SystemEntropy()
+    seams = Seams(disk or Disk(), clock or SystemClock(), SystemEntropy())
     if engine_of(path, bounds) == SQLITE:
         check_one_process(is_one=not attached)
-        return open_sharded(path, bounds, Seams(disk, clock, entropy))
-    log = Log(path, disk, clock, entropy, attached=attached, watch=watch)
-    seams = Seams(disk, clock, entropy)
-    files, elsewhere = _large(log, path / FILES, bounds.stack, seams, attached=attached)
+        return open_sharded(path, bounds, seams)
+    log = Log(path, *seams, attached=attached, watch=watch)
+    with ExitStack() as undo:
+        undo.callback(log.close)
+        parts = _parts(log, bounds, seams, undo, attached=attached)
+        undo.pop_all()
+    return assemble(parts, bounds)
+
+
+def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached: bool) -> Parts:
+    """Put all together that is in the folder of a log, and let `undo` close what was opened."""
+    path, stack = log.root.parent, bounds.stack
+    if attached:
+        check_alone(path, stack)
+    files = FileStore(path / FILES, seams.disk, seams.entropy, seams.clock, attached=attached)
+    undo.callback(files.close)
+    files.between = log.between
+    elsewhere = open_elsewhere(log, stack, seams.clock, seams.entropy)
+    tiered = TieredStore(SegmentStore(log), tier(files, elsewhere), bounds.small_blob_bytes_max)
+    undo.callback(tiered.close)
+    is_empty = None if attached else partial(is_unused, tiered)
+    codecs = codecs_for(path, stack, seams, is_empty)
+    encoded = wrap(tiered, codecs)
+    store = surround(encoded, log.id, bounds, codecs, seams)
+    undo.callback(store.close)
     if not attached:
         shutil.rmtree(path / SCRATCH, ignore_errors=True)
-    large = tier(files, elsewhere)
-    tiered = TieredStore(SegmentStore(log), large, bounds.small_blob_bytes_max)
-    codecs = _codecs(log, tiered, bounds.stack, seams, attached=attached)
-    store = wrap(tiered, codecs)
-    parts = Parts(
+    return Parts(
         path,
-        disk,
-        clock,
+        seams.disk,
+        seams.clock,
         store,
         EmbeddedKV(log),
         log.facts,
         log.recovery,
-        _media(log, path / FILES, clock, codecs, elsewhere),
+        _media(log, path / FILES, seams.clock, codecs, elsewhere),
         LogGround(log),
         log.make_hints,
         partial(compact, log),
-        partial(find, log) if not codecs.each else _nowhere,
+        _nowhere if codecs.each or stack.verify else partial(find, log),
         partial(_close, store, log),
         _leave if elsewhere is None else elsewhere.store.sweep,
-        zstd_of(store, codecs),
+        zstd_of(encoded, codecs) if is_direct(stack) else None,
     )
-    return assemble(parts, bounds)
-
-
-def _large(
-    log: Log, root: Path, stack: Stack, seams: Seams, *, attached: bool
-) -> tuple[FileStore, Elsewhere | None]:
-    """Open the stores of large blobs, or close the log."""
-    try:
-        if attached:
-            check_alone(log.root.parent, stack)
-        files = FileStore(root, seams.disk, seams.entropy, seams.clock, attached=attached)
-        files.between = log.between
-        try:
-            return files, open_elsewhere(log, stack, seams.clock, seams.entropy)
-        except BaseException:
-            files.close()
-            raise
-    except BaseException:
-        log.close()
-        raise
 
 
 def _leave(grace_s: float) -> Iterator[int]:
     """Leftovers of uploads to files are gone when the folder is open."""
     del grace_s
     return iter(())
-
-
-def _codecs(log: Log, bare: Store, stack: Stack, seams: Seams, *, attached: bool) -> Codecs:
-    is_empty = None if attached else partial(is_unused, bare)
-    try:
-        return codecs_for(log.root.parent, stack, seams, is_empty)
-    except BaseException:
-        _close(bare, log)
-        raise
 
 
 def _media(
@@ -145,7 +134,7 @@ def _media(
 
 
 def _nowhere(digest: Digest) -> Spot | None:
-    """What a spot has is not the blob where that may be encoded."""
+    """What a spot has is not the blob where that may be encoded, or is not believed."""
     del digest
     return None
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from holdfast.core import limits
 from holdfast.core.errors import UnsupportedError
 from holdfast.depot import catalog
+from holdfast.depot.around import is_direct, surround
 from holdfast.depot.assembly import Parts, assemble
 from holdfast.depot.shardaudit import ShardGround
 from holdfast.depot.wrapped import codecs_for, is_unused, wrap, zstd_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.digest import Digest
     from holdfast.core.inspection import Medium
+    from holdfast.core.store import Store
     from holdfast.depot.depot import Depot
     from holdfast.depot.engine import Limits
     from holdfast.depot.wrapped import Seams
@@ -76,13 +78,14 @@ def open_sharded(path: Path, bounds: Limits, seams: Seams) -> Depot:
     bare = SqliteStore(shards, bounds.small_blob_bytes_max)
     try:
         codecs = codecs_for(path, bounds.stack, seams, partial(is_unused, bare))
+        encoded = wrap(bare, codecs)
+        store = surround(encoded, shards.id, bounds, codecs, seams)
     except BaseException:
         shards.close()
         raise
     medium: Medium = ShardMedium(shards)
     if codecs.each:
         medium = EncodedMedium(ShardMedium(shards, codecs.check), codecs)
-    store = wrap(bare, codecs)
     parts = Parts(
         path,
         seams.disk,
@@ -96,9 +99,9 @@ def open_sharded(path: Path, bounds: Limits, seams: Seams) -> Depot:
         lambda: iter(()),
         partial(_compact, shards),
         _no_spot,
-        shards.close,
+        partial(_close, store, shards),
         _leave,
-        zstd_of(store, codecs),
+        zstd_of(encoded, codecs) if is_direct(bounds.stack) else None,
     )
     return assemble(parts, bounds)
 
@@ -148,6 +151,11 @@ def _leave(grace_s: float) -> Iterator[int]:
     """Leave uploads to the shards, which remove what no blob has."""
     del grace_s
     return iter(())
+
+
+def _close(store: Store, shards: Shards) -> None:
+    store.close()
+    shards.close()
 
 
 def _no_spot(digest: Digest) -> None:

@@ -9,6 +9,7 @@ from holdfast.core import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from holdfast.core.seams import Clock, Entropy
     from holdfast.stores.remote import Remote
@@ -29,6 +30,12 @@ class Stack:
     """The URL of the object store for large blobs, which the folder remembers (depot/large.py)."""
     connect: Connect | None = field(default=None, repr=False)
     """Makes what sends requests there; without it, a folder that needs it is not opened."""
+    verify: bool = False
+    """Hold each blob to its SHA-256 before a byte of it is given out."""
+    cache_bytes: int = 0
+    """Of large blobs that are read, kept nearer; 0: none."""
+    cache_dir: Path | None = None
+    """Where they are kept; None: in memory."""
 
 
 BARE = Stack()

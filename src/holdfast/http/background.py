@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.config.objects import check_url
 from holdfast.config.sharding import sharding_of
-from holdfast.config.stack import Wanted
+from holdfast.config.stack import wanted_of
 from holdfast.config.target import stack_of
 from holdfast.depot.engine import Limits
 from holdfast.http.dial import dialing
@@ -49,9 +48,7 @@ def stack(settings: Settings) -> Stack:
     Raises:
         InvalidError: it is not where the setting says.
     """
-    is_wanted = settings.compress != "none"
-    large = check_url(settings.large) if settings.large else ""
-    return stack_of(Wanted(is_wanted, settings.compress_level, settings.encrypt, large))
+    return stack_of(wanted_of(settings))
 
 
 def caretaker(depot: Depot, settings: Settings) -> Caretaker:

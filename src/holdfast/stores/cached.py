@@ -5,9 +5,10 @@
     CachedStore(inner, MemoryStore(), 256 * MIB)
 
 What is read goes into the cache, where its SHA-256 is right, and what was read longest ago makes
-room for it. Blobs larger than an eighth of the cache stay outside. The cache can only help: when it
-fails, is full or is damaged, the inner store is asked. It may be emptied at any time, and one that
-outlives the program (stores/files) is used again.
+room for it. Blobs larger than an eighth of the cache stay outside, and so do small ones, if the
+inner store has those as near. The cache can only help: when it fails, is full or is damaged, the
+inner store is asked. It may be emptied at any time, and one that outlives the program
+(stores/files) is used again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Hasher
 from holdfast.core.errors import BlobError, CorruptError, NotFoundError
 from holdfast.core.many import open_each, paged
-from holdfast.stores.framed import UnfiledSource
+from holdfast.core.store import clamp
+from holdfast.stores.framed import PartSource, UnfiledSource
 from holdfast.stores.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -42,12 +44,15 @@ class CachedStore(Wrapper):
     `_lock` guards what is cached, oldest first, and which fills are to be thrown away.
     """
 
-    def __init__(self, inner: Store, cache: Store, bytes_max: int) -> None:
-        """Keep up to `bytes_max` of blobs in `cache`, of which nobody else may use anything."""
+    def __init__(self, inner: Store, cache: Store, bytes_max: int, blob_bytes_min: int = 0) -> None:
+        """Keep up to `bytes_max` of blobs in `cache`, of which nobody else may use anything.
+
+        Blobs of less than `blob_bytes_min` are read where they are.
+        """
         super().__init__(inner)
-        assert not cache.traits.encodes
         self._cache = cache
         self._bytes_max = bytes_max
+        self._blob_bytes_min = blob_bytes_min
         self._traits = replace(inner.traits, native_file=cache.traits.native_file)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[Digest, int] = OrderedDict()
@@ -77,9 +82,9 @@ class CachedStore(Wrapper):
             if is_cached:
                 self._sizes.move_to_end(digest)
         if not is_cached and not wait:
-            return None
-        if not is_cached and not self._fill(digest):
-            return self.outside(digest, span)
+            return self._at_hand(digest, span)
+        if not is_cached and (source := self._fill(digest, span)) is not None:
+            return source
         return self._inside(digest, span, wait=wait)
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
@@ -131,8 +136,16 @@ class CachedStore(Wrapper):
         """Let the cache forget a blob that is damaged there."""
         self._drop([digest])
 
-    def _fill(self, digest: Digest) -> bool:
-        """Copy a blob into the cache; False if it is not to be there, or that fails.
+    def _at_hand(self, digest: Digest, span: Span | None) -> Source | None:
+        """Open a small blob of the inner store, if that need not wait."""
+        source = self.inner.open(digest, wait=False) if self._blob_bytes_min else None
+        if source is not None and source.size_bytes >= self._blob_bytes_min:
+            source.close()
+            return None
+        return None if source is None else self._part(source, span)
+
+    def _fill(self, digest: Digest, span: Span | None) -> Source | None:
+        """Copy a blob into the cache; what is not to be there, or cannot, is opened where it is.
 
         Raises:
             NotFoundError, CorruptError, UnavailableError: from the inner store.
@@ -142,12 +155,27 @@ class CachedStore(Wrapper):
         try:
             source = self.inner.open(digest)
             assert source is not None
+            if not self._is_wanted(source.size_bytes):
+                return self._part(source, span)
             with source:
-                if (source.size_bytes + ENTRY_BYTES) * SHARE > self._bytes_max:
-                    return False
-                return self._copy(source, digest) and self._keep(digest, source.size_bytes)
+                if self._copy(source, digest) and self._keep(digest, source.size_bytes):
+                    return None
+            return self.outside(digest, span)
         finally:
             self._end_fill(digest)
+
+    def _is_wanted(self, size_bytes: int) -> bool:
+        is_small = size_bytes < self._blob_bytes_min
+        return not is_small and (size_bytes + ENTRY_BYTES) * SHARE <= self._bytes_max
+
+    def _part(self, source: Source, span: Span | None) -> Source:
+        """The wanted part of a blob of the inner store that was opened whole."""
+        try:
+            part = source if span is None else PartSource(source, clamp(span, source.size_bytes))
+        except BaseException:
+            source.close()
+            raise
+        return part if self._traits.native_file else UnfiledSource(part)
 
     def _copy(self, source: Source, digest: Digest) -> bool:
         """Copy and verify; an error of the cache is none of the reader's."""

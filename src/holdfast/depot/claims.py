@@ -1,0 +1,123 @@
+"""Folders on other disks that serve one store: its cache.
+
+    <folder>/HOLDFAST   {"format": 1, "engine": "cache", "id": "...", "of": "<the store's id>"}
+    <folder>/lock       held while the store is open
+
+So no such folder serves two stores, is opened as a store, or is made out of what belongs to
+somebody else.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdfast.core.errors import ConflictError, CorruptError, UnsupportedError
+from holdfast.core.guard import Guard
+from holdfast.core.marker import NAME
+from holdfast.log.folder import replace_file
+from holdfast.stores.handles import blob_error, world
+from holdfast.stores.wrapper import Wrapper
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from holdfast.core.store import Store
+    from holdfast.depot.wrapped import Seams
+
+FORMAT = 1
+CACHE = "cache"
+LOCK = "lock"
+NOBODYS = {LOCK, f"{NAME}.new", "lost+found"}
+"""What may lie in a folder that is claimed."""
+ID_BYTES = 16
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The content of the file HOLDFAST in such a folder."""
+
+    format: int
+    engine: str
+    """What it serves as."""
+    id: str
+    of: str
+    """The id of the store."""
+
+
+class ClaimedStore(Wrapper):
+    """A store in such a folder, which is let go of when it is closed."""
+
+    def __init__(self, inner: Store, guard: Guard) -> None:
+        super().__init__(inner)
+        self._guard = guard
+
+    def close(self) -> None:
+        """Close it, then let others have the folder."""
+        super().close()
+        self._guard.release()
+
+
+def claim_of(folder: Path) -> Claim | None:
+    """Read whom a folder serves; None when nobody.
+
+    Raises:
+        CorruptError: what says so is damaged.
+        UnsupportedError: a newer holdfast wrote it.
+        ConflictError: it is a store.
+        UnavailableError: the disk refuses.
+    """
+    path = folder / NAME
+    try:
+        about = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
+        found = msgspec.convert(about, Claim) if "of" in about else None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise blob_error(f"reading {path}", error) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
+    if found is None:
+        raise ConflictError(f"{folder} is a store")
+    if found.format != FORMAT:
+        raise UnsupportedError(f"{folder}: a newer holdfast uses it")
+    return found
+
+
+def hold(folder: Path, seams: Seams) -> Guard:
+    """Make a folder if it is missing, and lock it.
+
+    Raises:
+        UnavailableError: another process has it, or the disk refuses.
+    """
+    with world(f"opening {folder}"):
+        seams.disk.make_directory(folder)
+        return Guard(folder / LOCK)
+
+
+def claim(folder: Path, engine: str, own: str, seams: Seams) -> Claim:
+    """See that a folder, which is held, serves this store as that, or make an empty one do so.
+
+    Raises:
+        ConflictError: it serves another one, or as something else, or is not empty.
+        CorruptError, UnsupportedError, UnavailableError: as `claim_of` has it.
+        FullError: the disk has no room.
+    """
+    found = claim_of(folder)
+    if found is None:
+        new = Claim(FORMAT, engine, seams.entropy.random_bytes(ID_BYTES).hex(), own)
+        return _make(folder, new, seams)
+    if found.of != own:
+        raise ConflictError(f"{folder} belongs to another store ({found.of})")
+    if found.engine != engine:
+        raise ConflictError(f"{folder} serves this store as a {found.engine}, not as a {engine}")
+    return found
+
+
+def _make(folder: Path, new: Claim, seams: Seams) -> Claim:
+    with world(f"claiming {folder}"):
+        if set(os.listdir(folder)) - NOBODYS:  # noqa: PTH208 - names are all we need
+            raise ConflictError(f"{folder} is not empty")
+        replace_file(folder / NAME, msgspec.json.encode(new) + b"\n", seams.disk)
+    return new
