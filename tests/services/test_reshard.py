@@ -8,7 +8,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from holdfast.cli import cli
 from holdfast.core.errors import (
     BlobError,
     ConflictError,
@@ -19,12 +21,13 @@ from holdfast.core.errors import (
 from holdfast.core.limits import KIB, MIB
 from holdfast.depot.engine import SQLITE, Limits
 from holdfast.depot.local import open_depot
+from holdfast.depot.sharded import LAYOUT
 from holdfast.depot.stack import Stack
 from holdfast.services import reshard
 from holdfast.services.check import Check
 from holdfast.services.reshard import Reshard
 from holdfast.shards.folder import Shape
-from holdfast.shards.shards import Shards
+from holdfast.shards.shards import Options, Shards
 from holdfast.testing.blobs import make
 from holdfast.testing.faults import Fault, FaultyDisk
 from holdfast.testing.recount import check_catalog
@@ -175,3 +178,16 @@ def test_the_command_says_what_it_copied_and_refuses_a_log(old: Path, tmp_path: 
     assert command(tmp_path / "absent", tmp_path / "x").returncode == 3
     open_depot(tmp_path / "log").close()
     assert "no shards" in command(tmp_path / "log", tmp_path / "x").stderr
+
+
+def test_the_new_folder_may_be_a_url_that_says_how_many_files(old: Path, tmp_path: Path) -> None:
+    def command(*arguments: object) -> Result:
+        return CliRunner().invoke(cli, ["reshard", f"sqlite://{old}", *map(str, arguments)])
+
+    url = f"sqlite://{tmp_path}/new?shards=2&hash=xxh3"
+    for wrong in ((url, "--shards", 3), (f"segments://{tmp_path}/new",), (f"{url}&compress=none",)):
+        assert isinstance(command(*wrong).exception, InvalidError), wrong
+        assert not (tmp_path / "new").exists()
+    assert command(url, "--shards", 2).output.endswith(" in 2 files\n")
+    with Shards(tmp_path / "new", options=Options(Shape(layout=LAYOUT))) as new:
+        assert new.routing.hash_name == "xxh3"

@@ -1,18 +1,23 @@
 """`holdfast reshard`."""
 
-from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import msgspec
 
 from holdfast.cli.output import bar, emit, examples, human_size
+from holdfast.cli.store import existing
+from holdfast.config.sharding import Sharding
+from holdfast.config.stack import Located, locate, options_of
 from holdfast.core import limits
-from holdfast.core.errors import NotFoundError, UnsupportedError
+from holdfast.core.errors import InvalidError, UnsupportedError
 from holdfast.core.marker import recorded_engine
 from holdfast.depot.engine import SQLITE
 from holdfast.services.reshard import Reshard
 from holdfast.shards.folder import Shape
 from holdfast.shards.routing import HASHES
+
+SHARDS, HASH = 4, "fnv1a"
 
 
 @click.command(
@@ -20,25 +25,22 @@ from holdfast.shards.routing import HASHES
     epilog=examples(
         "holdfast reshard ./data ./data8 --shards 8            then serve ./data8",
         "holdfast reshard ./data ./data8 --shards 8 --verify   and compare every byte",
-        "holdfast reshard ./data ./new --hash rendezvous",
+        "holdfast reshard ./data 'sqlite:///srv/blobs?shards=16&hash=rendezvous'",
     ),
 )
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
 @click.option(
     "--shards",
     type=click.IntRange(1, limits.SHARDS_MAX),
-    default=4,
-    show_default=True,
-    help="Files that NEW has.",
+    metavar="N",
+    help=f"Files that NEW has. [{SHARDS}]",
 )
 @click.option(
     "--hash",
     "hash_name",
     type=click.Choice(list(HASHES)),
-    default="fnv1a",
-    show_default=True,
-    help="Which file a key is in.",
+    help=f"Which file a key is in. [{HASH}]",
 )
 @click.option("--verify", is_flag=True, help="Read both stores again and compare every byte.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -46,19 +48,16 @@ from holdfast.shards.routing import HASHES
 def reshard(ctx: click.Context, /, **_: object) -> None:
     """Copy the store in the folder OLD to the folder NEW, which has another number of files.
 
-    Names, versions, revisions and events are the same there. Neither folder may be in use. OLD is
-    left as it is; a copy that was interrupted goes on when the command is run again, and nobody can
-    open it before it is finished.
+    NEW may be a URL that says how many. Names, versions, revisions and events are the same there.
+    Neither folder may be in use. OLD is left as it is; a copy that was interrupted goes on when the
+    command is run again, and nobody can open it before it is finished.
     """
     options = ctx.params
-    old, new = options["old"], options["new"]
-    engine = recorded_engine(old)
-    if not engine:
-        raise NotFoundError(f"there is no store at {old}")
-    if engine != SQLITE:
+    old, new = existing(options["old"]).folder, _located(options["new"])
+    if (engine := recorded_engine(old)) != SQLITE:
         raise UnsupportedError(f"{old} holds a store of the engine {engine}, which has no shards")
-    shape = Shape(options["shards"], options["hash_name"])
-    work = Reshard(old, new, shape, verify=options["verify"])
+    shape = _shape(options["shards"], options["hash_name"], new.sharding)
+    work = Reshard(old, new.folder, shape, verify=options["verify"])
     with bar("copying", None) as move:
         for done in work.run():
             move(done)
@@ -71,3 +70,29 @@ def reshard(ctx: click.Context, /, **_: object) -> None:
     click.echo(
         f"{copied.keys} keys, {copied.blobs} blobs ({size}) in {copied.shards} files{verified}"
     )
+
+
+def _located(new: str) -> Located:
+    """Find the new folder.
+
+    Raises:
+        InvalidError: its URL is of another engine, or says more than how many files there are.
+    """
+    others = set(options_of(urlsplit(new).query if "://" in new else "")) - {"shards", "hash"}
+    located = locate(new)
+    if others or located.sharding.engine not in {"", SQLITE}:
+        allowed = f"a folder, or {SQLITE}:///folder?shards=N&hash=NAME; all else is as in OLD"
+        raise InvalidError("NEW", new, allowed)
+    return located
+
+
+def _shape(shards: int | None, hash_name: str | None, said: Sharding) -> Shape:
+    """What the options say, or the URL of the new store.
+
+    Raises:
+        InvalidError: both do, and not the same.
+    """
+    for name, one, other in (("shards", shards, said.shards), ("hash", hash_name, said.shard_hash)):
+        if one and other and one != other:
+            raise InvalidError(f"--{name}", one, f"the URL says {other}")
+    return Shape(shards or said.shards or SHARDS, hash_name or said.shard_hash or HASH)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from holdfast.config.settings import AUTO, RULES, SQLITE, Settings
+from holdfast.core import limits
 from holdfast.core.errors import InvalidError
 
 LOG = "log"
@@ -57,7 +58,7 @@ def read_sharding(scheme: str, options: Mapping[str, str]) -> Sharding:
             raise InvalidError("options", ", ".join(given), f"these are for {SQLITE}:///folder")
         return Sharding({"segments": LOG}.get(scheme, ""))
     if given.get("shards") == "0":
-        raise InvalidError("shards", "0", "at least 1")
+        raise InvalidError("shards", "0", f"a whole number from 1 to {limits.SHARDS_MAX}")
     values = {OPTIONS[name]: _value(name, text) for name, text in given.items()}
     found = Sharding(SQLITE)._replace(**values)
     return found._replace(shard_hash=_unless_auto(found.shard_hash))
