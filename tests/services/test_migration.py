@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import count, islice
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -40,6 +42,7 @@ from holdfast.testing.hand_clock import StillClock
 from holdfast.testing.recount import check_catalog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ENGINES = {
@@ -54,11 +57,12 @@ NEXT = list(zip(ENGINES, [*list(ENGINES)[1:], *ENGINES], strict=False))
 SOME = [pytest.param(*pair, marks=() if pair in NEXT else pytest.mark.slow) for pair in PAIRS]
 TABLES = {*b"egvruwdbokphz"}
 LARGE = make(9 * MIB + 7)
+MASTER = "ab" * 32
 
 
 @pytest.fixture(autouse=True)
 def _master(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BLOBS_KEY", "ab" * 32)
+    monkeypatch.setenv("BLOBS_KEY", MASTER)
 
 
 def opened(target: str | Path) -> Depot:
@@ -284,18 +288,32 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.fixture(scope="module", params=ENGINES)
+def hundred_thousand(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The URL of a store with 100,000 small blobs of a name each, and 20 files or objects."""
+    url = ENGINES[request.param].format(tmp_path_factory.mktemp("hundred") / "one")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOBS_KEY", MASTER)
+        with opened(url) as source:
+            for start in range(0, 100_000, 1000):
+                numbers = range(start, start + 1000)
+                source.put_many([(f"{number:06d}", b"%d" % number) for number in numbers])
+            for number in range(20):
+                source.put(f"large {number}", make(300 * KIB + number))
+    yield url
+    shutil.rmtree(urlsplit(url).path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("one", "other"), PAIRS)
-def test_a_hundred_thousand_blobs_move(tmp_path: Path, one: str, other: str) -> None:
-    """Small ones, with a name each, and some that are files or objects."""
-    urls = ENGINES[one].format(tmp_path / "one"), ENGINES[other].format(tmp_path / "other")
-    with opened(urls[0]) as source, opened(urls[1]) as target:
-        for start in range(0, 100_000, 1000):
-            numbers = range(start, start + 1000)
-            source.put_many([(f"{number:06d}", b"%d" % number) for number in numbers])
-        for number in range(20):
-            source.put(f"large {number}", make(300 * KIB + number))
+@pytest.mark.parametrize("other", ENGINES)
+def test_a_hundred_thousand_blobs_move(hundred_thousand: str, tmp_path: Path, other: str) -> None:
+    """Every pair of engines, with equal scans behind it."""
+    target_url = ENGINES[other].format(tmp_path / "other")
+    with opened(hundred_thousand) as source, opened(target_url) as target:
         moved = migrate(source, target, Manner(verify=True))
         assert moved.blobs == moved.verified == 100_020
         assert list(source.content.digests()) == list(target.content.digests())
         assert all(old == new for old, new in zip(source.entries(), target.entries(), strict=True))
+    shutil.rmtree(tmp_path)
