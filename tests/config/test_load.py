@@ -12,6 +12,8 @@ from holdfast.config.settings import RULES, is_loopback
 from holdfast.config.stack import locate
 from holdfast.core.errors import InvalidError
 
+MASTER = "ab" * 32
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -217,3 +219,38 @@ def test_a_target_of_another_scheme_is_refused(url: str) -> None:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(rule.about.endswith(".") and rule.kind.allowed for rule in RULES.values())
+
+
+def test_the_data_folder_may_be_a_url_that_says_how_it_is_kept(file: Path) -> None:
+    url = "sqlite:///srv/my%20blobs?shards=8&batch_size=16&compress=zstd&level=9&encrypt=env:KEY"
+    file.write_text(f'data = "{url}"\n')
+    loaded = load(file, environment={"HOLDFAST_SHARDS": "4"})
+    found = loaded.settings
+    assert (found.data, found.engine, found.shards) == (Path("/srv/my blobs"), "sqlite", 4)
+    assert (found.batch_size, found.compress, found.compress_level) == (16, "zstd", 9)
+    assert found.encrypt == "env:KEY"
+    assert loaded.origins["compress"] == f"{file}:1"
+    assert loaded.origins["shards"] == "HOLDFAST_SHARDS"
+    assert load(flags={"data": "file:///srv/x"}, environment={}).settings.engine == "auto"
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ({"DATA": "segments:///x?compress=gzip"}, "compress (HOLDFAST_DATA): none or zstd"),
+        ({"DATA": "segments:///x?shards=2"}, "data (HOLDFAST_DATA): options: these are for sqlite"),
+        ({"DATA": "http://127.0.0.1:3000"}, "data (HOLDFAST_DATA): store: a folder"),
+        ({"DATA": "segments:///x?depth=2"}, "data (HOLDFAST_DATA): options: each at most once"),
+        (
+            {"DATA": "segments:///x?compress=zstd", "COMPRESS": "none"},
+            "said by HOLDFAST_COMPRESS, too",
+        ),
+    ],
+)
+def test_a_url_that_cannot_be_served_is_refused(said: dict[str, str], wrong: str) -> None:
+    assert wrong in refusal(env={f"HOLDFAST_{name}": text for name, text in said.items()})
+
+
+@pytest.mark.parametrize("said", [{"ENCRYPT": MASTER}, {"DATA": f"file:///x?encrypt={MASTER}&a=b"}])
+def test_a_key_in_the_place_of_its_name_is_not_shown(said: dict[str, str]) -> None:
+    assert MASTER not in refusal(env={f"HOLDFAST_{name}": text for name, text in said.items()})

@@ -13,12 +13,17 @@ from holdfast.config import load
     epilog=examples(
         "holdfast serve                                  ./data on http://127.0.0.1:3000",
         "holdfast serve --data /srv/blobs --port 8080",
+        "holdfast serve --data 'segments:///srv/blobs?compress=zstd'",
         "holdfast serve --workers auto                   a process for each core",
         "holdfast serve --auth keys                      ask everybody for an API key",
         "holdfast serve --config holdfast.toml",
     ),
 )
-@click.option("--data", metavar="DIR", help="Folder that holds the store; made if missing. [data]")
+@click.option(
+    "--data",
+    metavar="DIR_OR_URL",
+    help="Folder that holds the store; made if missing. [data]",
+)
 @click.option("--host", metavar="ADDRESS", help="Address to listen on. [127.0.0.1]")
 @click.option("--port", metavar="PORT", help="Port to listen on; 0 takes a free one. [3000]")
 @click.option("--auth", metavar="WAY", help="keys: ask for API keys; or none. [none]")
@@ -38,7 +43,7 @@ from holdfast.config import load
     help="TOML file with settings (docs/config.md).",
 )
 def serve(config: Path | None, insecure: bool, **flags: str | None) -> None:  # noqa: FBT001
-    """Serve the store in DIR until SIGINT or SIGTERM, which finish open requests first.
+    """Serve the store in a folder until SIGINT or SIGTERM, which finish open requests first.
 
     One line on stdout says when it is ready, and where. A flag wins over an environment variable
     (HOLDFAST_PORT), which wins over the file.

@@ -22,6 +22,7 @@ from holdfast.config.settings import (
     Settings,
     is_loopback,
 )
+from holdfast.config.stack import spell
 from holdfast.core.errors import InvalidError
 
 ENVIRONMENT_PREFIX = "HOLDFAST_"
@@ -73,13 +74,43 @@ def load(
     variables = os.environ if environment is None else environment
     values: dict[str, object] = {}
     origins = {one.name: "default" for one in fields(Settings)}
-    found = (*_from_file(file), *_from_environment(variables), *_from_flags(flags or {}))
-    for given in map(_translated, found):
-        values[given.name] = _value(given)
-        origins[given.name] = given.origin
+    for layer in (_from_file(file), _from_environment(variables), _from_flags(flags or {})):
+        for given in _once(layer):
+            values[given.name] = _value(given)
+            origins[given.name] = given.origin
     loaded = Loaded(Settings(**values), origins)  # type: ignore[arg-type]  # RULES checked them
     _check_together(loaded)
     return loaded
+
+
+def _once(layer: Iterator[Given]) -> Iterator[Given]:
+    """Translate what one place says, which says nothing in two ways.
+
+    Raises:
+        InvalidError: it does.
+    """
+    said: dict[str, str] = {}
+    for given in layer:
+        for one in _spelled(_translated(given)):
+            if one.name in said:
+                what = f"{one.name} ({one.origin})"
+                raise InvalidError(what, str(one.raw), f"it is said by {said[one.name]}, too")
+            said[one.name] = one.origin
+            yield one
+
+
+def _spelled(given: Given) -> Iterator[Given]:
+    """A URL in the place of the data folder says several settings."""
+    if given.name != "data" or "://" not in str(given.raw):
+        yield given
+        return
+    try:
+        said = spell(str(given.raw))
+    except InvalidError as error:
+        path = str(given.raw).partition("?")[0]
+        raise InvalidError(f"data ({given.origin})", path, error.message) from None
+    for name, text in said.items():
+        yield _given_text(name, text, given.origin)
 
 
 def _translated(given: Given) -> Given:
@@ -106,6 +137,8 @@ def _value(given: Given) -> object:
         return kind.read(given.raw)
     except ValueError:
         shown = given.raw if isinstance(given.raw, str | int | float) else str(given.raw)
+        if given.name == "encrypt":
+            shown = "neither"  # it may be the key itself
         raise InvalidError(f"{given.name} ({given.origin})", shown, kind.allowed) from None
 
 

@@ -68,7 +68,9 @@ class Settings:
     """A server's settings, checked; times are seconds."""
 
     data: Path = setting(  # noqa: RUF009 - a field, shared by no two instances
-        Path("data"), Location("a folder"), "Folder that holds the store."
+        Path("data"),
+        Location("a folder"),
+        "Folder that holds the store, or a URL that also says how.",
     )
     engine: str = setting(
         AUTO,

@@ -9,6 +9,7 @@ wrappers is always the same (docs/config.md), however they are named.
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,14 +84,24 @@ def locate(target: str | Path, variables: Mapping[str, str] | None = None) -> Lo
     text = str(target)
     if isinstance(target, Path) or "://" not in text:
         return Located(Path(target), _wanted({}, given))
-    parts = urlsplit(text)
-    if parts.scheme not in SCHEMES or parts.netloc not in {"", "localhost"}:
-        raise InvalidError("store", text, TARGETS)
-    if not parts.path or parts.fragment:
-        raise InvalidError("store", text, TARGETS)
-    options = options_of(parts.query)
-    sharding = read_sharding(parts.scheme, options)
-    return Located(Path(unquote(parts.path)), _wanted(options, given), sharding)
+    folder, scheme, options = _read_url(text)
+    return Located(folder, _wanted(options, given), read_sharding(scheme, options))
+
+
+def spell(url: str) -> dict[str, str]:
+    """The settings that the URL of a folder says, each as text, yet to be checked.
+
+    >>> spell("sqlite:///srv/blobs?shards=8&level=9")
+    {'data': '/srv/blobs', 'engine': 'sqlite', 'shards': '8', 'compress_level': '9'}
+
+    Raises:
+        InvalidError: it is another URL, or has options that there are not.
+    """
+    folder, scheme, options = _read_url(url)
+    engine = read_sharding(scheme, options).engine
+    names = WRAPPERS | SHARDING
+    said = {"data": str(folder)} | ({"engine": engine} if engine else {})
+    return said | {names[name]: text for name, text in options.items()}
 
 
 def wanted_of(settings: Settings) -> Wanted:
@@ -120,9 +131,12 @@ def options_of(query: str) -> dict[str, str]:
     """
     pairs = parse_qsl(query, keep_blank_values=True)
     options = dict(pairs)
-    unknown = [name for name in options if name not in OPTIONS]
-    if unknown or len(options) < len(pairs):
-        raise InvalidError("options", query, f"each at most once of {', '.join(OPTIONS)}")
+    counted = Counter(name for name, _ in pairs)
+    wrong = [name for name, times in counted.items() if times > 1 or name not in OPTIONS]
+    if wrong:  # values are not shown: one may be a key
+        raise InvalidError(
+            "options", ", ".join(wrong), f"each at most once of {', '.join(OPTIONS)}"
+        )
     return options
 
 
@@ -143,6 +157,15 @@ def read_master(place: str, variables: Mapping[str, str] | None = None) -> bytes
     if name not in given:
         raise InvalidError("encrypt", place, f"the variable {name} is not set")
     return parse_master(given[name])
+
+
+def _read_url(text: str) -> tuple[Path, str, dict[str, str]]:
+    parts = urlsplit(text)
+    if parts.scheme not in SCHEMES or parts.netloc not in {"", "localhost"}:
+        raise InvalidError("store", text, TARGETS)
+    if not parts.path or parts.fragment:
+        raise InvalidError("store", text, TARGETS)
+    return Path(unquote(parts.path)), parts.scheme, options_of(parts.query)
 
 
 def _wanted(options: Mapping[str, str], variables: Mapping[str, str]) -> Wanted:
