@@ -108,6 +108,11 @@ def test_a_stack_is_drawn(tmp_path: Path, secret: str, holdfast: Holdfast) -> No
         "      `- verified: the SHA-256 of a blob before its first byte",
         "         `- encrypted: AES-256-GCM, master key: env:BLOBS_KEY",
     ]
+    disks = "/disk1 (weight 2), /disk2 (weight 1)"
+    spread = holdfast("config", "explain", f"segments://{tmp_path}/new?spread=/disk1*2,/disk2")
+    assert spread.out.decode().splitlines()[-1] == (
+        f"      `- larger: a file each, spread over {disks}; older ones in {tmp_path}/new/files"
+    )
     served = tmp_path / "holdfast.toml"
     served.write_text(f'data = "{store}"\ncompress = "zstd"\nsmall_blob_bytes_max = 500\n')
     drawn = holdfast("config", "explain", "--config", served).out.decode()

@@ -9,6 +9,7 @@ from holdfast.config.sharding import Sharding
 from holdfast.config.stack import Wanted, locate, read_master
 from holdfast.core.errors import DeniedError, InvalidError, UnsupportedError
 from holdfast.core.limits import MIB
+from holdfast.depot.stack import Place
 
 KEY = "5f" * 32
 
@@ -33,6 +34,17 @@ KEY = "5f" * 32
             "segments:///data?cache=10GiB&cache_dir=/ssd/my%20cache",
             Wanted(cache_bytes=10 << 30, cache_dir=Path("/ssd/my cache")),
         ),
+        (
+            "segments:///data?spread=/disk1*2.5,/my%20disk,/disk3*0,/disk4*gone",
+            Wanted(
+                disks=(
+                    Place(Path("/disk1"), 2.5),
+                    Place(Path("/my disk"), 1),
+                    Place(Path("/disk3"), 0),
+                    Place(Path("/disk4"), None),
+                )
+            ),
+        ),
     ],
 )
 def test_a_url_says_which_wrappers_are_wanted(url: str, wanted: Wanted) -> None:
@@ -45,6 +57,8 @@ def test_a_url_says_which_wrappers_are_wanted(url: str, wanted: Wanted) -> None:
         *("compress=lz4", "compress=", "compress", "level=0", "level=20", "level=x", "shard=1"),
         *("encrypt=KEY", "encrypt=env:", "encrypt=env:A-B", "encrypt=file:", "encrypt=KEY:env"),
         *("compress=zstd&compress=none", "Compress=zstd", "encrypt=env:A&encrypt=env:B"),
+        *("spread=/a*x", "spread=/a*-1", "spread=/a,/a*2", "spread=/a*0", "spread=/a*1001"),
+        *("spread=/a*", "spread=/a*1*2", "spread=*2", "spread=/a*gone", "spread=/a&large=s3://b/c"),
         *("verify=yes", "verify=sha256", "cache=much", "cache=-1", "cache=1.5", "cache_dir=/ssd"),
     ],
 )

@@ -37,11 +37,20 @@ def explain(located: Located, small_bytes_max: int) -> Iterator[str]:
 
 def _by_size(located: Located, log: str, small_bytes_max: int) -> Part:
     folder, wanted, _ = located
-    elsewhere = wanted.large or place_of(folder)
     files = f"a file each, {folder / 'files'}"
+    if disks := _disks(located):
+        files = f"a file each, spread over {disks}; older ones in {folder / 'files'}"
+    elsewhere = wanted.large or place_of(folder)
     large = f"objects in {elsewhere}; older ones {files}" if elsewhere else files
     small = f"up to {_size(small_bytes_max)}: {log}"
     return Part("by size", (Part(small), Part(f"larger: {large}")))
+
+
+def _disks(located: Located) -> str:
+    asked = [(str(place.path), place.weight) for place in located.wanted.disks]
+    known = [(disk.path, disk.weight) for disk in written(located.folder).disks]
+    found = [(path, weight) for path, weight in asked or known if weight is not None]
+    return ", ".join(f"{path} (weight {weight:g})" for path, weight in found)
 
 
 def _surrounded(wanted: Wanted, part: Part, small_bytes_max: int) -> Part:

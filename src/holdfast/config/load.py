@@ -18,6 +18,7 @@ from holdfast.config.settings import (
     ALIASES,
     CACHE_DIR_ALLOWED,
     RULES,
+    SPREAD_ALLOWED,
     SQLITE,
     Settings,
     is_loopback,
@@ -219,6 +220,9 @@ def _check_together(loaded: Loaded) -> None:
     if settings.cache_dir is not None and not settings.cache:
         where = f"cache_dir ({origins['cache_dir']})"
         raise InvalidError(where, str(settings.cache_dir), CACHE_DIR_ALLOWED)
+    if settings.spread and settings.large:
+        where = f"spread ({origins['spread']})"
+        raise InvalidError(where, ",".join(settings.spread), SPREAD_ALLOWED)
     _check_alone(loaded)
     if settings.auth == "none" and not is_loopback(settings.host) and not settings.insecure:
         raise InvalidError(
@@ -235,6 +239,7 @@ def _check_alone(loaded: Loaded) -> None:
     reasons = {
         "async_write: what one process queues, no other one sees": settings.async_write,
         "a cache, which knows what one process has removed": settings.cache,
+        "large blobs on several disks": settings.spread,
         "a store in SQLite, which is served by one process": settings.shards
         or settings.engine == SQLITE,
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
+from holdfast.config.disks import Disks
 from holdfast.config.kinds import (
     Choice,
     Frequency,
@@ -48,6 +49,7 @@ ENCRYPT = Text(
 )
 AUTO, SQLITE = "auto", "sqlite"
 CHECKSUMS, DIGEST = "checksums", "digest"
+SPREAD_ALLOWED = "without `large`: large blobs go to disks or to an object store"
 CACHE_DIR_ALLOWED = "only with `cache`, which says how much may lie there"
 
 
@@ -139,6 +141,9 @@ class Settings:
     )
     encrypt: str = setting("", ENCRYPT, "Encrypt what is stored; for a store that is empty.")
     large: str = setting("", LARGE, "Object store for large blobs, instead of files of their own.")
+    spread: tuple[str, ...] = setting(
+        (), Disks(), "Disks for large blobs, each with how much of all it takes."
+    )
     verify: str = setting(
         CHECKSUMS,
         Choice((CHECKSUMS, DIGEST)),

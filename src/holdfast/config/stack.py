@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from holdfast.config.disks import places_of
 from holdfast.config.objects import check_url
-from holdfast.config.settings import CACHE_DIR_ALLOWED, DIGEST, RULES, SQLITE, Settings
+from holdfast.config.settings import (
+    CACHE_DIR_ALLOWED,
+    DIGEST,
+    RULES,
+    SPREAD_ALLOWED,
+    SQLITE,
+    Settings,
+)
 from holdfast.config.sharding import OPTIONS as SHARDING
 from holdfast.config.sharding import Sharding, read_sharding
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
+from holdfast.depot.stack import Place
 
 TARGETS = (
     "a folder, file:///folder, segments:///folder?compress=zstd&encrypt=env:NAME, "
@@ -33,6 +42,7 @@ WRAPPERS = {
     "level": "compress_level",
     "encrypt": "encrypt",
     "large": "large",
+    "spread": "spread",
     "verify": "verify",
     "cache": "cache",
     "cache_dir": "cache_dir",
@@ -58,6 +68,8 @@ class Wanted(NamedTuple):
     """By SHA-256."""
     cache_bytes: int = 0
     cache_dir: Path | None = None
+    disks: tuple[Place, ...] = ()
+    """Over which large blobs are spread; none: those that the folder remembers."""
 
 
 class Located(NamedTuple):
@@ -108,10 +120,12 @@ def wanted_of(settings: Settings) -> Wanted:
     """What the settings of a server say.
 
     Raises:
-        InvalidError: `large` has a secret in it, or there is no cache for a folder.
+        InvalidError: `large` has a secret in it, or one setting does not go with another.
     """
     if settings.cache_dir is not None and not settings.cache:
         raise InvalidError("cache_dir", str(settings.cache_dir), CACHE_DIR_ALLOWED)
+    if settings.large and settings.spread:
+        raise InvalidError("spread", ",".join(settings.spread), SPREAD_ALLOWED)
     return Wanted(
         settings.compress == ZSTD,
         settings.compress_level,
@@ -120,6 +134,7 @@ def wanted_of(settings: Settings) -> Wanted:
         settings.verify == DIGEST,
         settings.cache,
         settings.cache_dir,
+        places_of(settings.spread),
     )
 
 

@@ -61,6 +61,7 @@ def stack_of(wanted: Wanted) -> Stack:
         wanted.verify,
         wanted.cache_bytes,
         wanted.cache_dir,
+        wanted.disks,
     )
 
 

@@ -111,6 +111,8 @@ OPEN_FILES_MAX = 512  # descriptors kept by one store
 
 # Blobs in another form
 FRAME_BYTES = 256 * KIB  # of a blob that are compressed or encrypted together
+DISKS_MAX = 64  # over which the large blobs of one store are spread
+DISK_WEIGHT_MAX = 1000
 PASS_OVER_S = 60  # for which a member of a spread store is tried last that refused something
 VERIFIED_REFS_MAX = 100_000  # remembered to be sound by a store that verifies
 SORTED_REFS_MAX = 50_000  # held to give out in order what lies in another

@@ -1,4 +1,4 @@
-"""Folders on other disks that serve one store: its cache.
+"""Folders on other disks that serve one store: its cache, or large blobs that are spread.
 
     <folder>/HOLDFAST   {"format": 1, "engine": "cache", "id": "...", "of": "<the store's id>"}
     <folder>/lock       held while the store is open
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from holdfast.depot.wrapped import Seams
 
 FORMAT = 1
-CACHE = "cache"
+CACHE, DISK = "cache", "disk"
 LOCK = "lock"
 NOBODYS = {LOCK, f"{NAME}.new", "lost+found"}
 """What may lie in a folder that is claimed."""

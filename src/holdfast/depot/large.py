@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdfast.core.seams import Clock, Disk, Entropy
+    from holdfast.core.store import Store
     from holdfast.depot.stack import Stack
     from holdfast.log.log import Log
-    from holdfast.stores.files import FileStore
     from holdfast.stores.objects import ObjectStore
     from holdfast.stores.remote import Remote
 
@@ -77,13 +77,15 @@ def place_of(folder: Path) -> str:
 
 
 def check_alone(folder: Path, stack: Stack) -> None:
-    """Refuse to share a folder whose large blobs lie, or are to lie, elsewhere or in a cache.
+    """Refuse to share a folder whose large blobs lie, or are to lie, anywhere else.
 
     Raises:
         UnsupportedError: they do.
     """
     if stack.cache_bytes:
         raise UnsupportedError("a cache serves one process: say --workers 1")
+    if stack.disks or wrapped.written(folder).disks:
+        raise UnsupportedError("large blobs on several disks need one process: say --workers 1")
     url = stack.large or place_of(folder)
     if url:
         raise UnsupportedError(f"large blobs in {url} need one process: say --workers 1")
@@ -119,7 +121,7 @@ def open_elsewhere(log: Log, stack: Stack, clock: Clock, entropy: Entropy) -> El
     return Elsewhere(remote, store)
 
 
-def tier(files: FileStore, elsewhere: Elsewhere | None) -> FileStore | TieredStore:
+def tier(files: Store, elsewhere: Elsewhere | None) -> Store:
     """The store of large blobs: new ones go elsewhere, if there is such a place."""
     return files if elsewhere is None else TieredStore(files, elsewhere.store, 0)
 

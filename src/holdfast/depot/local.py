@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from holdfast.core.errors import ConflictError, UnavailableError, UnsupportedError
 from holdfast.core.marker import UNFINISHED, recorded_engine
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
+from holdfast.core.verify import check_content
 from holdfast.depot.around import is_direct, surround
 from holdfast.depot.assembly import Parts, assemble
+from holdfast.depot.disks import open_disks
 from holdfast.depot.engine import LOG, SQLITE, Limits
 from holdfast.depot.large import check_alone, open_elsewhere, tier
 from holdfast.depot.logaudit import SCRATCH, LogGround
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Clock
     from holdfast.core.store import Store
     from holdfast.depot.depot import Depot
+    from holdfast.depot.disks import Spread
     from holdfast.depot.large import Elsewhere
     from holdfast.log.spot import Spot
     from holdfast.stores.through import Codecs
@@ -85,8 +88,11 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
     files = FileStore(path / FILES, seams.disk, seams.entropy, seams.clock, attached=attached)
     undo.callback(files.close)
     files.between = log.between
+    spread = open_disks(log, files, stack.disks, seams)
+    near = files if spread is None else spread.store
+    undo.callback(near.close)
     elsewhere = open_elsewhere(log, stack, seams.clock, seams.entropy)
-    tiered = TieredStore(SegmentStore(log), tier(files, elsewhere), bounds.small_blob_bytes_max)
+    tiered = TieredStore(SegmentStore(log), tier(near, elsewhere), bounds.small_blob_bytes_max)
     undo.callback(tiered.close)
     is_empty = None if attached else partial(is_unused, tiered)
     codecs = codecs_for(path, stack, seams, is_empty)
@@ -103,7 +109,7 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
         EmbeddedKV(log),
         log.facts,
         log.recovery,
-        _media(log, path / FILES, seams.clock, codecs, elsewhere),
+        _media(log, seams.clock, codecs, elsewhere, spread),
         LogGround(log),
         log.make_hints,
         partial(compact, log),
@@ -121,15 +127,22 @@ def _leave(grace_s: float) -> Iterator[int]:
 
 
 def _media(
-    log: Log, files: Path, clock: Clock, codecs: Codecs, elsewhere: Elsewhere | None
+    log: Log,
+    clock: Clock,
+    codecs: Codecs,
+    elsewhere: Elsewhere | None,
+    spread: Spread | None,
 ) -> tuple[Medium, ...]:
-    checks = (codecs.check,) if codecs.each else ()
+    """All places for bytes; who asks one after the other meets disks that are not there last."""
+    check = codecs.check if codecs.each else check_content
     media: list[Medium] = [LogMedium(log, codecs.is_blob) if codecs.each else LogMedium(log)]
-    media.append(FileMedium(files, log.disk, clock, *checks))
+    media.append(FileMedium(log.root.parent / FILES, log.disk, clock, check))
     if elsewhere is not None:
         from holdfast.stores.survey import ObjectMedium  # noqa: PLC0415 - an extra
 
-        media.append(ObjectMedium(elsewhere.remote, elsewhere.store.remove, *checks))
+        media.append(ObjectMedium(elsewhere.remote, elsewhere.store.remove, check))
+    if spread is not None:
+        media += [make(check) for make in spread.media]
     return tuple(EncodedMedium(each, codecs) if codecs.each else each for each in media)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
 
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from holdfast.stores.remote import Remote
 
     Connect = Callable[[str, Clock, Entropy], Remote]
+
+
+class Place(NamedTuple):
+    """A folder on a disk for large blobs."""
+
+    path: Path
+    weight: float | None = 1
+    """How much of all it takes, compared with the others; None: it is lost for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,8 @@ class Stack:
     """Of large blobs that are read, kept nearer; 0: none."""
     cache_dir: Path | None = None
     """Where they are kept; None: in memory."""
+    disks: tuple[Place, ...] = ()
+    """Over which large blobs are spread; none: those that the folder remembers."""
 
 
 BARE = Stack()

@@ -1,6 +1,7 @@
 """The wrappers around the bytes of a folder, which the folder remembers (docs/format.md).
 
     DIR/wrappers     {"format": 1, "compress": "zstd", "encrypt": "aes-256-gcm"}
+                     format 2 where it has more members, such as "disks" (depot/disks.py)
     DIR/keyring      the keys of an encrypted store (stores/keyring.py)
 
 A folder that has compressed blobs is opened with compression, whoever opens it, since that needs no
@@ -14,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from holdfast.core.errors import ConflictError, CorruptError, DeniedError, UnsupportedError
 from holdfast.core.guard import Guard
@@ -34,8 +36,18 @@ if TYPE_CHECKING:
     from holdfast.stores.keyring import Keyring
 
 FORMAT = 1
+MORE_FORMAT = 2
+"""Of what holdfasts of format 1 would not see."""
 WRAPPERS, KEYRING = "wrappers", "keyring"
 ZSTD, AES = "zstd", "aes-256-gcm"
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A disk for large blobs."""
+
+    id: str
+    path: str
+    weight: float
 
 
 class Written(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,6 +56,7 @@ class Written(msgspec.Struct, frozen=True, omit_defaults=True):
     format: int = 0
     compress: str = ""
     encrypt: str = ""
+    disks: tuple[Known, ...] = ()
 
 
 class Seams(NamedTuple):
@@ -71,7 +84,7 @@ def written(folder: Path) -> Written:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptError("the file `wrappers` is damaged", file=str(path)) from error
     is_known = found.compress in {"", ZSTD} and found.encrypt in {"", AES}
-    if found.format != FORMAT or not is_known:
+    if found.format not in {FORMAT, MORE_FORMAT} or not is_known:
         raise UnsupportedError("a newer holdfast has put wrappers around this store")
     return found
 
@@ -100,15 +113,29 @@ def codecs_for(
 
         keyring = _keyring(folder, found, stack, seams, is_empty)
         codecs.append(Encryption(keyring, seams.entropy))
-    wanted = Written(
-        FORMAT,
-        ZSTD if stack.compress else found.compress,
-        AES if stack.master is not None else found.encrypt,
+    wanted = replace(
+        found,
+        compress=ZSTD if stack.compress else found.compress,
+        encrypt=AES if stack.master is not None else found.encrypt,
     )
-    if codecs and wanted != found:
+    if codecs and (wanted != found or not is_wrapped(folder)):
         assert is_empty is not None
-        _remember(folder, wanted, seams.disk)
+        remember(folder, wanted, seams.disk)
     return Codecs(codecs)
+
+
+def remember(folder: Path, wanted: Written, disk: Disk) -> None:
+    """Let a folder say what is around its bytes, durably, and that it does.
+
+    Raises:
+        FullError, UnavailableError: the disk refuses.
+    """
+    wanted = replace(wanted, format=MORE_FORMAT if wanted.disks else FORMAT)
+    try:
+        replace_file(folder / WRAPPERS, msgspec.json.encode(wanted) + b"\n", disk)
+        mark_wrapped(folder, disk, by_codecs=True)
+    except OSError as error:
+        raise map_disk_error(error) from error
 
 
 def is_unused(store: Store) -> bool:
@@ -205,11 +232,3 @@ def _keyring(
     keyring = Keyring.make(seams.entropy, seams.clock.now_us())
     write_keyring(folder, keyring, stack.master, seams)
     return keyring
-
-
-def _remember(folder: Path, wanted: Written, disk: Disk) -> None:
-    try:
-        replace_file(folder / WRAPPERS, msgspec.json.encode(wanted) + b"\n", disk)
-        mark_wrapped(folder, disk, by_codecs=True)
-    except OSError as error:
-        raise map_disk_error(error) from error

@@ -38,8 +38,20 @@ CTIME_SLACK_US = 20_000  # the kernel stamps files by a clock that ticks; man 7 
 class FileMedium:
     """The folders of the store in `root`; positions are the beginnings of digests."""
 
-    def __init__(self, root: Path, disk: Disk, clock: Clock, check: Check = check_content) -> None:
+    def __init__(
+        self,
+        root: Path,
+        disk: Disk,
+        clock: Clock,
+        check: Check = check_content,
+        *,
+        name: str = "",
+        aside: Path | None = None,
+    ) -> None:
+        """Call it `name`, else by its folder, and set damage `aside` where that is on its disk."""
         self._root = root
+        self._medium = name or root.name
+        self._aside = aside
         self._disk = disk
         self._clock = clock
         self._check = check
@@ -115,6 +127,7 @@ class FileMedium:
     def discard(self, digest: Digest, quarantine: Path) -> None:
         """Move the file."""
         path = blob_path(self._root, digest)
+        quarantine = self._aside or quarantine
         with world("setting a blob aside"):
             self._disk.make_directory(quarantine)
             try:
@@ -125,7 +138,7 @@ class FileMedium:
             self._disk.sync_directory(path.parent)
 
     def _name(self, folder: str) -> str:
-        return f"{self._root.name}/{folder}"
+        return f"{self._medium}/{folder}"
 
     def _content(self, handles: Handles, digest: Digest) -> Iterator[int]:
         """Yield sizes of verified chunks, and fail at the end unless they are the blob."""
