@@ -1,9 +1,10 @@
-"""A real S3 server for the tests of this folder, shared by all of one process."""
+"""Real object stores for the tests of this folder, each shared by all of one process."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from azurite import Azurite
 
 from bench.process import start
 from bench.seaweed import Seaweed, install
@@ -26,3 +27,18 @@ def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield seaweed.ports["s3"]
     finally:
         running.kill()
+
+
+@pytest.fixture(scope="session")
+def azure_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where Azurite speaks as Azure does, with a container."""
+    try:
+        azurite = Azurite(tmp_path_factory.mktemp("azurite"), WORK)
+        running = start(azurite.server)
+    except NotRunError as error:
+        pytest.skip(f"needs Azurite: {error}")
+    try:
+        azurite.make_container()
+        yield azurite.port
+    finally:
+        running.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from http.client import HTTPConnection, HTTPResponse
@@ -36,6 +36,17 @@ class Request(NamedTuple):
     path: str
 
 
+class Letter(NamedTuple):
+    """A request as the server behind is to have it."""
+
+    path: str
+    headers: dict[str, str]
+
+
+def _as_it_is(letter: Letter) -> Letter | None:
+    return letter
+
+
 class Planned(NamedTuple):
     """What is to become of requests of a method, whose paths have this in them."""
 
@@ -51,8 +62,12 @@ def _is_about(planned: Planned, request: Request) -> bool:
 class FaultProxy:
     """Passes requests on; `_lock` guards what is to fail and what was asked."""
 
-    def __init__(self, backend_port: int) -> None:
+    def __init__(
+        self, backend_port: int, adapt: Callable[[Letter], Letter | None] = _as_it_is
+    ) -> None:
+        """Pass on what `adapt` makes of a request; None is refused as unauthorized."""
         self.backend_port = backend_port
+        self.adapt = adapt
         self._lock = threading.Lock()
         self._faults: deque[Planned] = deque()
         self._always: Planned | None = None
@@ -119,7 +134,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in {Fault.ERROR, Fault.BUSY, Fault.THROTTLED, Fault.FULL}:
             self._refuse(int(fault.value))
             return
-        answer, data = self._ask(body)
+        letter = self.proxy.adapt(Letter(self.path, dict(self.headers.items())))
+        if letter is None:
+            self._refuse(401)
+            return
+        answer, data = self._ask(letter, body)
         if fault is Fault.LOST:
             self.close_connection = True
             return
@@ -132,11 +151,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _pass  # noqa: N815 - as the base has it
 
-    def _ask(self, body: bytes) -> tuple[HTTPResponse, bytes]:
+    def _ask(self, letter: Letter, body: bytes) -> tuple[HTTPResponse, bytes]:
         connection = HTTPConnection("127.0.0.1", self.proxy.backend_port)
         try:
-            headers = dict(self.headers.items())
-            connection.request(self.command, self.path, body, headers)
+            connection.request(self.command, letter.path, body, letter.headers)
             answer = connection.getresponse()
             return answer, answer.read()
         finally:

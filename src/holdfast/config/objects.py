@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 OBJECT_URLS = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder"
 SCHEMES = {"s3", "gs", "az", "file"}
-ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+ENDPOINTS = (
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    *("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "GOOGLE_BASE_URL",
+)
 
 
 def check_url(url: str) -> str:

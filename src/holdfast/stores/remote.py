@@ -42,7 +42,7 @@ DEBUG = "Debug source"  # behind which the client says more of it
 AGAIN = frozenset({408, 409, 425, 429})
 """Refusals that do not stay."""
 FULL = re.compile(r"No space left|StorageFull|QuotaExceeded|EntityTooLarge")
-OUTSIDE = re.compile(r"Invalid range|Requested range was invalid")
+OUTSIDE = re.compile(r"Invalid range|Requested range was invalid|Wanted range starting at")
 LOST = re.compile(r"HTTP error|connection")
 SLOW = "kind: Timeout"
 UNSENT = "kind: Connect"
@@ -286,6 +286,8 @@ class Remote:
             found = obstore.get(self._client, name, options={"range": {"suffix": size_bytes}})
         except (exceptions.NotSupportedError, NotImplementedError):  # Azure has no such ranges
             total = obstore.head(self._client, name)["size"]
+            if total == 0:
+                raise EOFError from None
             start = max(0, total - size_bytes)
             return total, bytes(obstore.get_range(self._client, name, start=start, end=total))
         total = found.meta["size"]
