@@ -163,6 +163,27 @@ def test_workers_are_a_number_or_one_for_each_core(file: Path) -> None:
     assert read(workers="64").workers == 64
 
 
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ({"async_write": "true"}, "no other one sees"),
+        ({"move_to": "new"}, "the process that moves the store serves it"),
+        ({"engine": "sqlite"}, "is served by one process"),
+        ({"shards": "2"}, "is served by one process"),
+    ],
+)
+def test_what_one_process_does_alone_is_refused_to_several(flags: dict[str, str], why: str) -> None:
+    with pytest.raises(InvalidError, match=why):
+        load(environment={}, flags={**flags, "workers": "2"})
+    assert load(environment={}, flags={**flags, "workers": "1"}).settings.workers == 1
+
+
+def test_a_store_is_moved_to_a_folder_of_any_engine() -> None:
+    assert read(move_to="sqlite:///new?shards=3").move_to == "sqlite:///new?shards=3"
+    assert "a folder" in refusal(move_to="http://127.0.0.1:3000")
+    assert "from 1 to 256" in refusal(move_to="sqlite:///new?shards=0")
+
+
 def test_auth_none_is_understood() -> None:
     assert read(env={"HOLDFAST_AUTH": "none"}).auth == "none"
 

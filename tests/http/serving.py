@@ -31,9 +31,13 @@ class Server:
     """One `holdfast serve` on a free port."""
 
     def __init__(
-        self, folder: Path, settings: dict[str, str], prefix: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        settings: dict[str, str],
+        prefix: tuple[str, ...] = (),
+        data: Path | None = None,
     ) -> None:
-        self.data = folder / "data"
+        self.data = data or folder / "data"
         self.log = folder / "stderr"
         self.is_hot = settings.get("hot_path") != "false"
         folder.mkdir(parents=True, exist_ok=True)

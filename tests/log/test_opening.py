@@ -127,8 +127,8 @@ def test_a_newer_format_is_an_error_that_says_so(folder: Path, more: dict[str, s
     fill(folder)
     marker = json.loads((folder / "HOLDFAST").read_bytes())
     assert marker["format"] == 2
-    (folder / "HOLDFAST").write_text(json.dumps({**marker, "format": 4, **more}))
-    with pytest.raises(UnsupportedError, match="format 4"):
+    (folder / "HOLDFAST").write_text(json.dumps({**marker, "format": 5, **more}))
+    with pytest.raises(UnsupportedError, match="format 5"):
         Log(folder)
 
 

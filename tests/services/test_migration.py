@@ -10,14 +10,23 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from filled import (
+    ENGINES,
+    LARGE,
+    MASTER,
+    NEXT,
+    VARIABLE,
+    blobs_of,
+    catalog_of,
+    fill,
+    opened,
+    rows,
+)
 from steps import flip
 
-import holdfast
 from holdfast.cli import cli
 from holdfast.core import limits
-from holdfast.core.access import ApiKey
-from holdfast.core.bucket import Description
-from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.digest import Digest
 from holdfast.core.errors import (
     BlobError,
     ConflictError,
@@ -26,15 +35,12 @@ from holdfast.core.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from holdfast.core.kv import Item, Put
 from holdfast.core.limits import KIB, MIB
-from holdfast.core.policy import Owner, Policy, bucket_of
+from holdfast.core.policy import bucket_of
 from holdfast.core.stream import Cursor
-from holdfast.core.webhook import Webhook
 from holdfast.depot.depot import Depot
 from holdfast.depot.events import latest
 from holdfast.depot.local import open_depot
-from holdfast.depot.webhooks import STANDING
 from holdfast.services.migration import Manner, Migration, Moved
 from holdfast.testing.blobs import make
 from holdfast.testing.faults import Fault, FaultyDisk
@@ -45,72 +51,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ENGINES = {
-    "folder": "segments://{}",
-    "compressed": "segments://{}?compress=zstd",
-    "encrypted": "segments://{}?encrypt=env:BLOBS_KEY",
-    "objects": "segments://{0}?large=file://{0}.bucket",
-    "shards": "sqlite://{}?shards=3",
-}
 PAIRS = [(one, other) for one in ENGINES for other in ENGINES]
-NEXT = list(zip(ENGINES, [*list(ENGINES)[1:], *ENGINES], strict=False))
 SOME = [pytest.param(*pair, marks=() if pair in NEXT else pytest.mark.slow) for pair in PAIRS]
 TABLES = {*b"egvruwdbokphz"}
-LARGE = make(9 * MIB + 7)
-MASTER = "ab" * 32
 
 
 @pytest.fixture(autouse=True)
 def _master(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BLOBS_KEY", MASTER)
-
-
-def opened(target: str | Path) -> Depot:
-    depot = holdfast.open(target)
-    assert isinstance(depot, Depot)
-    return depot
-
-
-def fill(depot: Depot) -> None:
-    """Every kind of row, and blobs of every size."""
-    engine, policies = depot.engine, depot.engine.names.policies
-    policies.set_owner(Owner(name="ann", quota_entries=1000))
-    engine.keys.create(ApiKey(id="", owner="ann"))
-    engine.webhooks.put(Webhook(name="hook", url="https://example.org/"))
-    kept = depot.bucket(bucket_of("ann", "kept"))
-    kept.set_policy(Policy(versions=5, undelete_s=9999))
-    for number in range(3):
-        kept.put("versions", b"version %d" % number)
-    kept.put("deleted", b"gone for now")
-    kept.delete("deleted")
-    depot.put("late", b"goes by itself", about=Description(expire_s=5000, metadata={"a": "b"}))
-    for size_bytes in (0, 1, 200 * KIB, 300 * KIB, 2 * MIB):
-        depot.put(f"size/{size_bytes}", make(size_bytes))
-    depot.put("large", LARGE)
-    depot.put("key " * 200, b"under a long key")
-    depot.content.put(b"held by its hash")
-    for number in range(300):
-        depot.bucket("many").put(f"{number}", b"%d" % number)
-    depot.put("forgotten", b"nobody holds me")
-    depot.set_policy(Policy(undelete_s=0))
-    depot.delete("forgotten")
-    engine.kv.commit([], [Put(b"zz", b"a row of a kind that is not known")]).result()
-
-
-def rows(depot: Depot) -> list[Item]:
-    return depot.engine.kv.scan(b"\x00", b"\xff" * 8, limit=100_000)
-
-
-def catalog_of(depot: Depot) -> dict[bytes, bytes]:
-    """All rows but where webhooks stand."""
-    return {row.key: row.value for row in rows(depot) if not row.key.startswith(STANDING)}
-
-
-def blobs_of(depot: Depot) -> list[BlobRef]:
-    """What is held, and its size."""
-    held = list(depot.content.digests())
-    sizes = depot.engine.store.stat(held[:1000])
-    return [BlobRef(digest, sizes[digest]) for digest in held]
+    monkeypatch.setenv(VARIABLE, MASTER)
 
 
 def migrate(source: Depot, target: Depot, manner: Manner | None = None) -> Moved:

@@ -31,6 +31,7 @@ from holdfast.stores.encrypted import encrypted
 from holdfast.stores.keyring import Keyring
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.spread import Member, SpreadStore
+from holdfast.stores.successor import SuccessorStore
 from holdfast.stores.tiered import TieredStore
 from holdfast.stores.verified import VerifiedStore
 from holdfast.testing.blobs import make, put, read, read_all, whole
@@ -71,6 +72,7 @@ def wrap(name: str, open_inner: Open, folder: Path) -> Store:
         "verified": lambda: VerifiedStore(inner, SystemClock()),
         "cached": lambda: CachedStore(inner, MemoryStore(), 8 * MIB),
         "nearer": lambda: CachedStore(inner, open_files(folder / "cache"), 64 * MIB),
+        "successor": lambda: SuccessorStore(inner, MemoryStore()),
     }
     return wrappers[name]()
 
@@ -103,6 +105,8 @@ STACKS = [
     "nearer encrypted segments",
     "nearer spread compressed encrypted files",
     "spread compressed memory",
+    "successor compressed local",
+    "successor shards",
     "spread cached memory",
     "tiered compressed memory",
     "tiered encrypted files",

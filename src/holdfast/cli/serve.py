@@ -16,6 +16,7 @@ from holdfast.config import load
         "holdfast serve --data 'segments:///srv/blobs?compress=zstd'",
         "holdfast serve --workers auto                   a process for each core",
         "holdfast serve --auth keys                      ask everybody for an API key",
+        "holdfast serve --data old --move-to 'sqlite:///srv/new?shards=4'",
         "holdfast serve --config holdfast.toml",
     ),
 )
@@ -23,6 +24,9 @@ from holdfast.config import load
     "--data",
     metavar="DIR_OR_URL",
     help="Folder that holds the store; made if missing. [data]",
+)
+@click.option(
+    "--move-to", metavar="DIR_OR_URL", help="Move all of it to another store while it is served."
 )
 @click.option("--host", metavar="ADDRESS", help="Address to listen on. [127.0.0.1]")
 @click.option("--port", metavar="PORT", help="Port to listen on; 0 takes a free one. [3000]")

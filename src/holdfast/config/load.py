@@ -23,7 +23,7 @@ from holdfast.config.settings import (
     Settings,
     is_loopback,
 )
-from holdfast.config.stack import spell
+from holdfast.config.stack import locate, spell
 from holdfast.core.errors import InvalidError
 
 ENVIRONMENT_PREFIX = "HOLDFAST_"
@@ -224,6 +224,8 @@ def _check_together(loaded: Loaded) -> None:
         where = f"spread ({origins['spread']})"
         raise InvalidError(where, ",".join(settings.spread), SPREAD_ALLOWED)
     _check_alone(loaded)
+    if settings.move_to:
+        locate(settings.move_to, {})
     if settings.auth == "none" and not is_loopback(settings.host) and not settings.insecure:
         raise InvalidError(
             f"host ({origins['host']})",
@@ -238,6 +240,7 @@ def _check_alone(loaded: Loaded) -> None:
     settings = loaded.settings
     reasons = {
         "async_write: what one process queues, no other one sees": settings.async_write,
+        "move_to: the process that moves the store serves it": settings.move_to,
         "a cache, which knows what one process has removed": settings.cache,
         "large blobs on several disks": settings.spread,
         "a store in SQLite, which is served by one process": settings.shards

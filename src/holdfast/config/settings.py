@@ -47,6 +47,7 @@ ENCRYPT = Text(
     "env:NAME or file:PATH, where the master key is, or nothing",
     re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\n]+)?"),
 )
+PLACE = Text("a folder, or the URL of an engine in a folder, or nothing", re.compile(r"[^\n\0]*"))
 AUTO, SQLITE = "auto", "sqlite"
 CHECKSUMS, DIGEST = "checksums", "digest"
 SPREAD_ALLOWED = "without `large`: large blobs go to disks or to an object store"
@@ -96,6 +97,17 @@ class Settings:
         0,
         Whole(0, limits.BATCH_WAIT_MS_MAX),
         "Milliseconds for which the first of them waits for others, if there may be any.",
+    )
+    move_to: str = setting(
+        "", PLACE, "Store that all is moved to while it is served: a folder, or a URL."
+    )
+    move_bytes_s_max: int = setting(
+        limits.MOVE_BYTES_S_MAX, Size(1 << 50, "no limit"), "Bytes a second of that at most."
+    )
+    move_verify: bool = setting(
+        False,  # noqa: FBT003 - the default of the setting
+        Switch(),
+        "Read all of the new store before the old one is let go.",
     )
     host: str = setting("127.0.0.1", HOST, "Address to listen on.")
     port: int = setting(3000, Whole(0, 65_535), "Port to listen on; 0 takes a free one.")

@@ -158,6 +158,11 @@ SWEEP_GRACE_S = 3600  # a blob without a name is kept so long, a setting
 SWEEP_REFS_MAX = 250_000  # removed by one sweep; the rest waits for the next
 PROTECTION_S = 300  # for which a prepared blob is kept, if nobody says what became of its name
 PROTECTED_REFS_MAX = 1_000_000
+MOVE_BYTES_S_MAX = 64 * MIB  # copied by a move while the store is served, a setting
+MOVE_ROUNDS_MAX = 8  # in which it catches up with what changes, before it switches in any case
+MOVE_BEHIND_MAX = 1000  # commits, with which it switches at once
+MOVE_AGAIN_S = 60  # until blobs are looked for again that could not be read
+MOVE_TELL_S = 60  # between two events about how far it is
 FINDINGS_MAX = 1000  # kept of one region, and printed by one check; all are counted
 
 # HTTP

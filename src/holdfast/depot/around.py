@@ -49,6 +49,11 @@ def surround(store: Store, own: str, bounds: Limits, codecs: Codecs, seams: Seam
     return CachedStore(store, cache, stack.cache_bytes, bounds.small_blob_bytes_max + 1)
 
 
+def beneath(store: Store) -> Store:
+    """What a store is without its cache, which would hide how it is."""
+    return store.inner if isinstance(store, CachedStore) else store
+
+
 def is_direct(stack: Stack) -> bool:
     """Whether bytes may be read past what is around them."""
     return not (stack.verify or stack.cache_bytes)

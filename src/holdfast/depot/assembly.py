@@ -86,3 +86,18 @@ def assemble(parts: Parts, bounds: Limits) -> Depot:
             parts.zstd,
         )
     )
+
+
+def succeed(depot: Depot, store: Store) -> Depot:
+    """Let a depot use `store`, which has its own inside and also reads what lies elsewhere."""
+    engine = depot.engine
+    *media, _ = engine.media
+    engine.ingest.close()
+    return Depot(
+        engine._replace(
+            store=store,
+            ingest=Ingest(store, engine.kv),
+            media=(*media, CatalogMedium(engine.kv, media, store)),
+        ),
+        depot.name,
+    )

@@ -62,6 +62,8 @@ class Limits(NamedTuple):
     """Requests that share an epoch there at most."""
     batch_wait_s: float = 0.0
     """How long the first of them waits for the others."""
+    is_moving: bool = False
+    """Open it also while it takes part in a move (depot/moving.py)."""
 
 
 class Engine(NamedTuple):

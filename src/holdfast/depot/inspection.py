@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from holdfast.core.inspection import Medium, Place
     from holdfast.core.kv import KV, Item
     from holdfast.core.seams import Buffer
+    from holdfast.core.store import Store
 
 REGIONS = 256
 POSITION_BYTES = 7
@@ -29,11 +30,12 @@ END = 1 << 8 * POSITION_BYTES
 
 
 class CatalogMedium:
-    """The references in a KV, to blobs that lie on `media`."""
+    """The references in a KV, to blobs that lie on `media`, or in the store `elsewhere`."""
 
-    def __init__(self, kv: KV, media: Sequence[Medium]) -> None:
+    def __init__(self, kv: KV, media: Sequence[Medium], elsewhere: Store | None = None) -> None:
         self._kv = kv
         self._media = media
+        self._elsewhere = elsewhere
 
     def regions(self) -> list[Region]:
         """One for each first byte that a digest can have."""
@@ -89,6 +91,8 @@ class CatalogMedium:
     def _look(self, item: Item) -> Finding | None:
         digest = catalog.referenced_digest(item.key)
         if any(medium.place(digest) is not None for medium in self._media):
+            return None
+        if self._elsewhere is not None and self._elsewhere.stat([digest]):
             return None
         now = self._kv.get(item.key)
         if now is None or now.revision != item.revision:

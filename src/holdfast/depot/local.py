@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import ConflictError, UnavailableError, UnsupportedError
+from holdfast.core.errors import BlobError, ConflictError, UnavailableError, UnsupportedError
 from holdfast.core.marker import UNFINISHED, recorded_engine
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.verify import check_content
@@ -17,6 +17,7 @@ from holdfast.depot.disks import open_disks
 from holdfast.depot.engine import LOG, SQLITE, Limits
 from holdfast.depot.large import check_alone, open_elsewhere, tier
 from holdfast.depot.logaudit import SCRATCH, LogGround
+from holdfast.depot.moving import check_open
 from holdfast.depot.sharded import open_sharded
 from holdfast.depot.wrapped import Seams, codecs_for, is_unused, wrap, zstd_of
 from holdfast.kv.embedded import EmbeddedKV
@@ -67,11 +68,31 @@ def open_depot(
         UnavailableError: another process has it open, or the disk refuses.
         CorruptError, UnsupportedError: what is there cannot be read.
         DeniedError, ConflictError: it is encrypted otherwise.
+        ConflictError: it was moved, or is not whole yet.
     """
     seams = Seams(disk or Disk(), clock or SystemClock(), SystemEntropy())
     if engine_of(path, bounds) == SQLITE:
         check_one_process(is_one=not attached)
-        return open_sharded(path, bounds, seams)
+        depot = open_sharded(path, bounds, seams)
+    else:
+        depot = _open(path, bounds, seams, attached=attached, watch=watch)
+    try:
+        check_moved(path, bounds)  # again, while nobody else can change that
+    except BlobError:
+        depot.close()
+        raise
+    return depot
+
+
+def _open(
+    path: Path,
+    bounds: Limits,
+    seams: Seams,
+    *,
+    attached: bool,
+    watch: Callable[[Progress], None] | None,
+) -> Depot:
+    """Open or create the depot over a log."""
     log = Log(path, *seams, attached=attached, watch=watch)
     with ExitStack() as undo:
         undo.callback(log.close)
@@ -163,10 +184,11 @@ def engine_of(path: Path, bounds: Limits) -> str:
     Raises:
         CorruptError: the file HOLDFAST is damaged.
         UnsupportedError: it is another one than asked for.
-        ConflictError: the store is not finished.
+        ConflictError: the store is not finished, or was moved.
     """
     if (path / UNFINISHED).exists():
         raise ConflictError(f"{path} is a copy that is not finished: run `holdfast reshard` again")
+    check_moved(path, bounds)
     asked = bounds.engine or (SQLITE if bounds.shards else "")
     there = recorded_engine(path)
     if there and asked not in {"", there}:
@@ -175,6 +197,17 @@ def engine_of(path: Path, bounds: Limits) -> str:
             " or copy what is in it to a new folder"
         )
     return there or asked or LOG
+
+
+def check_moved(path: Path, bounds: Limits) -> None:
+    """Refuse a store that takes part in a move, but for the sake of that.
+
+    Raises:
+        ConflictError: it does.
+        CorruptError: the file HOLDFAST is damaged.
+    """
+    if not bounds.is_moving:
+        check_open(path)
 
 
 def check_one_process(*, is_one: bool) -> None:
@@ -207,6 +240,7 @@ def hold_depot(
     check_alone(path, bounds.stack)
     log = Log(path, disk, clock, entropy)
     try:
+        check_moved(path, bounds)
         files = FileStore(path / FILES, disk, entropy, clock)
         with closing(TieredStore(SegmentStore(log), files, 0)) as tiered:
             codecs_for(path, bounds.stack, Seams(disk, clock, entropy), partial(is_unused, tiered))

@@ -86,7 +86,7 @@ class Shared:
         self.disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="holdfast-disk")
         self.connections: set[Connection] = set()
         self.is_stopping = False
-        """Answers without an end are to end."""
+        """Answers without an end are to end, and connections behind their next answer."""
         self._clock = clock
         self._on_second = on_second
         self.common_head = self.ok_head = b""

@@ -12,8 +12,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from holdfast.depot.moving import Stage
 from holdfast.http.counts import CONNECTIONS, LISTENERS, READY, RECEIVED, RESTARTS, SENT, UNHEALTHY
 from holdfast.http.processes import Processes
+from holdfast.services.moving import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +45,9 @@ LOG_OPENING = (
 class SiteCollector(Collector):
     """Turns counters and the store's own facts into metrics."""
 
-    def __init__(self, team: Team, depot: Depot, queue: Queue) -> None:
+    def __init__(self, team: Team, depot: Depot, queue: Queue, move: Progress | None) -> None:
         self._team = team
+        self._move = move or Progress()
         self._queue = queue
         self._depot = depot
 
@@ -72,6 +75,27 @@ class SiteCollector(Collector):
         yield from self._of_the_store(sums)
         yield from self._of_webhooks()
         yield from self._of_the_queue()
+        yield from self._of_the_move()
+
+    def _of_the_move(self) -> Iterator[Metric]:
+        stages = GaugeMetricFamily(
+            "holdfast_move", "1 for the stage that a move of the store is in.", labels=("stage",)
+        )
+        for stage in Stage:
+            stages.add_metric((stage.value,), self._move.stage == stage)
+        yield stages
+        for name, about in (
+            ("copied_blobs", "Blobs that this process has copied."),
+            ("copied_bytes", "Their bytes."),
+        ):
+            number = getattr(self._move, name)
+            yield CounterMetricFamily(f"holdfast_move_{name}", about, number)
+        for name, about in (
+            ("left_blobs", "About how many blobs the pass has not looked at yet."),
+            ("left_bytes", "Their bytes."),
+            ("damaged", "Blobs that the last pass could not read in the old store."),
+        ):
+            yield GaugeMetricFamily(f"holdfast_move_{name}", about, getattr(self._move, name))
 
     def _of_the_queue(self) -> Iterator[Metric]:
         queue = self._queue
@@ -124,10 +148,10 @@ class SiteCollector(Collector):
             yield GaugeMetricFamily(f"holdfast_scrub_{name}", f"Of the scrub: {name}.", number)
 
 
-def text(team: Team, depot: Depot, queue: Queue) -> bytes:
+def text(team: Team, depot: Depot, queue: Queue, move: Progress | None = None) -> bytes:
     """Write all metrics."""
     registry = CollectorRegistry()
     registry.register(Processes(team) if team.supervisor else ProcessCollector(registry=None))
     PlatformCollector(registry=registry)
-    registry.register(SiteCollector(team, depot, queue))
+    registry.register(SiteCollector(team, depot, queue, move))
     return generate_latest(registry)

@@ -67,7 +67,6 @@ class HotProtocol(asyncio.Protocol):
         self._head_began_s = 0.0
         self._version = "1.1"
         self._keep = True
-        self._stopping = False
         self.is_choked = False  # the client does not take what was written
         self._at_end = False  # the client stopped sending
         self._method = ""
@@ -143,7 +142,6 @@ class HotProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Finish the request, if there is one, then close."""
-        self._stopping = True
         if self.phase in {HEAD, DRAIN}:
             self.transport.close()
 
@@ -198,7 +196,7 @@ class HotProtocol(asyncio.Protocol):
             return rest
         self._method = reader.verb.decode()
         self._version = reader.version
-        self._keep = reader.stays and not self._stopping
+        self._keep = reader.stays and not self.shared.is_stopping
         if (refused := head_error(reader.version, reader.headers.get(b"host"))) is not None:
             self.refuse(refused)
             return b""
@@ -228,7 +226,7 @@ class HotProtocol(asyncio.Protocol):
 
     def _answer_known(self, known: Known) -> bool:
         """Answer a plain GET of a path that was served before and did not change."""
-        if self._stopping or self.is_choked:
+        if self.shared.is_stopping or self.is_choked:
             return False
         body = self._quick.body(known)
         if body is None:
@@ -337,12 +335,12 @@ class HotProtocol(asyncio.Protocol):
             self._done()
 
     def _spell(self, answer: Answer) -> bytes:
-        keep = self._keep and not self._stopping
+        keep = self._keep and not self.shared.is_stopping
         return answer.spell(self.shared.common_head, self._version, keep=keep)
 
     def _done(self) -> None:
         """End the exchange: close, or read on."""
-        if not self._keep or self._stopping:
+        if not self._keep or self.shared.is_stopping:
             self.transport.close()
             return
         self.phase = HEAD

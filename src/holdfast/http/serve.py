@@ -13,6 +13,7 @@ from holdfast.depot.local import hold_depot, open_depot
 from holdfast.http import journal
 from holdfast.http.background import bounds, caretaker, dispatch
 from holdfast.http.listen import listen, listen_together
+from holdfast.http.moving import serve_moving
 from holdfast.http.server import announce, prepare, serve_site
 from holdfast.http.site import Site
 from holdfast.http.supervisor import Supervisor
@@ -20,6 +21,7 @@ from holdfast.http.supervisor import Supervisor
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
     from holdfast.depot.depot import Depot
+    from holdfast.services.moving import Move
 
 
 def serve(settings: Settings) -> None:
@@ -32,8 +34,17 @@ def serve(settings: Settings) -> None:
         CorruptError, UnsupportedError: the folder cannot be read.
     """
     journal.start(settings.log_level, settings.log_format)
-    (_serve_alone if settings.workers == 1 else _supervise)(settings)
+    if settings.move_to:
+        serve_moving(settings, partial(_begin_move, settings))
+    else:
+        (_serve_alone if settings.workers == 1 else _supervise)(settings)
     event(logging.INFO, "store.closed", data=str(settings.data))
+
+
+def _begin_move(settings: Settings, move: Move) -> None:
+    if settings.asks_keys:
+        _make_first_key(move.depot)
+    event(logging.INFO, "store.open", data=str(settings.data), **move.depot.engine.facts())
 
 
 def _serve_alone(settings: Settings) -> None:

@@ -34,19 +34,14 @@ if TYPE_CHECKING:
 OTHER_FILES = 256  # of the log, the index and uploads
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+YIELD_S = 0.3  # in which whoever is connected may still ask, before another server follows
 
 
 def serve_site(
     site: Site, settings: Settings, listener: socket.socket, on_start: Callable[[], None]
 ) -> None:
     """Answer what comes to `listener` until SIGTERM or SIGINT, then finish open requests."""
-    server = Server(site, settings, on_start)
-    server.stop_on_signals()
-    try:
-        server.run(sockets=[listener])
-    finally:
-        server.close()
-        listener.close()
+    Server(site, settings, on_start).serve_at(listener)
 
 
 def announce(settings: Settings, listener: socket.socket) -> None:
@@ -72,6 +67,7 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._on_start = on_start
         self._shared: Shared | None = None
+        self._yields = False
         app = HearsOut(make_app(site, settings, self._share))
         config = uvicorn.Config(
             app,
@@ -92,6 +88,28 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
 
+    def serve_at(self, listener: socket.socket) -> None:
+        """Answer what comes to `listener`, which this closes, until it is time to stop."""
+        self.stop_on_signals()
+        try:
+            self.run(sockets=[listener])
+        finally:
+            self.close()
+            listener.close()
+
+    def make_way(self) -> None:
+        """Stop for another server that is going to follow at the same socket; from any thread.
+
+        Who is connected and has not asked yet gets an answer, and what connects from now on waits.
+        """
+        self._yields = True
+        self.should_exit = True
+
+    @property
+    def is_signalled(self) -> bool:
+        """Whether a signal has come."""
+        return bool(self._captured_signals)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
@@ -102,6 +120,10 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is under way; what has no end of its own ends now."""
         self._share().is_stopping = True
+        if self._yields:
+            for server in self.servers:
+                server.close()
+            await asyncio.sleep(YIELD_S)
         await super().shutdown(sockets)
 
     def stop_on_signals(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from holdfast import wire
@@ -11,6 +12,7 @@ from holdfast.http.message import Answer, json_answer
 
 if TYPE_CHECKING:
     from holdfast.http.site import Site
+    from holdfast.services.moving import Progress
 
 TEXT_HEAD = b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n"
 WELCOME = b"""holdfast
@@ -38,13 +40,17 @@ def answer(path: str, site: Site) -> Answer:
     """
     depot = site.depot
     if path == "/stats":
-        return json_answer(200, wire.stats_json(depot.stats()))
+        return json_answer(200, wire.stats_json(depot.stats(), _move(site.move)))
     if path == "/readyz" and not depot.engine.facts()["healthy"]:
         raise UnavailableError("the store takes no writes")
     if path == "/metrics":
         site.report()
-        body = metrics.text(site.team, depot, site.queue)
+        body = metrics.text(site.team, depot, site.queue, site.move)
         return Answer(200, b"content-type: %b\r\n" % metrics.CONTENT_TYPE, body)
     if path == "/openapi.json":
         return json_answer(200, openapi.document())
     return Answer(200, TEXT_HEAD, WELCOME if path == "/" else b"ok\n")
+
+
+def _move(progress: Progress | None) -> wire.MoveDoc | None:
+    return None if progress is None else wire.MoveDoc(**asdict(progress))

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from holdfast.depot.depot import Depot
     from holdfast.depot.names import Placed
     from holdfast.http.route import Target
+    from holdfast.services.moving import Progress
 
 DEFAULTS = Settings()
 SCOPES = {
@@ -80,6 +81,8 @@ class Site:
         self.counts = Counts(self.team.tally, self.team.number)
         self.queue = Queue(settings.async_writes_max if settings.async_write else 0)
         self._codings = Codings(depot.engine.zstd, settings.output_compression)
+        self.move: Progress | None = None
+        """How far a move of the store is, if there is one."""
         self.recent = Recent(depot.engine.kv, depot.engine.spot, self._policies, self.queue)
 
     def begin(self) -> None:

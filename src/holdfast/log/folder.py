@@ -24,6 +24,7 @@ from holdfast.log.segment import Segment, segment_ids
 from holdfast.log.state import STATE_BYTES, Trust, clean_state, running_state, trust
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from holdfast.core.seams import Disk, Entropy
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 FORMAT = 2
 WRAPPED_FORMAT = 3
 """The same, but that blobs have other forms, which older versions would take for blobs."""
-FORMATS = (1, FORMAT, WRAPPED_FORMAT)
+MOVING_FORMAT = 4
+"""That of a store of any engine that takes part in a move (depot/moving.py)."""
+FORMATS = (1, FORMAT, WRAPPED_FORMAT, MOVING_FORMAT)
 ENGINE = "log"
 CHECKSUM_BYTES = 8
 
@@ -208,10 +211,10 @@ def mark_wrapped(path: Path, disk: Disk, *, by_codecs: bool = False) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    before = _about(path)
+    before = about_of(path)
     after = before | ({"wrapped": True} if by_codecs else {})
     if after.get("engine", ENGINE) == ENGINE:
-        after["format"] = WRAPPED_FORMAT
+        after |= _wrapped(after)
     if after != before:
         replace_file(path / "HOLDFAST", msgspec.json.encode(after) + b"\n", disk)
 
@@ -222,13 +225,26 @@ def is_wrapped(path: Path) -> bool:
     Raises:
         CorruptError: the file HOLDFAST is damaged.
     """
-    return _about(path).get("wrapped") is True
+    return about_of(path).get("wrapped") is True
 
 
-def _about(path: Path) -> dict[str, str | int | bool]:
+def _wrapped(about: Mapping[str, object]) -> dict[str, object]:
+    """The format of a folder with such blobs, which it keeps for later while it moves."""
+    move = about.get("move")
+    if about.get("format") == MOVING_FORMAT and isinstance(move, dict):
+        return {"move": {**move, "format": WRAPPED_FORMAT}}
+    return {"format": WRAPPED_FORMAT}
+
+
+def about_of(path: Path) -> dict[str, object]:
+    """What the file HOLDFAST of a folder says; nothing where there is none.
+
+    Raises:
+        CorruptError: it is damaged.
+    """
     file = path / "HOLDFAST"
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, str | int | bool])
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, object])
     except FileNotFoundError:
         return {}
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

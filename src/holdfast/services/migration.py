@@ -17,37 +17,34 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.digest import BlobRef, Digest, Hasher
-from holdfast.core.errors import BlobError, ConflictError, CorruptError
-from holdfast.core.kv import Conflict, Item, Put, Unchanged
-from holdfast.core.many import get_many, paged
+from holdfast.core.digest import BlobRef
+from holdfast.core.errors import ConflictError, CorruptError
+from holdfast.core.kv import Put, Unchanged
+from holdfast.core.many import paged
 from holdfast.core.seams import SystemClock
-from holdfast.core.stream import parse_cursor
 from holdfast.core.verify import verify_many
 from holdfast.depot import catalog
 from holdfast.depot.events import latest
-from holdfast.depot.webhooks import STANDING, Standing
+from holdfast.depot.webhooks import STANDING
+from holdfast.services.copying import Copying
+from holdfast.services.mirror import AHEAD, PAGE, pairs, settle, standing_moved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from holdfast.core.kv import KV, Committed
+    from holdfast.core.digest import Digest
+    from holdfast.core.kv import Committed, Conflict, Item
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Clock
-    from holdfast.core.store import Source, Store
-    from holdfast.core.stream import Cursor
     from holdfast.depot.depot import Depot
 
-PAGE = 256  # rows read, or blobs looked for, at once
-AHEAD = 64  # commits on their way at once
 EXAMPLES_MAX = 10
-END = b"\xff" * 8  # behind every row of the catalog
 HELD = (catalog.REFERENCE,)
 APART = (*HELD, *catalog.NAMES, STANDING)
 
@@ -89,6 +86,7 @@ class Migration:
         self._to = target
         self._manner = manner
         self._began_s = manner.clock.monotonic_s()
+        self._copying = Copying(source.engine.store, target.engine.store, self._note)
         self.moved = Moved()
 
     def run(self) -> Iterator[int]:
@@ -123,7 +121,7 @@ class Migration:
         """
         wrong: list[str] = []
         count = 0
-        for number, (old, new) in enumerate(_pairs(self._from.engine.kv, self._to.engine.kv)):
+        for number, (old, new) in enumerate(pairs(self._from.engine.kv, self._to.engine.kv)):
             if new is None:
                 self.moved.rows += 1
             elif old is not None and _is_same(old, new):
@@ -144,7 +142,7 @@ class Migration:
         waiting: deque[Pending[Committed | Conflict]] = deque()
         rows: list[Item] = []
         kvs = self._from.engine.kv, self._to.engine.kv
-        for old, new in _pairs(*kvs):
+        for old, new in pairs(*kvs):
             if old is None or new is not None or not _belongs(old.key, tables):
                 continue
             rows.append(old)
@@ -153,11 +151,11 @@ class Migration:
                 rows = []
                 yield 0
             if len(waiting) == AHEAD:
-                _settle(waiting.popleft())
+                settle(waiting.popleft())
         if rows:
             waiting.append(self._put(rows))
         for each in waiting:
-            _settle(each)
+            settle(each)
 
     def _put(self, rows: Sequence[Item]) -> Pending[Committed | Conflict]:
         kv = self._to.engine.kv
@@ -168,7 +166,7 @@ class Migration:
         """What a row says in the new store."""
         if row.key.startswith(STANDING):
             ends = latest(self._from.engine.kv), latest(self._to.engine.kv)
-            return _moved(row.value, *ends, self._manner.clock.now_us())
+            return standing_moved(row.value, *ends, self._manner.clock.now_us())
         return row.value
 
     # Blobs.
@@ -180,73 +178,22 @@ class Migration:
                 yield from self._move_page(page[at : at + PAGE])
 
     def _move_page(self, digests: Sequence[Digest]) -> Iterator[int]:
-        there = self._to.engine.store.stat(digests)
-        self.moved.blobs_there += len(there)
-        missing = [digest for digest in digests if digest not in there]
-        sizes = self._from.engine.store.stat(missing)
-        for digest in missing:
-            if digest not in sizes:
-                self._note(digest)
+        lack = self._copying.lack(digests)
+        self.moved.blobs_there += len(lack.there)
         if self._manner.dry_run:
-            self.moved.blobs += len(sizes)
-            self.moved.blob_bytes += sum(sizes.values())
+            self.moved.blobs += len(lack.sizes)
+            self.moved.blob_bytes += sum(lack.sizes.values())
             yield 0
             return
-        for batch in _batches(missing, sizes):
-            yield self._move_small(batch)
-        for digest in missing:
-            if sizes.get(digest, 0) > limits.SMALL_BLOB_BYTES_MAX:
-                yield from self._move_large(digest)
-
-    def _move_small(self, digests: Sequence[Digest]) -> int:
-        """Store some at once; what is read wrong would get another name, and is told."""
-        found = list(get_many(self._from.engine.store, digests))
-        good = [
-            data
-            for digest, data in zip(digests, found, strict=True)
-            if isinstance(data, bytes) and self._is(digest, Digest.of(data))
-        ]
-        for digest, data in zip(digests, found, strict=True):
-            if isinstance(data, BlobError):
-                self._note(digest)
-        for stored in self._to.engine.store.put_many(good):
-            if isinstance(stored, BlobError):
-                raise stored
-        size_bytes = sum(map(len, good))
-        self._count(len(good), size_bytes)
-        return size_bytes
-
-    def _move_large(self, digest: Digest) -> Iterator[int]:
-        """Store one a chunk at a time."""
-        hasher = Hasher()
-        with self._to.engine.store.sink() as sink:
-            try:
-                for chunk in _chunks(self._from.engine.store, digest):
-                    hasher.update(chunk)
-                    sink.write(chunk)
-                    self._keep_pace(len(chunk))
-                    yield len(chunk)
-            except _ReadError:
-                self._note(digest)
-                return
-            ref = hasher.ref()
-            if self._is(digest, ref.digest):
-                sink.commit(ref).result()
-                self.moved.blobs += 1
-
-    def _is(self, digest: Digest, actual: Digest) -> bool:
-        if digest != actual:
-            self._note(digest)
-        return digest == actual
+        for size_bytes in self._copying.copy(lack):
+            self._keep_pace(size_bytes)
+            yield size_bytes
+        self.moved.blobs = self._copying.blobs
 
     def _note(self, digest: Digest) -> None:
         self.moved.damaged_count += 1
         if len(self.moved.damaged) < limits.FINDINGS_MAX:
             self.moved.damaged.append(str(digest))
-
-    def _count(self, blobs: int, size_bytes: int) -> None:
-        self.moved.blobs += blobs
-        self._keep_pace(size_bytes)
 
     def _keep_pace(self, size_bytes: int) -> None:
         """Wait as long as it takes to stay below the bound."""
@@ -265,7 +212,7 @@ class Migration:
         Raises:
             CorruptError: it is not what the old one is.
         """
-        for old, new in _pairs(self._from.engine.kv, self._to.engine.kv):
+        for old, new in pairs(self._from.engine.kv, self._to.engine.kv):
             if old is None or new is None or not _is_same(old, new):
                 shown = _shown((old or new).key)  # type: ignore[union-attr]  # one of them is there
                 raise CorruptError(f"the new store differs: {shown}")
@@ -282,39 +229,6 @@ class Migration:
                 yield 0
 
 
-class _ReadError(Exception):
-    """The old store could not give a blob."""
-
-
-def _chunks(store: Store, digest: Digest) -> Iterator[bytes | bytearray | memoryview]:
-    """Read a blob of the old store, whose errors are told from those of the new one."""
-    try:
-        source: Source | None = store.open(digest)
-        assert source is not None
-        with source:
-            while chunk := source.read(limits.CHUNK_BYTES):
-                yield chunk
-    except (CorruptError, LookupError) as error:
-        raise _ReadError from error
-
-
-def _batches(digests: Sequence[Digest], sizes: Mapping[Digest, int]) -> Iterator[list[Digest]]:
-    """Cut small blobs into what one append takes."""
-    batch: list[Digest] = []
-    room_bytes = limits.BATCH_BYTES_MAX
-    for digest in digests:
-        size_bytes = sizes.get(digest)
-        if size_bytes is None or size_bytes > limits.SMALL_BLOB_BYTES_MAX:
-            continue
-        if size_bytes > room_bytes:
-            yield batch
-            batch, room_bytes = [], limits.BATCH_BYTES_MAX
-        batch.append(digest)
-        room_bytes -= size_bytes
-    if batch:
-        yield batch
-
-
 def _belongs(key: bytes, tables: Sequence[bytes] | None) -> bool:
     if tables is None:
         return not key.startswith(APART)
@@ -324,44 +238,6 @@ def _belongs(key: bytes, tables: Sequence[bytes] | None) -> bool:
 def _is_same(old: Item, new: Item) -> bool:
     """Whether a row needs not be moved; where a webhook stands is each store's own."""
     return old.value == new.value or old.key.startswith(STANDING)
-
-
-def _moved(value: bytes, end: Cursor, new_end: Cursor, now_us: int) -> bytes:
-    """Where a webhook stands that moves: at the end, past what it was not told yet."""
-    standing = msgspec.json.decode(value, type=Standing)
-    is_behind = parse_cursor(standing.cursor) < end
-    lost_us = now_us if is_behind else standing.lost_us
-    moved = replace(standing, cursor=str(new_end), waiting_us=0, lost_us=lost_us)
-    return msgspec.json.encode(moved)
-
-
-def _settle(pending: Pending[Committed | Conflict]) -> None:
-    if isinstance(pending.result(), Conflict):
-        raise ConflictError("somebody else writes to the new store")
-
-
-def _rows(kv: KV) -> Iterator[Item]:
-    """All rows in order, a page at a time."""
-    start = b"\x00"
-    while page := kv.scan(start, END, limit=PAGE):
-        yield from page
-        start = page[-1].key + b"\x00"
-
-
-def _pairs(old: KV, new: KV) -> Iterator[tuple[Item | None, Item | None]]:
-    """Rows with equal keys side by side; None for a row that is missing."""
-    olds, news = _rows(old), _rows(new)
-    left, right = next(olds, None), next(news, None)
-    while left is not None or right is not None:
-        if right is None or (left is not None and left.key < right.key):
-            yield left, None
-            left = next(olds, None)
-        elif left is None or right.key < left.key:
-            yield None, right
-            right = next(news, None)
-        else:
-            yield left, right
-            left, right = next(olds, None), next(news, None)
 
 
 def _shown(key: bytes) -> str:

@@ -19,6 +19,7 @@ from holdfast.core.errors import ConflictError, CorruptError, InvalidError
 from holdfast.core.many import cut, paged
 from holdfast.core.marker import UNFINISHED
 from holdfast.core.seams import Disk
+from holdfast.depot.moving import check_open
 from holdfast.depot.sharded import LAYOUT
 from holdfast.shards.folder import Shape
 from holdfast.shards.shards import Options, Shards
@@ -68,13 +69,15 @@ class Reshard:
 
         Raises:
             InvalidError: both folders are the same.
-            ConflictError: the new one has another store, or this one already.
+            ConflictError: the new one has another store, or this one already; or the old one was
+                moved.
             CorruptError: something of the old store is damaged, or the copy differs from it.
             UnavailableError: a store is in use, or the disk refuses.
         """
         if self._old.resolve() == self._new.resolve():
             raise InvalidError("NEW", str(self._new), "another folder than OLD")
         with Shards(self._old, options=Options(Shape(layout=LAYOUT))) as old:
+            check_open(self._old)
             self._begin(old)
             with Shards(self._new, options=Options(self._shape)) as new:
                 self.copied.shards = new.routing.count

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ENGINE = "sqlite"
 FORMAT = 3
 """Of the file HOLDFAST; the engine with a log has had 1 and 2."""
+MOVING_FORMAT = 4
+"""While the store takes part in a move (depot/moving.py)."""
 NAME = re.compile(r"shard_(0|[1-9][0-9]*)\.db")
 BESIDE = re.compile(r"shard_[0-9]+\.db-(wal|shm|journal)")
 
@@ -100,7 +102,7 @@ class Folder:
             raise UnsupportedError(
                 f"{self.path} holds a store of another engine: open it by its path"
             )
-        if about.get("format") != FORMAT:
+        if about.get("format") not in {FORMAT, MOVING_FORMAT}:
             raise UnsupportedError(f"format {about.get('format')} is newer than this holdfast")
         try:
             return msgspec.convert(about, _Marker)

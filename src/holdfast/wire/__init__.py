@@ -6,6 +6,7 @@ hostile, and raise a BlobError rather than guess.
 """
 
 from holdfast.wire.documents import (
+    MoveDoc,
     encode_entry,
     entry_json,
     grave_json,
@@ -88,6 +89,7 @@ __all__ = [
     "VERIFIED_AT",
     "Found",
     "Line",
+    "MoveDoc",
     "Presigned",
     "Shown",
     "Wanted",

@@ -71,12 +71,25 @@ class HashPageDoc(msgspec.Struct):
     next: str | None = None
 
 
-class StatsDoc(msgspec.Struct):
+class MoveDoc(msgspec.Struct):
+    """How far the move of a store is, as JSON."""
+
+    stage: str
+    copied_blobs: int
+    copied_bytes: int
+    left_blobs: int
+    left_bytes: int
+    damaged: int
+    examples: list[str]
+
+
+class StatsDoc(msgspec.Struct, omit_defaults=True):
     """How much is stored, as JSON."""
 
     entries: int
     entry_bytes: int
     revision: int
+    move: MoveDoc | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -144,9 +157,9 @@ def hash_page_json(page: HashPage) -> bytes:
     return _encoder.encode(HashPageDoc([str(digest) for digest in page.digests], page.next))
 
 
-def stats_json(stats: Stats) -> bytes:
+def stats_json(stats: Stats, move: MoveDoc | None = None) -> bytes:
     """Write the body of `GET /stats`."""
-    return _encoder.encode(StatsDoc(stats.entries, stats.entry_bytes, stats.revision))
+    return _encoder.encode(StatsDoc(stats.entries, stats.entry_bytes, stats.revision, move))
 
 
 def parse_entry(data: bytes) -> Entry:

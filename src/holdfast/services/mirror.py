@@ -1,0 +1,194 @@
+"""A mirror: the rows of one KV made those of another, which may go on changing.
+
+A comparison reads both side by side and writes what differs; then the commits since it began are
+done again, until nothing is left. Nobody else writes to the new KV, whose own commits tell of names
+what there is in the end (depot/events), if not all that became of them. Where webhooks stand is
+each store's own: these rows come last, and then stand at the end of the new one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from itertools import groupby, takewhile
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdfast.core import limits
+from holdfast.core.errors import CompactedError, ConflictError
+from holdfast.core.kv import Conflict, Delete, Item, Put, prefix_end
+from holdfast.core.stream import parse_cursor
+from holdfast.depot import catalog
+from holdfast.depot.events import latest
+from holdfast.depot.webhooks import STANDING, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from holdfast.core.kv import KV, Committed
+    from holdfast.core.pending import Pending
+    from holdfast.core.stream import Cursor
+
+    Rows = dict[bytes, bytes | None]
+
+PAGE = 256  # rows read at once
+AHEAD = 64  # commits on their way at once
+START, END = b"\x00", b"\xff" * 8  # of all rows of a catalog
+UNKNOWN = -1
+
+
+class Mirror:
+    """From one KV to another; for one thread."""
+
+    def __init__(self, old: KV, new: KV) -> None:
+        self._old = old
+        self._new = new
+        self._waiting: deque[Pending[Committed | Conflict]] = deque()
+        self._rows: Rows = {}
+        self._revision = UNKNOWN
+        """Up to here, the new KV has what the old one had."""
+
+    @property
+    def behind(self) -> int:
+        """How many commits the new KV lacks; all, before they were compared."""
+        newest = self._old.revision()
+        return newest - self._revision if self._revision != UNKNOWN else newest + 1
+
+    def run(self) -> Iterator[int]:
+        """Bring the new KV to where the old one is when this begins; yield what is about done.
+
+        Raises:
+            BlobError: a KV refuses; begin again.
+        """
+        until = self._old.revision()
+        self._forget()
+        try:
+            if self._revision != UNKNOWN:
+                yield from self._follow(until)
+        except CompactedError:
+            self._revision = UNKNOWN
+        if self._revision == UNKNOWN:
+            yield from self._compare(START, END)
+        self._flush()
+        self._revision = until
+
+    def settle(self, now_us: int) -> None:
+        """Write where webhooks stand: at the end of the new KV; then both are the same.
+
+        Raises:
+            BlobError: a KV refuses; begin again.
+        """
+        self._forget()
+        ends = latest(self._old), latest(self._new)
+        for old, new in pairs(self._old, self._new, STANDING, prefix_end(STANDING)):
+            if old is not None:
+                self._add({old.key: standing_moved(old.value, *ends, now_us)})
+            elif new is not None:
+                self._add({new.key: None})
+        self._flush()
+
+    def _compare(self, start: bytes, end: bytes) -> Iterator[int]:
+        for number, (old, new) in enumerate(pairs(self._old, self._new, start, end)):
+            if (old or new).key.startswith(STANDING):  # type: ignore[union-attr]  # one is there
+                continue
+            if old is None:
+                assert new is not None
+                self._add(self._without(new.key))
+            elif new is None or old.value != new.value:
+                self._add({old.key: old.value})
+            if number % PAGE == 0:
+                yield PAGE
+
+    def _without(self, key: bytes) -> Rows:
+        """Remove a row; a grave with its entry, or it would tell that a name is gone for good."""
+        rows: Rows = {key: None}
+        if key.startswith(catalog.GRAVE):
+            entry = self._old.get(catalog.ENTRY + key[1:])
+            if entry is not None:
+                rows[catalog.ENTRY + key[1:]] = entry.value
+        return rows
+
+    def _follow(self, until: int) -> Iterator[int]:
+        """Do again what the commits did behind what is known, each of them at once.
+
+        Raises:
+            CompactedError: they are not kept any more.
+        """
+        watched = self._old.watch(b"", self._revision + 1, wait_s=0)
+        changes = takewhile(lambda change: change.revision <= until, watched)
+        for _, commit in groupby(changes, attrgetter("revision")):
+            rows = {each.key: each.value for each in commit if not each.key.startswith(STANDING)}
+            self._add(rows)
+            yield len(rows)
+
+    def _add(self, rows: Rows) -> None:
+        """Write rows with the next commit, all of them; None is a row that goes."""
+        if len(self._rows.keys() | rows.keys()) > limits.WRITES_MAX:
+            self._commit()
+        self._rows |= rows
+
+    def _commit(self) -> None:
+        writes = [
+            Delete(key) if value is None else Put(key, value) for key, value in self._rows.items()
+        ]
+        self._rows = {}
+        self._waiting.append(self._new.commit([], writes))
+        if len(self._waiting) == AHEAD:
+            settle(self._waiting.popleft())
+
+    def _forget(self) -> None:
+        """Begin behind an error: what waits is written before all that follows, or not at all."""
+        self._waiting.clear()
+        self._rows = {}
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._commit()
+        while self._waiting:
+            settle(self._waiting.popleft())
+
+
+def settle(pending: Pending[Committed | Conflict]) -> None:
+    """Wait for a commit.
+
+    Raises:
+        ConflictError: a compare did not hold.
+    """
+    if isinstance(pending.result(), Conflict):
+        raise ConflictError("somebody else writes to the new store")
+
+
+def standing_moved(value: bytes, end: Cursor, new_end: Cursor, now_us: int) -> bytes:
+    """Where a webhook stands that moves: at the end, past what it was not told yet."""
+    standing = msgspec.json.decode(value, type=Standing)
+    is_behind = parse_cursor(standing.cursor) < end
+    lost_us = now_us if is_behind else standing.lost_us
+    moved = replace(standing, cursor=str(new_end), waiting_us=0, lost_us=lost_us)
+    return msgspec.json.encode(moved)
+
+
+def pairs(
+    old: KV, new: KV, start: bytes = START, end: bytes = END
+) -> Iterator[tuple[Item | None, Item | None]]:
+    """Rows with equal keys side by side; None for a row that is missing."""
+    olds, news = _read(old, start, end), _read(new, start, end)
+    left, right = next(olds, None), next(news, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and left.key < right.key):
+            yield left, None
+            left = next(olds, None)
+        elif left is None or right.key < left.key:
+            yield None, right
+            right = next(news, None)
+        else:
+            yield left, right
+            left, right = next(olds, None), next(news, None)
+
+
+def _read(kv: KV, start: bytes, end: bytes) -> Iterator[Item]:
+    """All rows in order, a page at a time."""
+    while page := kv.scan(start, end, limit=PAGE):
+        yield from page
+        start = page[-1].key + b"\x00"

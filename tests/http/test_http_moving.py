@@ -1,0 +1,163 @@
+"""A real server moves its store while clients write and read: none is refused, nothing is lost."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from rawhttp import Connection, Reply
+from serving import Server, wait_until
+
+import holdfast
+from holdfast.core.errors import ConflictError
+from holdfast.core.limits import KIB
+from holdfast.testing.blobs import make
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WRITERS = 3
+KEYS = 12
+FILLER = 60
+SIZES = (0, 10, 3000, 300 * KIB)
+
+
+class Client:
+    """Writes, reads and deletes names of its own, a connection for each request."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._dice = random.Random(number)
+        self.there: dict[str, bytes] = {}
+        self.requests = 0
+        self.longest_s = 0.0
+        self.wrong: list[str] = []
+
+    def start(self, port: int) -> None:
+        self._port = port
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set() and not self.wrong:
+                began_s = time.monotonic()
+                self._step()
+                self.requests += 1
+                self.longest_s = max(self.longest_s, time.monotonic() - began_s)
+        except Exception as error:  # noqa: BLE001 - shown by the test
+            self.wrong.append(repr(error))
+
+    def _step(self) -> None:
+        key = f"{self._number}/{self._dice.randrange(KEYS)}"
+        path, kind = f"/blob/{key}", self._dice.choice(["put", "put", "get", "get", "delete"])
+        if kind == "put":
+            data = make(self._dice.choice(SIZES)) + b"%d" % self.requests
+            reply = self._ask("PUT", path, data)
+            self._expect(reply.status in {200, 201}, f"{path} was not stored: {reply}")
+            self.there[key] = data
+        elif kind == "delete":
+            reply = self._ask("DELETE", path)
+            self._expect(reply.status == 204, f"{path} was not deleted: {reply}")
+            self.there.pop(key, None)
+        else:
+            reply, known = self._ask("GET", path), self.there.get(key)
+            expected = (404, None) if known is None else (200, known)
+            got = (reply.status, None if known is None else reply.body)
+            self._expect(got == expected, f"{path}: {reply.status}")
+
+    def _ask(self, method: str, path: str, body: bytes = b"") -> Reply:
+        with Connection(self._port, 30) as connection:
+            return connection.ask(method, path, body)
+
+    def _expect(self, holds: bool, what: str) -> None:  # noqa: FBT001
+        if not holds:
+            self.wrong.append(what)
+
+
+@contextmanager
+def writing(clients: list[Client], server: Server) -> Iterator[None]:
+    for client in clients:
+        client.start(server.port)
+    try:
+        yield
+    finally:
+        for client in clients:
+            client.stop()
+
+
+def requests(clients: list[Client]) -> int:
+    return sum(client.requests for client in clients)
+
+
+def has_passed(clients: list[Client], goal: int) -> bool:
+    return requests(clients) > goal
+
+
+def stage(server: Server) -> str:
+    moved: dict[str, str] = server.ask("GET", "/stats").json().get("move", {})
+    return moved.get("stage", "")
+
+
+def is_moved(server: Server) -> bool:
+    return stage(server) == "moved"
+
+
+def fill(server: Server) -> dict[str, bytes]:
+    there = {f"filler/{number}": make(50 * KIB) + b"%d" % number for number in range(FILLER)}
+    for key, data in there.items():
+        assert server.ask("PUT", f"/blob/{key}", data).status == 201
+    return there
+
+
+def check(server: Server, there: dict[str, bytes]) -> None:
+    assert server.keys("default") == sorted(there)
+    for key, data in there.items():
+        reply = server.ask("GET", f"/blob/{key}")
+        assert (reply.status, reply.body) == (200, data)
+
+
+def moving(old: Path, url: str, **more: str) -> Server:
+    """A server that moves a store, slowly enough that all stages are seen."""
+    settings = {"move_to": url, "move_bytes_s_max": "16MiB", "move_verify": "true", **more}
+    return Server(old.parent / f"{old.name}.server", settings, data=old)
+
+
+@pytest.mark.parametrize("way", ["true", pytest.param("false", marks=pytest.mark.slow)])
+def test_clients_write_and_read_through_a_move_there_and_back(tmp_path: Path, way: str) -> None:
+    """From a log to shards, and from these to a log; then the first folder is not opened."""
+    first, shards, last = (tmp_path / name for name in ("first", "shards", "last"))
+    with Server(tmp_path / "begin", {}, data=first) as server:
+        filler = fill(server)
+    clients = [Client(number) for number in range(WRITERS)]
+    there: dict[str, bytes] = {}
+    for old, url in (
+        (first, f"sqlite://{shards}?shards=3"),
+        (shards, f"segments://{last}?compress=zstd"),
+    ):
+        with moving(old, url, hot_path=way) as server:
+            with writing(clients, server):
+                wait_until(partial(is_moved, server), "it does not move", 60)
+                goal = requests(clients) + 30
+                wait_until(partial(has_passed, clients, goal), "it hangs")
+            assert [client.wrong for client in clients] == [[]] * WRITERS
+            assert max(client.longest_s for client in clients) < 5
+            there = filler | {key: data for each in clients for key, data in each.there.items()}
+            check(server, there)
+            assert server.stop() == 0
+            assert not server.traces()
+    with pytest.raises(ConflictError, match=f"was moved to {shards}"):
+        holdfast.open(first)
+    with Server(tmp_path / "end", {}, data=last) as server:
+        check(server, there)

@@ -1,0 +1,85 @@
+"""Moves without a server: steps taken by hand, and somebody who writes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from holdfast.config.stack import locate
+from holdfast.config.target import bounds_of
+from holdfast.core.stream import Kind
+from holdfast.depot.depot import Depot
+from holdfast.depot.moving import End, Stage
+from holdfast.services.caretaker import Done
+from holdfast.services.moving import Copy, Manner, Move, Read
+
+if TYPE_CHECKING:
+    from holdfast.core.seams import Clock, Disk
+
+
+def end(url: object) -> End:
+    located = locate(str(url), {})
+    return End(located.folder, bounds_of(located))
+
+
+def moving(
+    old: object,
+    new: object,
+    manner: Manner | None = None,
+    disk: Disk | None = None,
+    clock: Clock | None = None,
+) -> Move:
+    return Move(end(old), end(new), manner or Manner(), disk, clock)
+
+
+def copying(move: Move) -> Iterator[Done]:
+    """The steps of the first stage, until it is ready."""
+    ready: list[bool] = []
+    task = Copy(move, lambda: ready.append(True))
+    try:
+        while not ready:
+            yield task.step()
+    finally:
+        task.close()
+
+
+def reading(move: Move) -> Iterator[Done]:
+    """The steps of the last stage, until the old store is closed or there is nothing to do."""
+    task = Read(move)
+    try:
+        while move.progress.stage is Stage.READ or move._old is not None:
+            done = task.step()
+            yield done
+            if done.wait_s:
+                return
+    finally:
+        task.close()
+
+
+def switch(move: Move) -> None:
+    move.prepare()
+    move.commit()
+
+
+def finish(move: Move, between: Callable[[], object] = lambda: None) -> None:
+    """Take all steps that are left, and do something between any two."""
+    if move.progress.stage is Stage.COPY:
+        for _ in copying(move):
+            between()
+        switch(move)
+    between()
+    for _ in reading(move):
+        between()
+
+
+def check_events(depot: Depot) -> None:
+    """Whoever applies all events that are kept has the names as they are."""
+    names = {
+        (bucket, entry.key): entry.digest
+        for bucket in ("default", "many", "ann~kept")
+        for entry in depot.bucket(bucket).entries()
+    }
+    told = {}
+    for event in depot.events(all_buckets=True):
+        told[(event.bucket, event.key)] = event.digest if event.kind is Kind.UPLOADED else None
+    assert {name: digest for name, digest in told.items() if digest is not None} == names
