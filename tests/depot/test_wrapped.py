@@ -160,7 +160,7 @@ def test_a_bare_folder_stays_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stack", ["both"], indirect=True)
 @pytest.mark.parametrize(
-    "damage", [b"", b"{", b'{"format":2}', b'{"format":1,"compress":"lz4"}', b"\xff"]
+    "damage", [b"", b"{", b'{"format":9}', b'{"format":1,"compress":"lz4"}', b"\xff"]
 )
 def test_wrappers_that_cannot_be_read_are_refused(folder: Path, damage: bytes) -> None:
     (folder / "wrappers").write_bytes(damage)

@@ -13,10 +13,12 @@ from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.depot.stack import Stack
+from holdfast.stores.compressed import train
 from holdfast.testing.crash_suites import WORLDS
 from holdfast.testing.power_cut import World
 
-STACK = Stack(compress=True, master=bytes(range(32)))
+SAMPLES = [f"this is the line {number} of those for a dictionary".encode() for number in range(900)]
+STACK = Stack(compress=True, master=bytes(range(32)), dictionary=train(SAMPLES, 1024, 3))
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "gc": "gc",
         "migrate": "migrate",
         "keyring": "keyring",
+        "dictionary": "dictionary",
         "import": "adopt",
         "webhook": "webhook",
         "audit": "audit",

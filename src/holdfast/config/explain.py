@@ -68,10 +68,10 @@ def _wrapped(wanted: Wanted, found: Written, bottom: Part) -> Part:
     if wanted.encrypt or found.encrypt:
         where = f"master key: {wanted.encrypt}" if wanted.encrypt else "needs a master key"
         part = Part(f"encrypted: AES-256-GCM, {where}", (part,))
-    if wanted.compress:
-        part = Part(f"compressed: zstd, level {wanted.level}, where that gains", (part,))
-    elif found.compress:
-        part = Part(f"compressed: zstd, level {wanted.level}, as the folder says", (part,))
+    if wanted.compress or found.compress:
+        why = "where that gains" if wanted.compress else "as the folder says"
+        small = "; small ones by a dictionary" if wanted.dictionary or found.dictionaries else ""
+        part = Part(f"compressed: zstd, level {wanted.level}, {why}{small}", (part,))
     return part
 
 

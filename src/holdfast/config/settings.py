@@ -151,6 +151,11 @@ class Settings:
     compress_level: int = setting(
         limits.COMPRESS_LEVEL, LEVEL, "How hard: higher is smaller and slower."
     )
+    dictionary: Path | None = setting(  # noqa: RUF009
+        None,
+        Location("a file of `holdfast dictionary train`"),
+        "Dictionary by which small blobs are compressed, which the folder keeps.",
+    )
     encrypt: str = setting("", ENCRYPT, "Encrypt what is stored; for a store that is empty.")
     large: str = setting("", LARGE, "Object store for large blobs, instead of files of their own.")
     spread: tuple[str, ...] = setting(

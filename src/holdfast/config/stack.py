@@ -40,6 +40,7 @@ SCHEMES = {"file", "holdfast", "segments", SQLITE}
 WRAPPERS = {
     "compress": "compress",
     "level": "compress_level",
+    "dictionary": "dictionary",
     "encrypt": "encrypt",
     "large": "large",
     "spread": "spread",
@@ -70,6 +71,8 @@ class Wanted(NamedTuple):
     cache_dir: Path | None = None
     disks: tuple[Place, ...] = ()
     """Over which large blobs are spread; none: those that the folder remembers."""
+    dictionary: Path | None = None
+    """The file of one for small blobs; None: what the folder remembers."""
 
 
 class Located(NamedTuple):
@@ -135,6 +138,7 @@ def wanted_of(settings: Settings) -> Wanted:
         settings.cache,
         settings.cache_dir,
         places_of(settings.spread),
+        settings.dictionary,
     )
 
 
@@ -181,6 +185,22 @@ def _read_url(text: str) -> tuple[Path, str, dict[str, str]]:
     if not parts.path or parts.fragment:
         raise InvalidError("store", text, TARGETS)
     return Path(unquote(parts.path)), parts.scheme, options_of(parts.query)
+
+
+def read_dictionary(file: Path | None) -> bytes | None:
+    """Read the file of a dictionary; whether it is one, the codec says.
+
+    Raises:
+        InvalidError: it cannot be read.
+    """
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as opened:
+            return opened.read(limits.DICTIONARY_BYTES_MAX + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidError("dictionary", str(file), f"a readable file ({reason})") from None
 
 
 def _wanted(options: Mapping[str, str], variables: Mapping[str, str]) -> Wanted:

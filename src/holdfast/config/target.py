@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from holdfast.config.objects import connect
-from holdfast.config.stack import locate, read_master
+from holdfast.config.stack import locate, read_dictionary, read_master
 from holdfast.core.errors import UnsupportedError
 from holdfast.depot.stack import Stack
 
@@ -58,6 +58,7 @@ def stack_of(wanted: Wanted) -> Stack:
         master,
         wanted.large,
         connect,
+        read_dictionary(wanted.dictionary),
         wanted.verify,
         wanted.cache_bytes,
         wanted.cache_dir,

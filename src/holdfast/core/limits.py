@@ -120,6 +120,7 @@ COMPRESS_LEVEL = 3  # of zstd, a setting
 CODED_BYTES_MIN = KIB  # of a blob that is compressed on its way to a client
 CODED_BYTES_MAX = MIB
 DICTIONARY_BYTES_MAX = MIB
+DICTIONARY_BYTES = 112 * KIB  # of one that is trained
 DICTIONARY_BLOB_BYTES_MAX = 64 * KIB  # larger blobs gain nothing by a dictionary
 # Object stores
 OBJECT_PART_BYTES = 8 * MIB  # of a blob in one object; larger ones are uploaded in parts

@@ -38,6 +38,8 @@ class Stack:
     """The URL of the object store for large blobs, which the folder remembers (depot/large.py)."""
     connect: Connect | None = field(default=None, repr=False)
     """Makes what sends requests there; without it, a folder that needs it is not opened."""
+    dictionary: bytes | None = field(default=None, repr=False)
+    """For small blobs that are compressed from now on; None: what the folder remembers."""
     verify: bool = False
     """Hold each blob to its SHA-256 before a byte of it is given out."""
     cache_bytes: int = 0

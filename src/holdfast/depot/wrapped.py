@@ -1,7 +1,8 @@
 """The wrappers around the bytes of a folder, which the folder remembers (docs/format.md).
 
     DIR/wrappers     {"format": 1, "compress": "zstd", "encrypt": "aes-256-gcm"}
-                     format 2 where it has more members, such as "disks" (depot/disks.py)
+                     format 2 where it has more members, such as "disks" (depot/disks.py) or
+                     "dictionaries" (depot/dictionaries.py)
     DIR/keyring      the keys of an encrypted store (stores/keyring.py)
 
 A folder that has compressed blobs is opened with compression, whoever opens it, since that needs no
@@ -17,8 +18,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from holdfast.core.errors import ConflictError, CorruptError, DeniedError, UnsupportedError
+from holdfast.core.errors import (
+    ConflictError,
+    CorruptError,
+    DeniedError,
+    InvalidError,
+    UnsupportedError,
+)
 from holdfast.core.guard import Guard
+from holdfast.depot import dictionaries
 from holdfast.log.folder import is_wrapped, mark_wrapped, replace_file
 from holdfast.log.segment import map_disk_error
 from holdfast.stores.encoded import EncodedStore
@@ -57,6 +65,8 @@ class Written(msgspec.Struct, frozen=True, omit_defaults=True):
     compress: str = ""
     encrypt: str = ""
     disks: tuple[Known, ...] = ()
+    dictionaries: tuple[str, ...] = ()
+    """Their names; the first is for new blobs (depot/dictionaries.py)."""
 
 
 class Seams(NamedTuple):
@@ -100,24 +110,30 @@ def codecs_for(
     Raises:
         DeniedError: it is encrypted, and the master key is missing or another one.
         ConflictError: it has blobs that are not encrypted.
+        InvalidError: a new dictionary is none, or the store is not compressed.
         CorruptError, UnsupportedError: what it remembers cannot be read.
     """
     found = written(folder)
-    codecs: list[Codec] = []
-    if stack.compress or found.compress:
-        from holdfast.stores.compressed import Compression  # noqa: PLC0415 - an extra
-
-        codecs.append(Compression(stack.level))
-    if stack.master is not None or found.encrypt:
-        from holdfast.stores.encrypted import Encryption  # noqa: PLC0415 - an extra
-
-        keyring = _keyring(folder, found, stack, seams, is_empty)
-        codecs.append(Encryption(keyring, seams.entropy))
     wanted = replace(
         found,
         compress=ZSTD if stack.compress else found.compress,
         encrypt=AES if stack.master is not None else found.encrypt,
     )
+    codecs: list[Codec] = []
+    if wanted.encrypt:
+        from holdfast.stores.encrypted import Encryption  # noqa: PLC0415 - an extra
+
+        keyring = _keyring(folder, found, stack, seams, is_empty)
+        codecs.append(Encryption(keyring, seams.entropy))
+    if stack.dictionary is not None:
+        if not wanted.compress:
+            raise InvalidError("dictionary", str(folder), "for a store that is compressed, only")
+        wanted = dictionaries.added(folder, wanted, stack.dictionary, codecs, seams.disk)
+    if wanted.compress:
+        from holdfast.stores.compressed import Compression  # noqa: PLC0415 - an extra
+
+        known = dictionaries.load(folder, wanted.dictionaries, codecs)
+        codecs.insert(0, Compression(stack.level, known))
     if codecs and (wanted != found or not is_wrapped(folder)):
         assert is_empty is not None
         remember(folder, wanted, seams.disk)
@@ -130,7 +146,7 @@ def remember(folder: Path, wanted: Written, disk: Disk) -> None:
     Raises:
         FullError, UnavailableError: the disk refuses.
     """
-    wanted = replace(wanted, format=MORE_FORMAT if wanted.disks else FORMAT)
+    wanted = replace(wanted, format=MORE_FORMAT if wanted.disks or wanted.dictionaries else FORMAT)
     try:
         replace_file(folder / WRAPPERS, msgspec.json.encode(wanted) + b"\n", disk)
         mark_wrapped(folder, disk, by_codecs=True)

@@ -8,7 +8,6 @@ Ctrl-C is found there by the next try. Verifying reads both stores and compares 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -19,8 +18,10 @@ from holdfast.core.errors import ConflictError, CorruptError, InvalidError
 from holdfast.core.many import cut, paged
 from holdfast.core.marker import UNFINISHED
 from holdfast.core.seams import Disk
+from holdfast.depot.dictionaries import DICTIONARIES
 from holdfast.depot.moving import check_open
 from holdfast.depot.sharded import LAYOUT
+from holdfast.log.folder import replace_file
 from holdfast.shards.folder import Shape
 from holdfast.shards.shards import Options, Shards
 from holdfast.stores.sqlite import SqliteStore
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 LAST = b"\xff" * (limits.KV_KEY_BYTES_MAX + 1)
 WINDOW_REVISIONS = 1000
-BESIDE = ("wrappers", "keyring")
+BESIDE = ("wrappers", "keyring", f"{DICTIONARIES}/*[0-9a-f]")
 """Files of the folder that say how its blobs are to be read."""
 
 
@@ -94,32 +95,23 @@ class Reshard:
         """Say in the new folder what it is going to be."""
         self._disk.make_directory(self._new)
         marker = self._new / UNFINISHED
-        if marker.exists():
-            if marker.read_text() != old.id:
-                raise ConflictError(f"{self._new} is going to be a copy of another store")
-            return
-        if {path.name for path in self._new.iterdir()} - {f"{UNFINISHED}.new"}:
-            raise ConflictError(f"{self._new} is not empty")
-        self._write(UNFINISHED, old.id.encode())
-        for name in BESIDE:
-            if (self._old / name).exists():
-                self._write(name, (self._old / name).read_bytes())
+        if not marker.exists():
+            if {path.name for path in self._new.iterdir()} - {f"{UNFINISHED}.new"}:
+                raise ConflictError(f"{self._new} is not empty")
+            self._write(marker, old.id.encode())
+        elif marker.read_text() != old.id:
+            raise ConflictError(f"{self._new} is going to be a copy of another store")
+        for path in (path for name in BESIDE for path in self._old.glob(name)):
+            self._write(self._new / path.relative_to(self._old), path.read_bytes())
 
     def _finish(self) -> None:
         """Let everybody open the new store."""
         self._disk.unlink(self._new / UNFINISHED)
         self._disk.sync_directory(self._new)
 
-    def _write(self, name: str, content: bytes) -> None:
-        path = self._new / f"{name}.new"
-        descriptor = self._disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            self._disk.pwrite_all(descriptor, (content,), 0)
-            self._disk.sync(descriptor)
-        finally:
-            self._disk.close(descriptor)
-        self._disk.rename(path, self._new / name)
-        self._disk.sync_directory(self._new)
+    def _write(self, path: Path, content: bytes) -> None:
+        self._disk.make_directory(path.parent)
+        replace_file(path, content, self._disk)
 
     def _copy_blobs(self, old: Shards, new: Shards) -> Iterator[int]:
         source, target = SqliteStore(old), SqliteStore(new)

@@ -81,6 +81,8 @@ class Compression:
         self._level = level
         self._dictionaries = [_dictionary(data) for data in dictionaries]
         self._by_id = {each.dict_id(): each for each in self._dictionaries}
+        if len(self._by_id) < len(self._dictionaries) or 0 in self._by_id:
+            raise InvalidError("dictionary", "an id that another has", "each with an id of its own")
         self._tools = _Tools()
 
     def hide(self, digests: Sequence[Digest]) -> Sequence[Digest]:
@@ -222,6 +224,20 @@ class CompressedFrames:
     def decode(self, number: int, data: Buffer) -> bytes:
         """Unpack a frame to the size that it must have."""
         return self._codec.unpack(data, frame_size(self.size_bytes, number))
+
+
+def train(samples: Sequence[bytes], size_bytes: int, level: int) -> bytes:
+    """Make a dictionary out of blobs like those that it is for.
+
+    Raises:
+        InvalidError: they are too few, or too much alike.
+    """
+    try:
+        found = zstandard.train_dictionary(size_bytes, list(samples), level=level)
+    except zstandard.ZstdError as error:
+        allowed = f"more, and more different ones ({error})"
+        raise InvalidError("blobs", f"{len(samples)} of them", allowed) from error
+    return found.as_bytes()
 
 
 def is_packed(head: Buffer) -> bool:
