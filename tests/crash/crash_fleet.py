@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -23,13 +23,16 @@ PROGRAM = Path(__file__).with_name("crash_boot.py")
 Server = subprocess.Popen[str]
 
 
-def start(folder: Path, boot: Path | None = None, workers: int = 1) -> Server:
-    """Start a server, in the boot that a file names."""
+def start(
+    folder: Path, boot: Path | None = None, workers: int = 1, more: Mapping[str, str] | None = None
+) -> Server:
+    """Start a server, in the boot that a file names, with more settings."""
     command = [sys.executable, str(PROGRAM), str(boot or NO_BOOT)]
     command += ["serve", "--data", str(folder), "--port", "0"]
     command += ["--log-level", "error", "--workers", str(workers)]
     environment = {**os.environ, "HOLDFAST_AUTH": "none"}
     environment |= {"HOLDFAST_SWEEP_EVERY_S": SWEEP_EVERY_S, "HOLDFAST_SWEEP_GRACE_S": "1"}
+    environment |= {f"HOLDFAST_{name.upper()}": value for name, value in (more or {}).items()}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
@@ -95,8 +98,12 @@ class Fleet:
     `lock` guards the ledger. Once `dying` is set, a worker whose request is refused asks no more.
     """
 
-    def __init__(self, ledger: Ledger, port: int, dice: random.Random) -> None:
+    def __init__(
+        self, ledger: Ledger, port: int, dice: random.Random, *, keeps: bool = True
+    ) -> None:
+        """Begin with the next `working`; a worker `keeps` its connection for all requests."""
         self._ledger = ledger
+        self._keeps = keeps
         self._port = port
         self.lock = threading.Lock()
         self.dying = threading.Event()
@@ -121,7 +128,8 @@ class Fleet:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
             while not self.wrong and self._step(connection, worker, dice):
-                pass
+                if not self._keeps:
+                    connection.close()  # a request opens it again
         except (OSError, http.client.HTTPException):
             pass
         finally:

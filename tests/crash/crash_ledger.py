@@ -210,8 +210,12 @@ class Ledger:
     def check(self, folder: Path) -> None:
         """Open what the end left, compare, and take what is there as what was acknowledged."""
         with open_depot(folder) as depot:
-            self._check_workers(self._check_depot(depot, folder), is_copy=False)
-            now = self._check_shared(depot, sum(self._shared.values()))
+            self.check_open(depot, folder)
+
+    def check_open(self, depot: Depot, folder: Path) -> None:
+        """Do the same with a depot that is open, whose bytes lie in `folder`."""
+        self._check_workers(self._check_depot(depot, folder), is_copy=False)
+        now = self._check_shared(depot, sum(self._shared.values()))
         self._shared_before = now[0] if now else None
         self._shared = {}
 
