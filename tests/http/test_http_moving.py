@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from rawhttp import Connection, Reply
+from receiver import Receiver, hang, receiver
 from serving import Server, wait_until
 
 import holdfast
+from holdfast.core.digest import Digest
 from holdfast.core.errors import ConflictError
 from holdfast.core.limits import KIB
 from holdfast.testing.blobs import make
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
 WRITERS = 3
 KEYS = 12
-FILLER = 60
+FILLER = 24
+SLOWLY = pytest.mark.slow
 SIZES = (0, 10, 3000, 300 * KIB)
 
 
@@ -35,6 +39,8 @@ class Client:
         self._number = number
         self._dice = random.Random(number)
         self.there: dict[str, bytes] = {}
+        self.stored: set[str] = set()
+        """The digests of all that was ever acknowledged."""
         self.requests = 0
         self.longest_s = 0.0
         self.wrong: list[str] = []
@@ -63,10 +69,11 @@ class Client:
         key = f"{self._number}/{self._dice.randrange(KEYS)}"
         path, kind = f"/blob/{key}", self._dice.choice(["put", "put", "get", "get", "delete"])
         if kind == "put":
-            data = make(self._dice.choice(SIZES)) + b"%d" % self.requests
+            data = make(self._dice.choice(SIZES)) + b"%d/%d" % (self._number, self.requests)
             reply = self._ask("PUT", path, data)
             self._expect(reply.status in {200, 201}, f"{path} was not stored: {reply}")
             self.there[key] = data
+            self.stored.add(str(Digest.of(data)))
         elif kind == "delete":
             reply = self._ask("DELETE", path)
             self._expect(reply.status == 204, f"{path} was not deleted: {reply}")
@@ -128,24 +135,37 @@ def check(server: Server, there: dict[str, bytes]) -> None:
         assert (reply.status, reply.body) == (200, data)
 
 
+@pytest.fixture
+def there() -> Iterator[Receiver]:
+    with receiver() as found:
+        yield found
+
+
 def moving(old: Path, url: str, **more: str) -> Server:
     """A server that moves a store, slowly enough that all stages are seen."""
     settings = {"move_to": url, "move_bytes_s_max": "16MiB", "move_verify": "true", **more}
     return Server(old.parent / f"{old.name}.server", settings, data=old)
 
 
-@pytest.mark.parametrize("way", ["true", pytest.param("false", marks=pytest.mark.slow)])
-def test_clients_write_and_read_through_a_move_there_and_back(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "legs"),
+    [
+        ("true", 1),
+        pytest.param("true", 2, marks=SLOWLY),
+        pytest.param("false", 2, marks=SLOWLY),
+    ],
+)
+def test_clients_write_and_read_through_a_move_there_and_back(
+    tmp_path: Path, way: str, legs: int
+) -> None:
     """From a log to shards, and from these to a log; then the first folder is not opened."""
     first, shards, last = (tmp_path / name for name in ("first", "shards", "last"))
     with Server(tmp_path / "begin", {}, data=first) as server:
         filler = fill(server)
     clients = [Client(number) for number in range(WRITERS)]
     there: dict[str, bytes] = {}
-    for old, url in (
-        (first, f"sqlite://{shards}?shards=3"),
-        (shards, f"segments://{last}?compress=zstd"),
-    ):
+    ways = [(first, f"sqlite://{shards}?shards=3"), (shards, f"segments://{last}?compress=zstd")]
+    for old, url in ways[:legs]:
         with moving(old, url, hot_path=way) as server:
             with writing(clients, server):
                 wait_until(partial(is_moved, server), "it does not move", 60)
@@ -159,5 +179,48 @@ def test_clients_write_and_read_through_a_move_there_and_back(tmp_path: Path, wa
             assert not server.traces()
     with pytest.raises(ConflictError, match=f"was moved to {shards}"):
         holdfast.open(first)
-    with Server(tmp_path / "end", {}, data=last) as server:
+    with Server(tmp_path / "end", {}, data=(shards, last)[legs - 1]) as server:
         check(server, there)
+
+
+@SLOWLY
+def test_webhooks_are_told_of_all_that_happened_before_and_behind_the_switch(
+    tmp_path: Path, there: Receiver
+) -> None:
+    """Clients write all the time; nothing waits any more when the new store begins."""
+    first = tmp_path / "first"
+    about = {"webhook_networks": "127.0.0.0/8"}
+    with Server(tmp_path / "begin", about, data=first) as server:
+        fill(server)
+        hook = msgspec.json.encode({"url": there.url, "topics": ["uploaded"]})
+        assert server.ask("PUT", "/admin/webhooks/hook", hook).status == 201
+    clients = [Client(number) for number in range(WRITERS)]
+    with moving(first, f"sqlite://{tmp_path / 'new'}", **about) as server:
+        with writing(clients, server):
+            wait_until(partial(is_moved, server), "it does not move", 60)
+            wait_until(partial(has_passed, clients, requests(clients) + 30), "it hangs")
+        assert [client.wrong for client in clients] == [[]] * WRITERS
+        stored = set().union(*(client.stored for client in clients))
+        told = partial(digests_told, there)
+        wait_until(lambda: stored <= told(), "something was not told", 20)
+        shown = server.ask("GET", "/admin/webhooks/hook").json()
+        assert (shown.get("lost_at"), shown["state"]) == (None, "open")
+
+
+def digests_told(there: Receiver) -> set[str]:
+    return {one.said["data"]["digest"] for one in list(there.got)}
+
+
+@SLOWLY
+def test_a_webhook_whose_receiver_hangs_holds_no_switch(tmp_path: Path, there: Receiver) -> None:
+    """What it missed is said."""
+    there.act = hang
+    first = tmp_path / "first"
+    about = {"webhook_networks": "127.0.0.0/8"}
+    with Server(tmp_path / "begin", about, data=first) as server:
+        hook = msgspec.json.encode({"url": there.url})
+        assert server.ask("PUT", "/admin/webhooks/hook", hook).status == 201
+        assert server.ask("PUT", "/blob/name", b"bytes").status == 201
+    with moving(first, str(tmp_path / "new"), **about) as server:
+        wait_until(partial(is_moved, server), "it does not move", 20)
+        assert server.ask("GET", "/admin/webhooks/hook").json()["lost_at"] is not None

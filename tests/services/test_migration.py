@@ -38,6 +38,7 @@ from holdfast.core.errors import (
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.policy import bucket_of
 from holdfast.core.stream import Cursor
+from holdfast.core.webhook import Webhook
 from holdfast.depot.depot import Depot
 from holdfast.depot.events import latest
 from holdfast.depot.local import open_depot
@@ -213,9 +214,22 @@ def test_webhooks_stand_at_the_end_and_are_not_told_of_what_moved(tmp_path: Path
         assert found is not None
         end = latest(target.engine.kv)
         assert found[0].cursor == str(Cursor(end.revision - 1))
-        assert found[0].lost_us > 0
+        assert found[0].lost_us > 0  # it was told of nothing yet
         with target.events(wait_s=0, from_=Cursor(end.revision - 1)) as events:
             assert list(islice(events, 1)) == []
+
+
+def test_a_webhook_that_was_told_all_that_it_wants_misses_nothing(tmp_path: Path) -> None:
+    """What it does not want, and commits that say nothing of names, are not missed."""
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        hooks = source.engine.webhooks
+        for name, bucket in (("told", "mine"), ("missing", "others")):
+            hooks.put(Webhook(name=name, bucket=bucket, url="https://example.org/"))
+        source.bucket("others").put("name", b"bytes")
+        migrate(source, target)
+        moved = {name: target.engine.webhooks.standing(name) for name in ("told", "missing")}
+        lost = {name: found is not None and found[0].lost_us > 0 for name, found in moved.items()}
+        assert lost == {"told": False, "missing": True}
 
 
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:

@@ -163,6 +163,8 @@ MOVE_BYTES_S_MAX = 64 * MIB  # copied by a move while the store is served, a set
 MOVE_ROUNDS_MAX = 8  # in which it catches up with what changes, before it switches in any case
 MOVE_BEHIND_MAX = 1000  # commits, with which it switches at once
 MOVE_AGAIN_S = 60  # until blobs are looked for again that could not be read
+MOVE_HOOKS_WAIT_S = 2  # for which a switch waits until webhooks were told what is to be told
+MOVE_EVENTS_MAX = 10_000  # looked at to see whether a webhook misses any
 MOVE_TELL_S = 60  # between two events about how far it is
 FINDINGS_MAX = 1000  # kept of one region, and printed by one check; all are counted
 

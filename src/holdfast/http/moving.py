@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,8 @@ class _Course:
         Raises:
             FullError, UnavailableError: the last step of the switch failed.
         """
-        on_start: Callable[[], None] = partial(announce, self._settings, self._listener)
+        served = replace(self._settings, data=self._move.folder)
+        on_start: Callable[[], None] = partial(announce, served, self._listener)
         while self._move.progress.stage is Stage.COPY:
             if self._serve_old(on_start):
                 return
@@ -110,7 +112,7 @@ class _Course:
         site.move = self._move.progress
         with ExitStack() as stack:
             stack.enter_context(caretaker(depot, settings))
-            stack.enter_context(dispatch(depot, settings))
+            sender = stack.enter_context(dispatch(depot, settings))
             server = Server(site, settings, on_start)
             stack.enter_context(Caretaker([task(server)]))
             try:
@@ -118,6 +120,8 @@ class _Course:
             finally:
                 signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             site.queue.settle()
+            if self._move.progress.stage is Stage.COPY and not server.is_signalled:
+                sender.settle(limits.MOVE_HOOKS_WAIT_S)
         return server
 
     def _switch(self) -> None:

@@ -44,7 +44,7 @@ def serve(settings: Settings) -> None:
 def _begin_move(settings: Settings, move: Move) -> None:
     if settings.asks_keys:
         _make_first_key(move.depot)
-    event(logging.INFO, "store.open", data=str(settings.data), **move.depot.engine.facts())
+    event(logging.INFO, "store.open", data=str(move.folder), **move.depot.engine.facts())
 
 
 def _serve_alone(settings: Settings) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LOOK_S = 0.1  # between two looks for something to do
 IDLE_LOOK_S = 1.0  # the same where there are no webhooks
 TROUBLE_S = 10.0  # the same behind an error
+SETTLE_S = 0.02  # between two looks at what is being sent
+IDLE_LOOKS = 2  # behind which nothing is: a turn may have ended within one
 STOP_S = 5.0  # for what is under way when it stops
 
 
@@ -60,20 +62,31 @@ class Dispatch:
         self._runs: dict[str, _Run] = {}
         self._retired: list[_Run] = []
         """Of webhooks that are gone; perhaps a turn of them is still under way."""
-        self._stopping = threading.Event()
+        self._stopping, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="holdfast-dispatch", daemon=True)
 
     def start(self) -> None:
         """Begin; once."""
         self._thread.start()
 
+    def settle(self, wait_s: float) -> None:
+        """Send what waits, for `wait_s` at most, where nothing new comes; only `close` follows."""
+        self._end_thread()
+        until_s = self._kit.clock.monotonic_s() + wait_s
+        idle_looks = 0
+        with suppress(BlobError):  # how far each came is known
+            while idle_looks < IDLE_LOOKS and self._kit.clock.monotonic_s() < until_s:
+                self.look()
+                is_busy = any(run.is_busy for run in self._runs.values())
+                idle_looks = 0 if is_busy else idle_looks + 1
+                self._stopped.wait(SETTLE_S)
+
     def close(self) -> None:
         """End what is under way, and keep how far each came; a second call does nothing."""
-        if self._stopping.is_set():
+        if self._stopped.is_set():
             return
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._end_thread()
+        self._stopped.set()
         for run in self._runs.values():
             run.courier.stop()
         for run in self._retired:
@@ -99,6 +112,11 @@ class Dispatch:
         for run in self._runs.values():
             run.go()
         return LOOK_S if self._runs else IDLE_LOOK_S
+
+    def _end_thread(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _read(self) -> None:
         """Learn which webhooks there are now."""
@@ -146,7 +164,7 @@ class _Run:
 
     def go(self) -> None:
         """Begin a turn if there is something to do and none is under way."""
-        if not self._is_busy() and self.courier.is_due():
+        if not self.is_busy and self.courier.is_due():
             self._thread = threading.Thread(
                 target=self.courier.turn, name="holdfast-courier", daemon=True
             )
@@ -162,10 +180,12 @@ class _Run:
 
     def let_go(self) -> bool:
         """Close the line, unless a turn is under way."""
-        if self._is_busy():
+        if self.is_busy:
             return False
         self._line.close()
         return True
 
-    def _is_busy(self) -> bool:
+    @property
+    def is_busy(self) -> bool:
+        """Whether a turn is under way."""
         return self._thread is not None and self._thread.is_alive()

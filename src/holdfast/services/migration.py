@@ -33,7 +33,8 @@ from holdfast.depot import catalog
 from holdfast.depot.events import latest
 from holdfast.depot.webhooks import STANDING
 from holdfast.services.copying import Copying
-from holdfast.services.mirror import AHEAD, PAGE, pairs, settle, standing_moved
+from holdfast.services.mirror import AHEAD, PAGE, pairs, settle
+from holdfast.services.resettling import standing_moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -165,8 +166,8 @@ class Migration:
     def _value(self, row: Item) -> bytes:
         """What a row says in the new store."""
         if row.key.startswith(STANDING):
-            ends = latest(self._from.engine.kv), latest(self._to.engine.kv)
-            return standing_moved(row.value, *ends, self._manner.clock.now_us())
+            end = latest(self._to.engine.kv)
+            return standing_moved(self._from.engine, row, end, self._manner.clock.now_us())
         return row.value
 
     # Blobs.

@@ -9,27 +9,24 @@ each store's own: these rows come last, and then stand at the end of the new one
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from itertools import groupby, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from holdfast.core import limits
 from holdfast.core.errors import CompactedError, ConflictError
 from holdfast.core.kv import Conflict, Delete, Item, Put, prefix_end
-from holdfast.core.stream import parse_cursor
 from holdfast.depot import catalog
 from holdfast.depot.events import latest
-from holdfast.depot.webhooks import STANDING, Standing
+from holdfast.depot.webhooks import STANDING
+from holdfast.services.resettling import standing_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from holdfast.core.kv import KV, Committed
     from holdfast.core.pending import Pending
-    from holdfast.core.stream import Cursor
+    from holdfast.depot.engine import Engine
 
     Rows = dict[bytes, bytes | None]
 
@@ -40,11 +37,12 @@ UNKNOWN = -1
 
 
 class Mirror:
-    """From one KV to another; for one thread."""
+    """From the KV of one engine to that of another; for one thread."""
 
-    def __init__(self, old: KV, new: KV) -> None:
-        self._old = old
-        self._new = new
+    def __init__(self, old: Engine, new: Engine) -> None:
+        self._engine = old
+        self._old = old.kv
+        self._new = new.kv
         self._waiting: deque[Pending[Committed | Conflict]] = deque()
         self._rows: Rows = {}
         self._revision = UNKNOWN
@@ -81,10 +79,10 @@ class Mirror:
             BlobError: a KV refuses; begin again.
         """
         self._forget()
-        ends = latest(self._old), latest(self._new)
+        end = latest(self._new)
         for old, new in pairs(self._old, self._new, STANDING, prefix_end(STANDING)):
             if old is not None:
-                self._add({old.key: standing_moved(old.value, *ends, now_us)})
+                self._add({old.key: standing_moved(self._engine, old, end, now_us)})
             elif new is not None:
                 self._add({new.key: None})
         self._flush()
@@ -158,15 +156,6 @@ def settle(pending: Pending[Committed | Conflict]) -> None:
     """
     if isinstance(pending.result(), Conflict):
         raise ConflictError("somebody else writes to the new store")
-
-
-def standing_moved(value: bytes, end: Cursor, new_end: Cursor, now_us: int) -> bytes:
-    """Where a webhook stands that moves: at the end, past what it was not told yet."""
-    standing = msgspec.json.decode(value, type=Standing)
-    is_behind = parse_cursor(standing.cursor) < end
-    lost_us = now_us if is_behind else standing.lost_us
-    moved = replace(standing, cursor=str(new_end), waiting_us=0, lost_us=lost_us)
-    return msgspec.json.encode(moved)
 
 
 def pairs(

@@ -32,6 +32,7 @@ from holdfast.stores.successor import SuccessorStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
     from holdfast.core.digest import Digest
     from holdfast.core.kv import Versioned
@@ -111,6 +112,11 @@ class Move:
         return self.old if self.progress.stage is Stage.COPY else self.new
 
     @property
+    def folder(self) -> Path:
+        """Where that lies."""
+        return self.ends[self.progress.stage is not Stage.COPY].folder
+
+    @property
     def old(self) -> Depot:
         """The old store, while it is open."""
         assert self._old is not None
@@ -173,9 +179,11 @@ class Move:
 
     def close(self) -> None:
         """Close what is open."""
-        self._new.close()
-        if self._old is not None:
-            self._old.close()
+        try:
+            self._new.close()
+        finally:
+            if self._old is not None:
+                self._old.close()
 
     def __enter__(self) -> Self:
         return self
@@ -194,7 +202,7 @@ class Move:
         if find(old.folder, new.folder) is not stage:
             raise UnavailableError("another process has just gone on with this move")
         if stage is Stage.COPY:
-            self.mirror = Mirror(self.old.engine.kv, self._new.engine.kv)
+            self.mirror = Mirror(self.old.engine, self._new.engine)
             if look(new.folder).state not in {State.ARRIVING, State.READY}:
                 self._check_empty()
             self._mark(State.ARRIVING)
