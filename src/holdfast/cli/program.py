@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "key": "key",
         "policy": "policy",
         "compact": "compact",
+        "tier": "tier",
         "reshard": "reshard",
         "fsck": "fsck",
         "gc": "gc",

@@ -7,7 +7,7 @@ from holdfast.config.settings import SQLITE
 from holdfast.config.stack import Located, Wanted
 from holdfast.core.limits import GIB, KIB, MIB
 from holdfast.core.marker import recorded_engine
-from holdfast.depot.large import place_of
+from holdfast.depot.large import COLD, place_of
 from holdfast.depot.wrapped import Written, written
 
 
@@ -43,7 +43,9 @@ def _by_size(located: Located, log: str, small_bytes_max: int) -> Part:
     elsewhere = wanted.large or place_of(folder)
     large = f"objects in {elsewhere}; older ones {files}" if elsewhere else files
     small = f"up to {_size(small_bytes_max)}: {log}"
-    return Part("by size", (Part(small), Part(f"larger: {large}")))
+    by_size = Part("by size", (Part(small), Part(f"larger: {large}")))
+    cold = wanted.cold or place_of(folder, COLD)
+    return Part("by age", (by_size, Part(f"old: objects in {cold}"))) if cold else by_size
 
 
 def _disks(located: Located) -> str:

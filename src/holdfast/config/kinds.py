@@ -27,6 +27,8 @@ UNITS = {
     "gib": 2**30,
     "tib": 2**40,
 }
+AGE_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+AGE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([smhd]?)")
 SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 NUMBER = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,9})?")
@@ -112,6 +114,31 @@ class Seconds:
         if not isinstance(value, float) or not self.low <= value <= self.high:
             raise ValueError(raw)
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """A time that may be long: seconds, or a number with a unit."""
+
+    high_s: float
+
+    @property
+    def allowed(self) -> str:
+        """Name the units and the bound."""
+        return f'an age such as "30d", "12h", "15m" or 90 (seconds), up to {self.high_s:g} seconds'
+
+    def from_text(self, text: str) -> object:
+        """Leave text alone: `read` takes it."""
+        return text
+
+    def read(self, raw: object) -> object:
+        """Refuse unknown units and what is not a number."""
+        if not isinstance(raw, str):
+            return Seconds(0, self.high_s).read(raw)
+        match = AGE.fullmatch(raw.strip())
+        if match is None:
+            raise ValueError(raw)
+        return Seconds(0, self.high_s).read(float(match[1]) * AGE_UNITS[match[2]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,10 @@ ENDPOINTS = (
 )
 
 
-def check_url(url: str) -> str:
+def check_url(url: str, option: str = "large") -> str:
     """See that a URL names an object store, and holds no secret; without a slash at its end.
+
+    Errors are about `option`.
 
     >>> check_url("s3://photos/holdfast/")
     's3://photos/holdfast'
@@ -49,10 +51,10 @@ def check_url(url: str) -> str:
         parts = urlsplit(url)
         is_plain = not (parts.query or parts.fragment or parts.username or parts.password)
     except ValueError:
-        raise InvalidError("large", url, OBJECT_URLS) from None
+        raise InvalidError(option, url, OBJECT_URLS) from None
     has_place = parts.path.strip("/") if parts.scheme == "file" else parts.netloc
     if parts.scheme not in SCHEMES or not is_plain or not has_place:
-        raise InvalidError("large", parts.scheme or url[:20], OBJECT_URLS)
+        raise InvalidError(option, parts.scheme or url[:20], OBJECT_URLS)
     return url.rstrip("/")
 
 
@@ -77,7 +79,7 @@ def connect(url: str, clock: Clock, entropy: Entropy, disk: Disk | None = None) 
         try:
             disk.make_directory(root)
         except OSError as error:
-            raise InvalidError("large", place, f"a folder ({error.strerror})") from None
+            raise InvalidError("folder", place, f"a folder ({error.strerror})") from None
         settle = partial(_sync, disk, root)
         return Remote(LocalStore(root), place, clock, entropy, settle=settle)
     is_bare = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from holdfast.config.disks import Disks
 from holdfast.config.kinds import (
+    Age,
     Choice,
     Frequency,
     Kind,
@@ -50,6 +51,7 @@ ENCRYPT = Text(
 PLACE = Text("a folder, or the URL of an engine in a folder, or nothing", re.compile(r"[^\n\0]*"))
 AUTO, SQLITE = "auto", "sqlite"
 CHECKSUMS, DIGEST = "checksums", "digest"
+COLD_ALLOWED = "without `large`: it is for blobs that lie in a folder"
 SPREAD_ALLOWED = "without `large`: large blobs go to disks or to an object store"
 CACHE_DIR_ALLOWED = "only with `cache`, which says how much may lie there"
 
@@ -158,6 +160,10 @@ class Settings:
     )
     encrypt: str = setting("", ENCRYPT, "Encrypt what is stored; for a store that is empty.")
     large: str = setting("", LARGE, "Object store for large blobs, instead of files of their own.")
+    cold: str = setting("", LARGE, "Object store that blobs are moved to once they are old.")
+    cold_after: float = setting(
+        limits.COLD_AFTER_S, Age(limits.COLD_AFTER_S_MAX), "How old they are then."
+    )
     spread: tuple[str, ...] = setting(
         (), Disks(), "Disks for large blobs, each with how much of all it takes."
     )

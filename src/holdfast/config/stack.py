@@ -1,6 +1,7 @@
 """From URLs, settings and the environment to the engine of a store and the wrappers around it.
 
     segments:///data?compress=zstd&level=9&encrypt=env:KEY
+    segments:///data?cold=s3://photos/old&cold_after=90d
     sqlite:///data?shards=8&compress=zstd
     segments:///data?large=s3://photos/blobs&cache=10GiB&cache_dir=/ssd/cache&verify=digest
 
@@ -19,6 +20,7 @@ from holdfast.config.disks import places_of
 from holdfast.config.objects import check_url
 from holdfast.config.settings import (
     CACHE_DIR_ALLOWED,
+    COLD_ALLOWED,
     DIGEST,
     RULES,
     SPREAD_ALLOWED,
@@ -43,6 +45,8 @@ WRAPPERS = {
     "dictionary": "dictionary",
     "encrypt": "encrypt",
     "large": "large",
+    "cold": "cold",
+    "cold_after": "cold_after",
     "spread": "spread",
     "verify": "verify",
     "cache": "cache",
@@ -65,6 +69,9 @@ class Wanted(NamedTuple):
     """Where the master key is."""
     large: str = ""
     """The URL of the object store for large blobs; empty: what the folder remembers."""
+    cold: str = ""
+    """That of the object store for old blobs; empty: what the folder remembers."""
+    cold_after_s: float = limits.COLD_AFTER_S
     verify: bool = False
     """By SHA-256."""
     cache_bytes: int = 0
@@ -123,10 +130,12 @@ def wanted_of(settings: Settings) -> Wanted:
     """What the settings of a server say.
 
     Raises:
-        InvalidError: `large` has a secret in it, or one setting does not go with another.
+        InvalidError: `large` or `cold` has a secret in it, or one setting does not go with another.
     """
     if settings.cache_dir is not None and not settings.cache:
         raise InvalidError("cache_dir", str(settings.cache_dir), CACHE_DIR_ALLOWED)
+    if settings.large and settings.cold:
+        raise InvalidError("cold", settings.cold, COLD_ALLOWED)
     if settings.large and settings.spread:
         raise InvalidError("spread", ",".join(settings.spread), SPREAD_ALLOWED)
     return Wanted(
@@ -134,6 +143,8 @@ def wanted_of(settings: Settings) -> Wanted:
         settings.compress_level,
         settings.encrypt,
         check_url(settings.large) if settings.large else "",
+        check_url(settings.cold, "cold") if settings.cold else "",
+        settings.cold_after,
         settings.verify == DIGEST,
         settings.cache,
         settings.cache_dir,
@@ -213,8 +224,8 @@ def _wanted(options: Mapping[str, str], variables: Mapping[str, str]) -> Wanted:
 
 
 def _value(name: str, text: str) -> Any:  # noqa: ANN401 - what the kind of the setting reads
-    if name == "large":
-        return check_url(text)
+    if name in {"large", "cold"}:
+        return check_url(text, name)
     kind = RULES[WRAPPERS[name]].kind
     try:
         return kind.read(kind.from_text(text))

@@ -57,6 +57,8 @@ def stack_of(wanted: Wanted) -> Stack:
         wanted.level,
         master,
         wanted.large,
+        wanted.cold,
+        wanted.cold_after_s,
         connect,
         read_dictionary(wanted.dictionary),
         wanted.verify,

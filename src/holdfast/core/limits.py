@@ -138,6 +138,14 @@ OBJECT_DOUBT_S = 900  # for which a request without an answer may still come
 OBJECT_DOUBTS_MAX = 10_000  # removals without an answer; more are refused
 OBJECT_AGES_MAX = 100_000  # blobs of which it is remembered since when they are there
 
+# The cold store
+COLD_AFTER_S = 30 * 86_400  # since a blob was stored, until it is moved there, a setting
+COLD_AFTER_S_MAX = 100 * 366 * 86_400
+COLD_BATCH_BYTES = 8 * MIB  # of blobs that are moved together, at most `WRITES_MAX`
+COLD_BYTES_S_MAX = 16 * MIB  # read and sent in the background
+COLD_EVERY_S = 600  # from looking for old blobs to the next time
+COLD_THREADS = 8  # small blobs moved at once
+
 # Shards
 SHARDS_MAX = 256  # files of one store
 BATCH_WAIT_MS_MAX = 60_000  # for more writes to commit together

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Clock, Disk
     from holdfast.core.store import Source, Store
     from holdfast.depot.audit import Ground
+    from holdfast.depot.cold import Tier
     from holdfast.depot.engine import Limits
     from holdfast.log.compaction import Freed
     from holdfast.log.report import Recovery
@@ -53,6 +54,7 @@ class Parts(NamedTuple):
     close: Callable[[], None]
     sweep_uploads: Callable[[float], Iterator[int]]
     zstd: Callable[[Digest], Source | None] | None
+    tier: Tier | None = None
 
 
 def assemble(parts: Parts, bounds: Limits) -> Depot:
@@ -84,6 +86,7 @@ def assemble(parts: Parts, bounds: Limits) -> Depot:
             parts.close,
             parts.sweep_uploads,
             parts.zstd,
+            parts.tier,
         )
     )
 

@@ -8,6 +8,7 @@
     u <bucket>, w <owner>               -> counters: entries, bytes, versions, their bytes
     d <time> <table> <bucket> 0 <key>   -> when something is due
     s                                   -> counters: blobs, bytes that sweeps removed
+    m <digest>, n                       -> what went to the cold store (depot/cold.py)
 
 A blob is held while any key begins with `r <digest>`. Every change of an entry changes its
 reference and the counters in the same commit, so none of them can drift.
@@ -33,6 +34,8 @@ USAGE = b"u"
 SWEPT = b"s"
 OWNER_USAGE = b"w"
 DUE = b"d"
+COLD = b"m"
+MOVED = b"n"
 OWNER = b"o"
 BY_CONTENT = b"c"
 VISIBLE = (b"c", b"e")

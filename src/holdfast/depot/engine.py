@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Disk
     from holdfast.core.store import Source, Span, Store
     from holdfast.depot.audit import Audit
+    from holdfast.depot.cold import Tier
     from holdfast.depot.kept import Expiry, Kept
     from holdfast.depot.keys import Keys
     from holdfast.depot.stamps import Stamps
@@ -102,6 +103,8 @@ class Engine(NamedTuple):
     the bytes they free."""
     zstd: Callable[[Digest], Source | None] | None = None
     """Opens the bytes of a blob as zstd has them, if it is stored so; None where none is."""
+    tier: Tier | None = None
+    """Moves old blobs to a cold store; None where there is none."""
 
 
 def feed(upload: Upload[Result], data: Data) -> None:

@@ -1,11 +1,12 @@
-"""Where the large blobs of a folder lie: in its files, or in an object store that it names.
+"""The object store that a folder names, for its large blobs or for its old ones.
 
-    DIR/large        {"format": 1, "url": "s3://bucket/prefix"}
-    <url>/HOLDFAST   {"format": 1, "id": "<that of the folder>"}
+    DIR/large        {"format": 1, "url": "s3://bucket/prefix"}: large ones
+    DIR/cold         the same: old ones (depot/cold.py)
+    <url>/HOLDFAST   {"format": 1, "id": "<that of the folder>"}; behind it "/cold" for old ones
 
-Each names the other. A folder that has large blobs elsewhere is opened with them, whoever opens it,
-for their place is no secret; and what belongs to one folder is not given to another. Large blobs
-that were files before stay files, and are found there.
+Each names the other. A folder that has blobs elsewhere is opened with them, whoever opens it, for
+their place is no secret; and what belongs to one folder, or serves it otherwise, is not given to
+another. Large blobs that were files before stay files, and are found there.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
     from holdfast.stores.remote import Remote
 
 FORMAT = 1
-LARGE = "large"
+LARGE, COLD = "large", "cold"
+"""Which blobs lie there, and the files that say where."""
 MARKER_BYTES_MAX = 4096
 
 
 class Named(msgspec.Struct, frozen=True):
-    """The content of DIR/large."""
+    """The content of DIR/large, or of DIR/cold."""
 
     format: int
     url: str
@@ -51,33 +53,35 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Elsewhere(NamedTuple):
-    """Large blobs in an object store."""
+    """Blobs in an object store."""
 
+    what: str
+    """LARGE or COLD."""
     remote: Remote
     store: ObjectStore
 
 
-def place_of(folder: Path) -> str:
-    """Where the large blobs of a folder lie; empty when in its files.
+def place_of(folder: Path, what: str = LARGE) -> str:
+    """Where the large or cold blobs of a folder lie; empty when in the folder.
 
     Raises:
         CorruptError: what says so is damaged.
         UnsupportedError: a newer holdfast wrote it.
     """
-    path = folder / LARGE
+    path = folder / what
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Named)
     except FileNotFoundError:
         return ""
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptError("the file `large` is damaged", file=str(path)) from error
+        raise CorruptError(f"the file `{what}` is damaged", file=str(path)) from error
     if found.format != FORMAT:
-        raise UnsupportedError("a newer holdfast has put the large blobs of this store elsewhere")
+        raise UnsupportedError(f"a newer holdfast has put the {what} blobs of this store elsewhere")
     return found.url
 
 
 def check_alone(folder: Path, stack: Stack) -> None:
-    """Refuse to share a folder whose large blobs lie, or are to lie, anywhere else.
+    """Refuse to share a folder of which blobs lie, or are to lie, anywhere else.
 
     Raises:
         UnsupportedError: they do.
@@ -86,44 +90,73 @@ def check_alone(folder: Path, stack: Stack) -> None:
         raise UnsupportedError("a cache serves one process: say --workers 1")
     if stack.disks or wrapped.written(folder).disks:
         raise UnsupportedError("large blobs on several disks need one process: say --workers 1")
-    url = stack.large or place_of(folder)
-    if url:
-        raise UnsupportedError(f"large blobs in {url} need one process: say --workers 1")
+    for what, wanted in ((LARGE, stack.large), (COLD, stack.cold)):
+        url = wanted or place_of(folder, what)
+        if url:
+            raise UnsupportedError(f"{what} blobs in {url} need one process: say --workers 1")
 
 
 def open_elsewhere(log: Log, stack: Stack, clock: Clock, entropy: Entropy) -> Elsewhere | None:
-    """Open the object store that has the large blobs of a folder; None when its files do.
+    """Open the object store that has the large or the cold blobs of a folder, if there is one.
 
     A folder that names none yet, and is told one, claims it and remembers it.
 
     Raises:
         ConflictError: it names another one, or that one belongs to another folder.
         UnavailableError: no answer.
-        CorruptError, UnsupportedError: what is there cannot be read.
+        CorruptError, UnsupportedError: what is there cannot be read, or large and cold are wanted.
     """
     folder = log.root.parent
-    known = place_of(folder)
-    if stack.large and known and stack.large != known:
-        raise ConflictError(f"the large blobs of {folder} lie in {known}, not in {stack.large}")
-    url = stack.large or known
-    if not url:
-        return None
-    if stack.connect is None:
-        raise UnsupportedError(f"the large blobs of {folder} lie in {url}")
+    urls = {LARGE: _url(folder, LARGE, stack.large), COLD: _url(folder, COLD, stack.cold)}
+    if all(urls.values()):
+        raise UnsupportedError(
+            f"the large blobs of {folder} lie in {urls[LARGE]}: `cold` is for what lies in a folder"
+        )
+    for what, url in urls.items():
+        if url:
+            if stack.connect is None:
+                raise UnsupportedError(f"the {what} blobs of {folder} lie in {url}")
+            return _open(log, what, stack.connect(url, clock, entropy), clock, entropy)
+    return None
+
+
+def _url(folder: Path, what: str, wanted: str) -> str:
+    known = place_of(folder, what)
+    if wanted and known and wanted != known:
+        raise ConflictError(f"the {what} blobs of {folder} lie in {known}, not in {wanted}")
+    return wanted or known
+
+
+def _open(log: Log, what: str, remote: Remote, clock: Clock, entropy: Entropy) -> Elsewhere:
     from holdfast.stores.objects import ObjectStore  # noqa: PLC0415 - an extra
 
-    remote = stack.connect(url, clock, entropy)
-    _claim(remote, log.id)
+    folder = log.root.parent
+    known = place_of(folder, what)
+    if known:
+        check_there(remote)
+    _claim(remote, log.id if what == LARGE else f"{log.id}/{what}")
     if not known:
-        _remember(folder, url, log.disk)
+        _remember(folder / what, remote.place, log.disk)
     store = ObjectStore(remote, entropy, clock)
     store.between = log.between
-    return Elsewhere(remote, store)
+    return Elsewhere(what, remote, store)
 
 
 def tier(files: Store, elsewhere: Elsewhere | None) -> Store:
     """The store of large blobs: new ones go elsewhere, if there is such a place."""
-    return files if elsewhere is None else TieredStore(files, elsewhere.store, 0)
+    if elsewhere is None or elsewhere.what != LARGE:
+        return files
+    return TieredStore(files, elsewhere.store, 0)
+
+
+def check_there(remote: Remote) -> None:
+    """See that an object store is still the one that was claimed.
+
+    Raises:
+        UnavailableError: a folder that was one is not mounted any more, or there is no answer.
+    """
+    if remote.look(MARKER) is None:
+        raise UnavailableError(f"{remote.place}: the object {MARKER} is gone: is it mounted?")
 
 
 def _claim(remote: Remote, own: str) -> None:
@@ -144,9 +177,10 @@ def _claim(remote: Remote, own: str) -> None:
         raise ConflictError(f"{remote.place} belongs to another store ({found.id})")
 
 
-def _remember(folder: Path, url: str, disk: Disk) -> None:
+def _remember(path: Path, url: str, disk: Disk) -> None:
+    folder = path.parent
     try:
-        replace_file(folder / LARGE, msgspec.json.encode(Named(FORMAT, url)) + b"\n", disk)
+        replace_file(path, msgspec.json.encode(Named(FORMAT, url)) + b"\n", disk)
         if not (folder / wrapped.WRAPPERS).exists():  # a folder of that format has such a file
             none = msgspec.json.encode(wrapped.Written(wrapped.FORMAT)) + b"\n"
             replace_file(folder / wrapped.WRAPPERS, none, disk)

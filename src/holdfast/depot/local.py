@@ -13,9 +13,10 @@ from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.verify import check_content
 from holdfast.depot.around import is_direct, surround
 from holdfast.depot.assembly import Parts, assemble
+from holdfast.depot.cold import Tier, cool
 from holdfast.depot.disks import open_disks
 from holdfast.depot.engine import LOG, SQLITE, Limits
-from holdfast.depot.large import check_alone, open_elsewhere, tier
+from holdfast.depot.large import check_alone, check_there, open_elsewhere, tier
 from holdfast.depot.logaudit import SCRATCH, LogGround
 from holdfast.depot.moving import check_open
 from holdfast.depot.sharded import open_sharded
@@ -33,7 +34,7 @@ from holdfast.stores.through import EncodedMedium
 from holdfast.stores.tiered import TieredStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from holdfast.core.digest import Digest
@@ -45,7 +46,11 @@ if TYPE_CHECKING:
     from holdfast.depot.disks import Spread
     from holdfast.depot.large import Elsewhere
     from holdfast.log.spot import Spot
+    from holdfast.stores.cooled import CooledStore
+    from holdfast.stores.remote import Remote
     from holdfast.stores.through import Codecs
+
+    There = tuple[Remote, Callable[[Collection[Digest]], None]]
 
 FILES = "files"
 
@@ -115,9 +120,16 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
     elsewhere = open_elsewhere(log, stack, seams.clock, seams.entropy)
     tiered = TieredStore(SegmentStore(log), tier(near, elsewhere), bounds.small_blob_bytes_max)
     undo.callback(tiered.close)
-    is_empty = None if attached else partial(is_unused, tiered)
+    kv = EmbeddedKV(log)
+    cooled = cool(tiered, elsewhere, kv, seams.clock)
+    bare = tiered if cooled is None else cooled
+    undo.callback(bare.close)
+    is_empty = None if attached else partial(is_unused, bare)
     codecs = codecs_for(path, stack, seams, is_empty)
-    encoded = wrap(tiered, codecs)
+    encoded = wrap(bare, codecs)
+    old = None
+    if cooled is not None and elsewhere is not None:
+        old = Tier(kv, seams.clock, cooled, codecs, partial(check_there, elsewhere.remote))
     store = surround(encoded, log.id, bounds, codecs, seams)
     undo.callback(store.close)
     if not attached:
@@ -127,18 +139,26 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
         seams.disk,
         seams.clock,
         store,
-        EmbeddedKV(log),
+        kv,
         log.facts,
         log.recovery,
-        _media(log, seams.clock, codecs, elsewhere, spread),
+        _media(log, seams.clock, codecs, _there(elsewhere, cooled), spread),
         LogGround(log),
         log.make_hints,
         partial(compact, log),
         _nowhere if codecs.each or stack.verify else partial(find, log),
         partial(_close, store, log),
-        _leave if elsewhere is None else elsewhere.store.sweep,
+        _leaving(elsewhere, old),
         zstd_of(encoded, codecs) if is_direct(stack) else None,
+        old,
     )
+
+
+def _leaving(elsewhere: Elsewhere | None, old: Tier | None) -> Callable[[float], Iterator[int]]:
+    """What removes the leftovers of uploads."""
+    if old is not None:
+        return old.sweep
+    return _leave if elsewhere is None else elsewhere.store.sweep
 
 
 def _leave(grace_s: float) -> Iterator[int]:
@@ -147,21 +167,24 @@ def _leave(grace_s: float) -> Iterator[int]:
     return iter(())
 
 
+def _there(elsewhere: Elsewhere | None, cooled: CooledStore | None) -> There | None:
+    """What is looked after elsewhere, and how a damaged blob is given up there."""
+    if elsewhere is None:
+        return None
+    return elsewhere.remote, elsewhere.store.remove if cooled is None else cooled.withdraw
+
+
 def _media(
-    log: Log,
-    clock: Clock,
-    codecs: Codecs,
-    elsewhere: Elsewhere | None,
-    spread: Spread | None,
+    log: Log, clock: Clock, codecs: Codecs, there: There | None, spread: Spread | None
 ) -> tuple[Medium, ...]:
     """All places for bytes; who asks one after the other meets disks that are not there last."""
     check = codecs.check if codecs.each else check_content
     media: list[Medium] = [LogMedium(log, codecs.is_blob) if codecs.each else LogMedium(log)]
     media.append(FileMedium(log.root.parent / FILES, log.disk, clock, check))
-    if elsewhere is not None:
+    if there is not None:
         from holdfast.stores.survey import ObjectMedium  # noqa: PLC0415 - an extra
 
-        media.append(ObjectMedium(elsewhere.remote, elsewhere.store.remove, check))
+        media.append(ObjectMedium(*there, check))
     if spread is not None:
         media += [make(check) for make in spread.media]
     return tuple(EncodedMedium(each, codecs) if codecs.each else each for each in media)

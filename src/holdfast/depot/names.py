@@ -253,6 +253,11 @@ class Names:
         blobs, size_bytes = used.entries, used.entry_bytes
         return blobs, size_bytes
 
+    def moved(self) -> tuple[int, int]:
+        """How many blobs went to a cold store, and how many bytes."""
+        used = read_used(self._kv.get(catalog.MOVED))
+        return used.entries, used.entry_bytes
+
     def _version_row(self, place: Place, version: int) -> Item | None:
         """The newest replaced entry with this number."""
         start = catalog.version_start(place.bucket, place.key.encode(), version)

@@ -70,9 +70,9 @@ def open_sharded(path: Path, bounds: Limits, seams: Seams) -> Depot:
         CorruptError, UnsupportedError: what is there cannot be read.
         DeniedError, ConflictError: it is encrypted otherwise.
     """
-    if bounds.stack.large or bounds.stack.disks:
+    if bounds.stack.large or bounds.stack.cold or bounds.stack.disks:
         raise UnsupportedError(
-            "`large` and `spread` are for the engine log: shards keep blobs of any size"
+            "`large`, `cold` and `spread` are for the engine log: shards keep blobs of any size"
         )
     shape = Shape(bounds.shards, bounds.shard_hash, LAYOUT)
     options = Options(shape, Batching(bounds.batch_size, bounds.batch_wait_s))

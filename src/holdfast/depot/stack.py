@@ -36,6 +36,10 @@ class Stack:
     """The master key; with it, a new store is encrypted, and no other one is opened."""
     large: str = ""
     """The URL of the object store for large blobs, which the folder remembers (depot/large.py)."""
+    cold: str = ""
+    """That of the object store for old blobs."""
+    cold_after_s: float = limits.COLD_AFTER_S
+    """How old they are."""
     connect: Connect | None = field(default=None, repr=False)
     """Makes what sends requests there; without it, a folder that needs it is not opened."""
     dictionary: bytes | None = field(default=None, repr=False)

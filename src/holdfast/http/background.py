@@ -16,6 +16,7 @@ from holdfast.services.hints import Hints
 from holdfast.services.janitor import Janitor
 from holdfast.services.scrub import Scrub
 from holdfast.services.sweeper import Sweeper
+from holdfast.services.tiering import Tiering
 
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
@@ -59,6 +60,12 @@ def caretaker(depot: Depot, settings: Settings) -> Caretaker:
     if settings.sweep_every_s:
         tasks.append(Sweeper(depot, settings.sweep_every_s, settings.sweep_grace_s))
     return Caretaker(tasks)
+
+
+def mover(depot: Depot, settings: Settings) -> Caretaker:
+    """What moves old blobs, by itself, for it may wait long for the cold store."""
+    tier = depot.engine.tier
+    return Caretaker([] if tier is None else [Tiering(tier, settings.cold_after)])
 
 
 def dispatch(depot: Depot, settings: Settings) -> Dispatch:

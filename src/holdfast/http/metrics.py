@@ -139,6 +139,9 @@ class SiteCollector(Collector):
         blobs, size_bytes = self._depot.engine.names.swept()
         yield CounterMetricFamily("holdfast_swept_blobs", "Blobs removed, for no name.", blobs)
         yield CounterMetricFamily("holdfast_swept_bytes", "Their bytes.", size_bytes)
+        blobs, size_bytes = self._depot.engine.names.moved()
+        yield CounterMetricFamily("holdfast_tier_blobs", "Blobs moved, for their age.", blobs)
+        yield CounterMetricFamily("holdfast_tier_bytes", "Their bytes, as stored.", size_bytes)
         opening = {name: self._team.opening[name] for name in LOG_OPENING if self._team.opening}
         facts = {**self._depot.engine.facts(), **opening, **sums.facts}
         facts["healthy"] &= sums.numbers[UNHEALTHY] == 0

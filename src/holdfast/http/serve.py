@@ -11,7 +11,7 @@ from holdfast.core.events import event
 from holdfast.core.seams import SystemClock
 from holdfast.depot.local import hold_depot, open_depot
 from holdfast.http import journal
-from holdfast.http.background import bounds, caretaker, dispatch
+from holdfast.http.background import bounds, caretaker, dispatch, mover
 from holdfast.http.listen import listen, listen_together
 from holdfast.http.moving import serve_moving
 from holdfast.http.server import announce, prepare, serve_site
@@ -54,7 +54,7 @@ def _serve_alone(settings: Settings) -> None:
         event(logging.INFO, "store.open", data=str(settings.data), **depot.engine.facts())
         listener = listen(settings.host, settings.port)
         prepare(settings)
-        with caretaker(depot, settings), dispatch(depot, settings):
+        with caretaker(depot, settings), mover(depot, settings), dispatch(depot, settings):
             site = Site(depot, settings=settings)
             serve_site(site, settings, listener, partial(announce, settings, listener))
 

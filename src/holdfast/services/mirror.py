@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 PAGE = 256  # rows read at once
 AHEAD = 64  # commits on their way at once
+OWN = (catalog.COLD, catalog.MOVED)
+"""Rows that say where a store has its bytes, which another one has elsewhere."""
+APART = (STANDING, *OWN)
 START, END = b"\x00", b"\xff" * 8  # of all rows of a catalog
 UNKNOWN = -1
 
@@ -117,7 +120,7 @@ class Mirror:
         watched = self._old.watch(b"", self._revision + 1, wait_s=0)
         changes = takewhile(lambda change: change.revision <= until, watched)
         for _, commit in groupby(changes, attrgetter("revision")):
-            rows = {each.key: each.value for each in commit if not each.key.startswith(STANDING)}
+            rows = {each.key: each.value for each in commit if not each.key.startswith(APART)}
             self._add(rows)
             yield len(rows)
 
@@ -177,7 +180,7 @@ def pairs(
 
 
 def _read(kv: KV, start: bytes, end: bytes) -> Iterator[Item]:
-    """All rows in order, a page at a time."""
+    """All rows in order that may be those of another store, too, a page at a time."""
     while page := kv.scan(start, end, limit=PAGE):
-        yield from page
+        yield from (item for item in page if not item.key.startswith(OWN))
         start = page[-1].key + b"\x00"

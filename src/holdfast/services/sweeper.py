@@ -72,7 +72,7 @@ class Sweeper(Steps):
     def _sweep_uploads(self) -> Generator[Done, None, None]:
         uploads = removed_bytes = 0
         for size_bytes in self._depot.engine.sweep_uploads(self._manner.grace_s):
-            uploads += 1
+            uploads += size_bytes > 0
             removed_bytes += size_bytes
             yield Done(0, PAUSE_S)
         if uploads:

@@ -18,9 +18,15 @@ from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, UnavailableError, UnsupportedError
+from holdfast.core.errors import (
+    BlobError,
+    CorruptError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
 from holdfast.core.many import name_all, open_each, outcome
-from holdfast.core.store import Traits, Verdict, no_such_blob
+from holdfast.core.store import Span, Traits, Verdict, no_such_blob
 from holdfast.log.staged import StoredBlob
 from holdfast.stores import footer, head, listings, naming
 from holdfast.stores.ages import Ages
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from holdfast.core.seams import Buffer, Clock, Entropy
-    from holdfast.core.store import FileRef, Keep, Moment, Source, Span, Usage
+    from holdfast.core.store import FileRef, Keep, Moment, Source, Usage
     from holdfast.stores.remote import Remote
 
 TRAITS = Traits(durable=True, native_file=False)
@@ -103,7 +109,7 @@ class ObjectStore:
         """Open a blob; never without waiting, for whoever may not wait would read from it next."""
         if not wait:
             return None
-        handle = self._handles.take(digest) or self._load(digest)
+        handle = self._take(digest)
         try:
             return ObjectSource(handle, span, self._release)
         except BlobError:
@@ -184,6 +190,27 @@ class ObjectStore:
             for name in each.names:
                 self._remote.delete(name)
             yield each.size_bytes
+
+    def find(self, ref: BlobRef) -> StoredBlob | None:
+        """Find a blob, sound in every chunk, for a commit to name; None when it is not there.
+
+        It takes reading it.
+
+        Raises:
+            UnavailableError: no answer, or a removal without one could still reach it.
+        """
+        digest = ref.digest
+        try:
+            with ObjectSource(self._take(digest), None, self._release) as source:
+                source.verify(Span(0, source.size_bytes))
+        except (NotFoundError, CorruptError):
+            return None
+        with self._busy.hold([digest]):
+            self._doubts.check(digest)
+            if self._lookup.find(digest) is None:
+                return None
+            self._ages.note(digest)
+            return StoredBlob(ref, self._pledges.give(digest, is_there=True).is_kept)
 
     def close(self) -> None:
         """Finish what is on its way."""
@@ -277,6 +304,9 @@ class ObjectStore:
             self._remote.write(name, data)
             self._handles.drop(ref.digest)
         return True
+
+    def _take(self, digest: Digest) -> Handle:
+        return self._handles.take(digest) or self._load(digest)
 
     def _load(self, digest: Digest) -> Handle:
         """Use a handle of a blob, made from its footer or head."""
