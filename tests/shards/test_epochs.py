@@ -18,6 +18,7 @@ from holdfast.core.pending import Pending
 from holdfast.core.seams import Disk
 from holdfast.kv.sqlite import SqliteKV
 from holdfast.shards.recovery import recover
+from holdfast.shards.routing import Routing
 from holdfast.shards.shards import Shards
 from holdfast.stores.sqlite import SqliteStore
 from holdfast.testing.blobs import make, put, read
@@ -35,6 +36,30 @@ def spread(kv: KV, value: bytes) -> int:
 
 def values(kv: KV) -> set[bytes]:
     return {item.value for item in everything(kv)}
+
+
+def kept(shards: Shards, number: int) -> int:
+    """How many rows a shard keeps of what was before its last epoch."""
+    return shards.shards[number].ask("SELECT count(*) FROM undo")[0][0]  # type: ignore[no-any-return]
+
+
+def test_what_was_before_is_kept_until_the_next_epoch_of_a_shard(tmp_path: Path) -> None:
+    """Also where that one is alone, and where the shards were closed in between."""
+    alone = next(key for key in KEYS if Routing(2).key(key) == 0)
+    for _ in range(2):
+        with Shards(tmp_path / "data", options=of(2)) as shards:
+            kv = SqliteKV(shards)
+            spread(kv, b"all")
+            assert min(kept(shards, 0), kept(shards, 1)) > 1
+            commit(kv, Put(alone, b"one"))
+            assert (kept(shards, 0), kept(shards, 1) > 1) == (0, True)
+            commit(kv, Put(alone, b"two"))
+            assert kept(shards, 0) == 0
+            spread(kv, b"all again")
+            assert min(kept(shards, 0), kept(shards, 1)) > 1
+    with Shards(tmp_path / "data") as shards:
+        commit(SqliteKV(shards), Put(alone, b"one"))
+        assert kept(shards, 0) == 0
 
 
 @pytest.fixture

@@ -148,6 +148,7 @@ COLD_THREADS = 8  # small blobs moved at once
 
 # Shards
 SHARDS_MAX = 256  # files of one store
+ROUTED_KEYS_MAX = 256  # of which it is remembered in which file they are
 BATCH_WAIT_MS_MAX = 60_000  # for more writes to commit together
 ROW_BYTES_MAX = 256 * KIB  # of a blob in one row
 HISTORY_REVISIONS_MAX = 250_000  # for which events can be read again

@@ -216,22 +216,22 @@ class Planner:
         self.stats.epochs += 1
 
     def _apply(self, parts: dict[int, Part], about: About) -> None:
-        """Commit in all shards that take part; in one alone, without a change of threads."""
-        calls = {}
+        """Commit in all shards that take part, at once; in one of them by this thread."""
+        calls = []
         for number, part in parts.items():
             shard = self._shards[number]
             state = next_state(shard.state, part, about)
-            calls[number] = partial(shard.apply, part, state, alone=len(parts) == 1)
-        if len(calls) == 1:
-            for call in calls.values():
-                call()
-            for number in calls:
-                self._workers[number].checkpoint()
-            return
-        begun = [self._workers[number].submit(call) for number, call in calls.items()]
-        errors = [error for each in begun if (error := each.exception()) is not None]
+            call = partial(shard.apply, part, state, alone=len(parts) == 1)
+            calls.append((self._workers[number], call))
+        worker, own = calls.pop()
+        begun = [each.submit(call) for each, call in calls]
+        try:
+            own()
+        finally:
+            errors = [error for each in begun if (error := each.exception()) is not None]
         for error in errors:
             raise error
+        worker.checkpoint()
 
     def _resolve(self) -> bool:
         """Find out what became of the last epoch, and take it back unless all have it.

@@ -8,11 +8,12 @@ recorded in it, because everything would be looked for elsewhere with anything e
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
+from holdfast.core import limits
 from holdfast.core.errors import InvalidError
 
 FNV_BASIS = 0xCBF29CE484222325
@@ -82,12 +83,13 @@ class Routing:
         self.count = count
         self.hash_name = hash_name
         self.layout = layout
-        self._hash = HASHES[hash_name]
+        self._hash = lru_cache(limits.ROUTED_KEYS_MAX)(lambda key: HASHES[hash_name](key, count))
+        """A request asks for the same few keys again and again."""
 
     def key(self, key: bytes) -> int:
         """The shard of a key of the KV."""
-        return self._hash(self.layout.route(key), self.count) if self.count > 1 else 0
+        return self._hash(self.layout.route(key)) if self.count > 1 else 0
 
     def digest(self, digest: bytes) -> int:
         """The shard that says where a blob is."""
-        return self._hash(digest.hex().encode(), self.count) if self.count > 1 else 0
+        return self._hash(digest.hex().encode()) if self.count > 1 else 0

@@ -17,7 +17,7 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError
 from holdfast.shards import tables
-from holdfast.shards.connection import SYNCED, UNSYNCED, connect, world
+from holdfast.shards.connection import SYNCED, UNSYNCED, blob_error, connect, world
 from holdfast.shards.rows import (
     LOOSE,
     LOOSE_END,
@@ -35,7 +35,7 @@ from holdfast.shards.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from holdfast.core.seams import Disk
@@ -75,7 +75,10 @@ class Shard:
         self._log_path = path.with_name(f"{path.name}-wal")
         self.lock = threading.RLock()
         self._disk = disk
+        self._name = path.name
         self._is_unsynced = False
+        self._may_undo = True
+        """Something may be kept of what rows were before."""
         with world("opening", path.name):
             self._database = connect(path, writes=True)
         self.state = self.read_state()
@@ -133,18 +136,21 @@ class Shard:
         """
         with self._transaction():
             say = self._database.execute
-            say(tables.CLEAR_UNDO)
+            if self._may_undo:
+                say(tables.CLEAR_UNDO)
+            self._may_undo = True
             if not alone:
                 self._keep(part, state.epoch)
             self._put_rows(part.rows)
-            self._database.executemany(tables.PUT_CHUNK, part.chunks)
+            self._say_each(tables.PUT_CHUNK, part.chunks)
             changes = [
                 (*each, row_sum(each.key, each.revision, each.value)) for each in part.changes
             ]
-            self._database.executemany(tables.PUT_CHANGE, changes)
+            self._say_each(tables.PUT_CHANGE, changes)
             if state.oldest > self.state.oldest:
                 say(tables.FORGET_CHANGES, (state.oldest,))
             say(tables.PUT_STATE, (pack_state(state),))
+        self._may_undo = not alone
         self.state = state
 
     def undo(self, epoch: int) -> None:
@@ -327,8 +333,12 @@ class Shard:
     def _put_rows(self, rows: dict[bytes, Row | None]) -> None:
         gone = [(key,) for key, row in rows.items() if row is None]
         kept = [(key, *row, row_sum(key, *row)) for key, row in rows.items() if row is not None]
-        self._database.executemany(tables.DELETE_ROW, gone)
-        self._database.executemany(tables.PUT_ROW, kept)
+        self._say_each(tables.DELETE_ROW, gone)
+        self._say_each(tables.PUT_ROW, kept)
+
+    def _say_each(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if rows:
+            self._database.executemany(statement, rows)
 
     def ask(self, statement: str, *values: object) -> list[Any]:
         """Read rows by the connection that writes.
@@ -336,20 +346,26 @@ class Shard:
         Raises:
             CorruptError, UnavailableError: SQLite or the disk refused.
         """
-        with self.lock, world("reading", self.path.name):
-            return self._database.execute(statement, values).fetchall()
+        try:
+            with self.lock:
+                return self._database.execute(statement, values).fetchall()
+        except (sqlite3.Error, OSError) as error:
+            raise blob_error("reading", self._name, error) from error
 
     @contextmanager
     def _transaction(self, *, synced: bool = True) -> Iterator[None]:
         """Do all of it, or nothing; unless the commit itself fails, when nobody knows."""
-        with self.lock, world("writing", self.path.name):
-            if self._is_unsynced == synced:
-                self._database.execute(SYNCED if synced else UNSYNCED)
-                self._is_unsynced = not synced
-            self._database.execute("BEGIN IMMEDIATE")
+        with self.lock:
             try:
+                if self._is_unsynced == synced:
+                    self._database.execute(SYNCED if synced else UNSYNCED)
+                    self._is_unsynced = not synced
+                self._database.execute("BEGIN IMMEDIATE")
                 yield
                 self._disk.commit(self._database)
+            except (sqlite3.Error, OSError) as error:
+                self._roll_back()
+                raise blob_error("writing", self._name, error) from error
             except BaseException:
                 self._roll_back()
                 raise
