@@ -25,15 +25,21 @@ from holdfast.core.store import Store
 from holdfast.log.log import Log
 from holdfast.shards.planner import Batching
 from holdfast.shards.shards import Options, Shards
+from holdfast.stores.cached import CachedStore
 from holdfast.stores.compressed import compressed
 from holdfast.stores.encrypted import encrypted
 from holdfast.stores.files import FileStore
 from holdfast.stores.keyring import Keyring
+from holdfast.stores.memory import MemoryStore
 from holdfast.stores.segments import SegmentStore
+from holdfast.stores.spread import Member, SpreadStore
 from holdfast.stores.sqlite import SqliteStore
+from holdfast.stores.tiered import TieredStore
+from holdfast.stores.verified import VerifiedStore
 
 READS = 20_000
 MAP_BYTES = 1 << 36
+CACHE_BYTES = 1 << 30
 TEXT_BYTES = 16 * 1024
 WORDS = ("photograph", "of", "a", "lake", "in", "the", "mountains", "taken", "at", "noon", "in")
 SOURCE = random.Random(1912)
@@ -171,6 +177,37 @@ def _coded(codec: str, data: Callable[[int], bytes]) -> Opener:
     return opened
 
 
+@contextmanager
+def verified(folder: Path) -> Iterator[Contender]:
+    """The log, with SHA-256 compared."""
+    with Log(folder) as inner:
+        yield of_store(VerifiedStore(SegmentStore(inner), SystemClock()), noise)
+
+
+@contextmanager
+def cached(folder: Path) -> Iterator[Contender]:
+    """The log, with room in memory for all that is read."""
+    with Log(folder) as inner:
+        cache = MemoryStore(SystemClock())
+        yield of_store(CachedStore(SegmentStore(inner), cache, CACHE_BYTES), noise)
+
+
+@contextmanager
+def tiered(folder: Path) -> Iterator[Contender]:
+    """The log, with files for what is larger."""
+    large = FileStore(folder / "files", Disk(), SystemEntropy(), SystemClock())
+    with Log(folder / "log") as inner:
+        yield of_store(TieredStore(SegmentStore(inner), large, TEXT_BYTES), noise)
+
+
+@contextmanager
+def spread(folder: Path) -> Iterator[Contender]:
+    """Two logs, of which each has half."""
+    with Log(folder / "1") as one, Log(folder / "2") as two:
+        members = [Member("1", SegmentStore(one)), Member("2", SegmentStore(two))]
+        yield of_store(SpreadStore(members, SystemClock()), noise)
+
+
 CONTENDERS: Mapping[str, Opener] = {
     "log": log,
     "sqlite": sqlite,
@@ -178,6 +215,10 @@ CONTENDERS: Mapping[str, Opener] = {
     "LMDB": lmdb_alone,
     "RocksDB": rocksdb,
     "diskcache": diskcache,
+    "verified noise": verified,
+    "cached noise": cached,
+    "tiered noise": tiered,
+    "spread noise": spread,
     **{
         f"{codec} {data.__name__}": _coded(codec, data)
         for codec in ("bare", "compressed", "encrypted")

@@ -15,8 +15,15 @@ RIVALS = ("rocksdict", "diskcache")
 INSTALL_WAIT_S = 300
 KEYS = 5000
 ENGINES = ("log", "sqlite", "files", "LMDB", "RocksDB", "diskcache")
-CODECS = ("compressed", "encrypted")
-DATA = ("text", "noise")
+WRAPPERS = {
+    "compressed": ("text", "noise"),
+    "encrypted": ("text", "noise"),
+    "verified": ("noise",),
+    "cached": ("noise",),
+    "tiered": ("noise",),
+    "spread": ("noise",),
+}
+"""Each, and what it is measured with."""
 WAYS = ("put", "get")
 
 
@@ -27,21 +34,21 @@ def rows() -> list[Row]:
         for what in WAYS
         for each in ENGINES[1:]
     ]
-    codecs = [
-        Row(_codec_name(what, codec, data), partial(_codec, what, codec, data))
-        for codec in CODECS
-        for data in DATA
+    wrappers = [
+        Row(_wrapper_name(what, each, data), partial(_wrapper, what, each, data))
+        for each, kinds in WRAPPERS.items()
+        for data in kinds
         for what in WAYS
     ]
-    return engines + codecs
+    return engines + wrappers
 
 
 def _engine_name(what: str, name: str) -> str:
     return f"log engine against {name}, {what} 1 KiB"
 
 
-def _codec_name(what: str, codec: str, data: str) -> str:
-    return f"{codec} against bare, {what} 16 KiB of {data}"
+def _wrapper_name(what: str, name: str, data: str) -> str:
+    return f"{name} against bare, {what} 16 KiB of {data}"
 
 
 def _engine(what: str, name: str, stage: Stage) -> Iterator[Line]:
@@ -56,11 +63,11 @@ def _engine(what: str, name: str, stage: Stage) -> Iterator[Line]:
     )
 
 
-def _codec(what: str, codec: str, data: str, stage: Stage) -> Iterator[Line]:
-    names = (f"{codec} {data}", f"bare {data}")
+def _wrapper(what: str, name: str, data: str, stage: Stage) -> Iterator[Line]:
+    names = (f"{name} {data}", f"bare {data}")
     ours, theirs = _measured(stage, what, names)
     yield Line(
-        _codec_name(what, codec, data),
+        _wrapper_name(what, name, data),
         ratio(ours, theirs),
         None,
         ours=f"{spell(median(ours))}/s",

@@ -1,8 +1,11 @@
 """The pure parts of the bench: medians, turns, verdicts and the table."""
 
 import zlib
+from pathlib import Path
 
-from bench.contenders import TEXT_BYTES, noise, text
+import pytest
+
+from bench.contenders import CONTENDERS, TEXT_BYTES, noise, text
 from bench.table import (
     Bar,
     Line,
@@ -16,6 +19,9 @@ from bench.table import (
     spread,
     summary,
 )
+from bench.together import blob
+
+OTHERS = {"rocksdb", "diskcache"}  # which `make bench` fetches
 
 
 def test_a_median_is_the_middle_or_the_mean_of_the_middle_two() -> None:
@@ -86,3 +92,12 @@ def test_what_contenders_store_is_of_one_size_and_no_two_are_alike() -> None:
         assert len(set(found)) == 20
     assert len(zlib.compress(text(1))) < TEXT_BYTES / 2
     assert len(zlib.compress(noise(1))) >= TEXT_BYTES
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name.lower() not in OTHERS])
+def test_a_contender_gives_what_it_was_given(tmp_path: Path, name: str) -> None:
+    with CONTENDERS[name](tmp_path / name) as contender:
+        for number in range(3):
+            contender.put(number)
+        data = {"text": text, "noise": noise}.get(name.partition(" ")[2], blob)
+        assert [contender.get(number) for number in (2, 0, 1)] == [data(2), data(0), data(1)]
