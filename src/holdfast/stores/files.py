@@ -139,8 +139,11 @@ class FileStore:
 
     def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
         """Yield every blob with a sound footer; holds the names of one folder at a time."""
-        for number in range(after[0] if after else 0, FOLDERS):
-            for digest in digests_in(self._root / f"{number:02x}"):
+        first = after.hex()[:2] if after else ""
+        with world("listing blobs"):
+            folders = folders_in(self._root)
+        for folder in folders:
+            for digest in digests_in(self._root / folder) if folder >= first else ():
                 if after is None or digest > after:
                     size_bytes = self._size_bytes(digest)
                     if size_bytes is not None:
