@@ -13,8 +13,8 @@ from proofs import Prove
 
 from holdfast.depot.engine import Limits
 
-QUICK_ROUNDS = 25
-QUICK_SHARD_ROUNDS = 10
+QUICK_ROUNDS = 12
+QUICK_SHARD_ROUNDS = 8
 SHARDS = Limits(shards=4)
 SLOW_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1000"))
 SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))

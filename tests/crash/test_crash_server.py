@@ -15,7 +15,7 @@ from crash_fleet import Fleet, Server, kill, port_of, start
 from crash_ledger import Ledger
 from proofs import Prove
 
-QUICK_ROUNDS = 10
+QUICK_ROUNDS = 6
 SLOW_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1000"))
 SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 FOLDER_ROUNDS = 100

@@ -148,7 +148,7 @@ def run(examples: int, steps: int, figures: Counter[str]) -> None:
 @pytest.mark.timeout(300)
 def test_a_depot_behaves_as_a_dict() -> None:
     figures = Counter[str]()
-    run(60, 40, figures)
+    run(30, 40, figures)
     assert figures["acknowledged"] > 100
 
 

@@ -37,5 +37,5 @@ def _wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_power_cut_at_any_call_leaves_whole_names_and_all_keys(world: World) -> None:
     """Among them the calls that write the keyring and what the folder remembers."""
     figures = Counter[str]()
-    power.cut_at_each_call(world, figures)
+    power.cut_at_each_call([world], figures)
     assert figures["rounds"] > 100

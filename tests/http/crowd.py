@@ -22,10 +22,21 @@ def workers(server: Server) -> list[int]:
 
 def is_alive(process: int) -> bool:
     """Whether a process runs; a zombie does not."""
+    return _state(process) not in {"", "Z"}
+
+
+def stop_for_now(process: int) -> None:
+    """Let a process stand still, in all of its threads, before anything else happens."""
+    os.kill(process, signal.SIGSTOP)
+    wait_until(lambda: _state(process) == "T", "it does not stand still")
+
+
+def _state(process: int) -> str:
+    """The letter of man 5 proc; empty where there is no such process."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return ""
 
 
 def _server_inode(client: socket.socket, port: int) -> str:

@@ -341,7 +341,7 @@ def test_a_server_that_is_killed_again_and_again_loses_no_message(
     writer.start()
     try:
         for number in range(3):
-            goal = len(there.got) + 40
+            goal = len(there.got) + 20
             wait_until(lambda g=goal: len(there.got) > g, "nothing is told", 60)  # type: ignore[misc]
             if workers == "2" and number % 2:
                 _kill_first_worker(servers[-1])
@@ -356,7 +356,7 @@ def test_a_server_that_is_killed_again_and_again_loses_no_message(
         code = servers[-1].stop()
     assert code == 0
     check_told(there, stored)
-    assert len(stored) > 60
+    assert len(stored) > 30
 
 
 def _kill(server: Server) -> None:

@@ -12,7 +12,15 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from crowd import connect_to, is_alive, kill_and_await, on_each, worker_of, workers
+from crowd import (
+    connect_to,
+    is_alive,
+    kill_and_await,
+    on_each,
+    stop_for_now,
+    worker_of,
+    workers,
+)
 from rawhttp import Connection, spell
 from serving import SERVE, Server, Servers, environment, wait_until
 
@@ -284,7 +292,7 @@ def test_a_killed_worker_is_replaced_while_the_others_serve(own: Server, load: W
 
 def test_what_waits_for_a_killed_worker_is_served_by_its_successor(own: Server) -> None:
     victim, _ = workers(own)
-    os.kill(victim, signal.SIGSTOP)
+    stop_for_now(victim)
     with ExitStack() as stack:
         waiting = [stack.enter_context(own.connect()) for _ in range(16)]
         for connection in waiting:
@@ -339,7 +347,7 @@ def test_a_folder_is_held_until_the_last_worker_is_gone(own: Server) -> None:
     sleeper, other = workers(own)
     with connect_to(own, other) as connection:
         assert connection.ask("PUT", "/b/load/k", b"x").status == 201
-    os.kill(sleeper, signal.SIGSTOP)
+    stop_for_now(sleeper)
     own.process.kill()
     wait_until(lambda: not is_alive(other), "a worker lives on")
     assert b"in use" in serve(own.data).stderr

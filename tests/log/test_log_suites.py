@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from log_steps import quick_folder
@@ -26,6 +27,9 @@ from holdfast.testing.crash_suites import KVCrashSuite, StoreCrashSuite
 from holdfast.testing.kv_suite import KVSuite
 from holdfast.testing.store_suite import StoreSuite
 
+Logs = WeakKeyDictionary
+"""What is behind each thing that was opened; pytest keeps what this is a member of to the end."""
+
 
 @pytest.fixture
 def tmp_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -42,7 +46,7 @@ def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestSegmentStore(StoreSuite):
     def open_store(self, folder: Path) -> Store:
-        self.logs: dict[Store, Log] = getattr(self, "logs", {})
+        self.logs: Logs[Store, Log] = getattr(self, "logs", Logs())
         log = Log(folder)
         store = SegmentStore(log)
         self.logs[store] = log
@@ -57,7 +61,7 @@ class TestTieredOfSegmentsAndFiles(StoreSuite):
     """The store of one machine, as depot/local.py puts it together."""
 
     def open_store(self, folder: Path) -> Store:
-        self.logs: dict[Store, Log] = getattr(self, "logs", {})
+        self.logs: Logs[Store, Log] = getattr(self, "logs", Logs())
         disk, clock, entropy = Disk(), SystemClock(), SystemEntropy()
         log = Log(folder, disk, clock, entropy)
         files = FileStore(folder / "files", disk, entropy, clock)
@@ -77,7 +81,7 @@ class TestTieredOfSegmentsAndFiles(StoreSuite):
 
 class TestEmbeddedKV(KVSuite):
     def open_kv(self, folder: Path) -> KV:
-        self.logs: dict[KV, Log] = getattr(self, "logs", {})
+        self.logs: Logs[KV, Log] = getattr(self, "logs", Logs())
         log = Log(folder)
         kv = EmbeddedKV(log)
         self.logs[kv] = log
@@ -90,7 +94,7 @@ class TestEmbeddedKV(KVSuite):
 
 class TestSegmentStoreInPowerCuts(StoreCrashSuite):
     def open_store(self, folder: Path, disk: Disk) -> Store:
-        self.logs: dict[Store, Log] = getattr(self, "logs", {})
+        self.logs: Logs[Store, Log] = getattr(self, "logs", Logs())
         log = Log(folder, disk)
         store = SegmentStore(log)
         self.logs[store] = log
@@ -106,7 +110,7 @@ class TestSegmentStoreInPowerCuts(StoreCrashSuite):
 
 class TestTieredOfSegmentsAndFilesInPowerCuts(StoreCrashSuite):
     def open_store(self, folder: Path, disk: Disk) -> Store:
-        self.logs: dict[Store, Log] = getattr(self, "logs", {})
+        self.logs: Logs[Store, Log] = getattr(self, "logs", Logs())
         log = Log(folder, disk)
         try:
             files = FileStore(folder / "files", disk, SystemEntropy(), SystemClock())
@@ -127,7 +131,7 @@ class TestTieredOfSegmentsAndFilesInPowerCuts(StoreCrashSuite):
 
 class TestEmbeddedKVInPowerCuts(KVCrashSuite):
     def open_kv(self, folder: Path, disk: Disk) -> KV:
-        self.logs: dict[KV, Log] = getattr(self, "logs", {})
+        self.logs: Logs[KV, Log] = getattr(self, "logs", Logs())
         log = Log(folder, disk)
         kv = EmbeddedKV(log)
         self.logs[kv] = log
@@ -183,7 +187,7 @@ class TestSegmentStoreWithHintsInPowerCuts(TestSegmentStoreInPowerCuts):
     """The index is made again from hints, of which the power cut may have left any."""
 
     def open_store(self, folder: Path, disk: Disk) -> Store:
-        self.logs = getattr(self, "logs", {})
+        self.logs = getattr(self, "logs", Logs())
         log = Log(folder, disk)
         store = HintingStore(log)
         self.logs[store] = log
@@ -194,7 +198,7 @@ class TestSegmentStoreWithHintsInPowerCuts(TestSegmentStoreInPowerCuts):
 @pytest.mark.slow
 class TestEmbeddedKVWithHintsInPowerCuts(TestEmbeddedKVInPowerCuts):
     def open_kv(self, folder: Path, disk: Disk) -> KV:
-        self.logs = getattr(self, "logs", {})
+        self.logs = getattr(self, "logs", Logs())
         log = Log(folder, disk)
         kv = HintingKV(log)
         self.logs[kv] = log

@@ -47,17 +47,16 @@ def change(log: Log, what: str, number: int, choice: int) -> None:
         EmbeddedKV(log).commit([], [write, Put(b"last", b"%d" % number)]).result()
 
 
-@settings(max_examples=60, deadline=None)
-@given(
+STORIES = given(
     story=st.lists(changes, max_size=60),
     segment_bytes=st.sampled_from([2000, 5000, 1 << 28]),
     step_bytes=st.sampled_from([1, 300, 4096, 1 << 24]),
     window_bytes=st.sampled_from([72, 500, 1 << 22]),
 )
-def test_a_rebuilt_index_is_the_same(
-    story: list[Change], segment_bytes: int, step_bytes: int, window_bytes: int
-) -> None:
-    """However large the segments, the steps of the replay and its windows."""
+
+
+def rebuild(story: list[Change], segment_bytes: int, step_bytes: int, window_bytes: int) -> None:
+    """Make the index again, however large segments are, steps of the replay and its windows."""
     with pytest.MonkeyPatch.context() as patch, quick_folder() as base:
         patch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 4 * limits.KIB)
         patch.setattr(limits, "SEGMENT_BYTES_MAX", segment_bytes)
@@ -73,6 +72,15 @@ def test_a_rebuilt_index_is_the_same(
             assert (log.recovery.damages, log.recovery.truncated_bytes) == ((), 0)
             assert dump(log) == before
             assert history(EmbeddedKV(log)) == commits
+
+
+def test_a_rebuilt_index_is_the_same() -> None:
+    settings(max_examples=15, deadline=None)(STORIES(rebuild))()
+
+
+@pytest.mark.slow
+def test_a_rebuilt_index_is_the_same_however_the_log_came_to_be() -> None:
+    settings(max_examples=200, deadline=None)(STORIES(rebuild))()
 
 
 def test_of_many_blobs_in_one_batch_none_is_missed(folder: Path) -> None:

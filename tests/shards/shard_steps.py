@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from holdfast.core.kv import KV
 from holdfast.core.seams import Disk
@@ -28,7 +29,7 @@ class OpenShards:
     count = 1
 
     def __init__(self) -> None:
-        self._open: dict[Store | KV, Shards] = {}
+        self._open = WeakKeyDictionary[Store | KV, Shards]()
 
     def store(self, folder: Path, disk: Disk | None = None) -> Store:
         """Open a store."""

@@ -1,4 +1,4 @@
-"""Real object stores for the tests of this folder, each shared by all of one process."""
+"""Real object stores, each shared by all of one process, and folders in memory around files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,8 @@ from bench.process import start
 from bench.seaweed import Seaweed, install
 from bench.table import NotRunError
 
+IN_MEMORY = {"test_cached", "test_files_shared", "test_objects", "test_tiered", "test_verified"}
+"""Modules that put something around files; what these make of a disk is asked in their own."""
 WORK = Path(__file__).parent.parent.parent / "bench" / ".work"
 
 
@@ -42,3 +44,12 @@ def azure_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield azurite.port
     finally:
         running.stop()
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder in memory where no disk is asked."""
+    if request.module.__name__ not in IN_MEMORY:
+        return tmp_path
+    path: Path = request.getfixturevalue("memory_path")
+    return path

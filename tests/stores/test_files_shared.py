@@ -40,6 +40,7 @@ class TestAttachedFileStore(StoreSuite):
         return attach(folder, Disk())
 
 
+@pytest.mark.slow
 class TestAttachedFileStoreInPowerCuts(StoreCrashSuite):
     def open_store(self, folder: Path, disk: Disk) -> Store:
         return attach(folder, disk)
