@@ -1,6 +1,7 @@
 """A copy in another number of shards is the same store."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,16 @@ def test_it_can_be_interrupted_at_any_commit_and_goes_on(
     assert tries > 2
     assert work.copied.found > 0
     assert everything(tmp_path / "new") == before
+
+
+def test_a_store_with_the_row_of_a_blob_damaged_is_not_copied_without_it(
+    old: Path, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(old / "shard_0.db")) as database, database:
+        where = "WHERE key = (SELECT min(key) FROM rows WHERE key > x'62')"
+        assert database.execute(f"UPDATE rows SET sum = sum + 7 {where}").rowcount == 1
+    with pytest.raises(CorruptError, match="fsck"):
+        run(Reshard(old, tmp_path / "new", Shape(4), verify=True))
 
 
 def test_a_killed_copy_goes_on(old: Path, tmp_path: Path) -> None:

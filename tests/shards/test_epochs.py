@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shard_steps import change, holding, of
+from shard_steps import ask, change, holding, of
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, FullError, UnavailableError
-from holdfast.core.kv import KV, Delete, Plan, Put, Transaction
+from holdfast.core.kv import KV, Add, Committed, Delete, Plan, Put, Transaction
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Disk
 from holdfast.kv.sqlite import SqliteKV
@@ -413,3 +413,43 @@ def test_rows_that_trade_places_are_found_out(tmp_path: Path) -> None:
         for digest in digests:
             with pytest.raises(BlobError):
                 read(store, digest)
+
+
+def test_a_damaged_row_costs_those_who_read_it_and_no_others_of_a_batch(tmp_path: Path) -> None:
+    """Whoever replaces it unseen may: what is there then is sound."""
+    with Shards(tmp_path / "data", options=of(1)) as shards:
+        commit(SqliteKV(shards), Put(b"a", b"value"), Put(b"b", b"value"))
+        keys = shards.shards[0].state.keys
+    path = tmp_path / "data" / "shard_0.db"
+    assert change(path, "UPDATE rows SET value = x'00' WHERE key < x'6b63'") == 2
+    with Shards(tmp_path / "data", options=of(1, 64)) as shards:
+        kv = SqliteKV(shards)
+        with holding(shards):
+            reads = kv.commit([], [Add(b"a", (1,))])
+            other = kv.commit([], [Put(b"c", b"value")])
+            replaces = kv.commit([], [Put(b"b", b"new")])
+        assert isinstance(reads.exception(), CorruptError)
+        assert isinstance(other.result(), Committed)
+        assert isinstance(replaces.result(), Committed)
+        assert [item.value for item in kv.scan(b"b", b"d", limit=9)] == [b"new", b"value"]
+        assert shards.shards[0].state.keys == keys + 1
+
+
+def test_an_epoch_that_is_undone_brings_damage_back_as_it_was(tmp_path: Path) -> None:
+    """It is not made to look sound."""
+    folder = tmp_path / "data"
+    with Shards(folder, options=of(2)) as shards:
+        kv = SqliteKV(shards)
+        commit(kv, *(Put(b"%d" % number, b"old") for number in range(20)))
+    for number in range(2):
+        assert change(folder / f"shard_{number}.db", "UPDATE rows SET value = x'00'")
+    before = [ask(folder / f"shard_{number}.db", "SELECT * FROM rows") for number in range(2)]
+    disk = FaultyDisk()
+    with Shards(folder, disk) as shards:
+        kv = SqliteKV(shards)
+        disk.arm(Fault(2, only=frozenset({"commit"})))
+        writes = [Put(b"%d" % number, b"new") for number in range(20)]
+        assert isinstance(kv.commit([], writes).exception(), UnavailableError)
+    assert [
+        ask(folder / f"shard_{number}.db", "SELECT * FROM rows") for number in range(2)
+    ] == before

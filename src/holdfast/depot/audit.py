@@ -40,6 +40,13 @@ class Ground(Protocol):
             FullError, UnavailableError: the disk refuses.
         """
 
+    def lost(self) -> Iterator[Wrong | int]:
+        """Look for what cannot be read and nothing puts right; to mend is to forget it.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+
     def record(self, finding: Finding) -> Wrong:
         """See whether a damaged place can be mended."""
 
@@ -78,6 +85,7 @@ class Audit:
 
         Yields also how many keys were read in between.
         """
+        yield from self.ground.lost()
         for page in pages(self._kv, catalog.REFERENCE):
             for item in page:
                 digest = catalog.referenced_digest(item.key)

@@ -65,6 +65,10 @@ class LogGround:
         finding = Finding("index", "log", f"{why}: {_examples(lost)}")
         return Wrong(finding, partial(restate, self._log, lost))
 
+    def lost(self) -> Iterator[Wrong | int]:
+        """None: what a log has lost is in no index either."""
+        yield from ()
+
     def record(self, finding: Finding) -> Wrong:
         """See whether a damaged place in the log can be mended: the header of a segment can."""
         place = finding.place

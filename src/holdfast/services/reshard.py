@@ -114,6 +114,7 @@ class Reshard:
         replace_file(path, content, self._disk)
 
     def _copy_blobs(self, old: Shards, new: Shards) -> Iterator[int]:
+        _check_rows(old)
         source, target = SqliteStore(old), SqliteStore(new)
         for page in paged(source.scan()):
             there = target.stat([ref.digest for ref in page])
@@ -171,6 +172,25 @@ class Reshard:
             _compare_bytes(_whole(source, one), _whole(target, one), one)
             done += one.size_bytes
             yield done
+
+
+def _check_rows(shards: Shards) -> None:
+    """See to it that no blob is left out because nobody can read where it is.
+
+    Raises:
+        CorruptError: the row of one is damaged.
+    """
+    for shard in shards.shards:
+        after = b""
+        while page := shards.reading.blobs(shard.number, after):
+            for key, row in page:
+                if row is None:
+                    raise CorruptError(
+                        f"the row of a blob in {shard.path.name} is damaged: `holdfast fsck"
+                        " --repair` mends it, or names it",
+                        digest=key.hex(),
+                    )
+            after = page[-1][0]
 
 
 def _restore(rows: Sequence[tuple[bytes, Row]], changes: Sequence[Change], epoch: Epoch) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Where = tuple[int, bytes]
 """The number of a shard, and the key of a row in it."""
+UNKNOWN = Row(0, b"")
+"""What a damaged row is counted as."""
 
 
 class Job(Generic[Result]):
@@ -191,7 +193,7 @@ class Epoch:
 
     def add_blob(self, ref: BlobRef, payload: bytes) -> None:
         """Store a small blob, unless a good copy is there; a damaged one is replaced."""
-        old = self.locate(ref.digest)
+        old = self._replaced(ref.digest)
         if old is not None and self._holds(old, payload):
             return
         home = self._routing.digest(ref.digest)
@@ -205,7 +207,7 @@ class Epoch:
 
     def take(self, ref: BlobRef, home: int, blob_id: int) -> None:
         """Name chunks that are there already."""
-        old = self.locate(ref.digest)
+        old = self._replaced(ref.digest)
         self._set((home, loose_key(blob_id)), None)
         self._name(ref, Blob(home, blob_id, ref.size_bytes, self._now_us), old)
 
@@ -222,9 +224,7 @@ class Epoch:
         try:
             self.remove_blobs([digest])
         except CorruptError:
-            where = self._place(digest)
-            self._old[where] = None
-            self._set(where, None)
+            self._set(self._place(digest), None)
 
     # All of it
 
@@ -233,7 +233,7 @@ class Epoch:
         parts: defaultdict[int, Part] = defaultdict(Part)
         for (number, key), row in self._all.rows.items():
             parts[number].rows[key] = row
-            parts[number].old[key] = self._read((number, key))
+            parts[number].old[key] = self._before((number, key))
         for (number, _), chunk in self._all.chunks.items():
             parts[number].chunks.append(chunk)
         for number, change in self._all.changes:
@@ -256,6 +256,13 @@ class Epoch:
 
     def _place(self, digest: bytes) -> Where:
         return self._routing.digest(digest), BLOB + digest
+
+    def _replaced(self, digest: bytes) -> Blob | None:
+        """Where a blob is that is stored again; None also where nobody can say, for damage."""
+        try:
+            return self.locate(digest)
+        except CorruptError:
+            return None
 
     def _name(self, ref: BlobRef, blob: Blob, old: Blob | None) -> None:
         self._set(self._place(ref.digest), Row(0, blob.pack()))
@@ -289,6 +296,14 @@ class Epoch:
             self._old[where] = self._shards[number].get(key)
         return self._old[where]
 
+    def _before(self, where: Where) -> Row | None:
+        """What a row is before this epoch; damage costs who reads it, and not who replaces it."""
+        try:
+            return self._read(where)
+        except CorruptError:
+            number, key = where
+            return UNKNOWN if self._shards[number].has(key) else None
+
     def _set(self, where: Where, row: Row | None) -> None:
         self._new.rows[where] = row
 
@@ -319,4 +334,4 @@ def next_state(state: State, part: Part, about: About) -> State:
 
 
 def _size(row: Row | None) -> int:
-    return 0 if row is None else read_blob(row.value).size_bytes
+    return 0 if row is None or row is UNKNOWN else read_blob(row.value).size_bytes

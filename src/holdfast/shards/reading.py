@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from holdfast.shards.planner import Planner
-    from holdfast.shards.rows import Blob
+    from holdfast.shards.rows import Blob, Stored
     from holdfast.shards.shard import Shard
 
 TRIES_MAX = 10
@@ -138,6 +138,16 @@ class Reading:
         """
         with self._readers[number].lease() as database:
             return _chunk(database, number, place)
+
+    def unproved(self, number: int, key: bytes) -> Stored | None:
+        """Read a row whatever its checksum says; None when it is not there.
+
+        Raises:
+            UnavailableError: the disk refuses.
+        """
+        with self._readers[number].lease() as database:
+            found: list[Stored] = database.execute(tables.ROW, (key,)).fetchall()
+        return found[0] if found else None
 
     def raw_chunk(self, number: int, place: int) -> bytes:
         """Read a chunk whatever it is; empty where there is none.

@@ -26,8 +26,12 @@ BLOB_VALUE = struct.Struct("<IQQQ")
 NUMBER_BITS = 24
 """Of the place of a chunk: its number in its blob; the id of the blob's chunks is above."""
 NUMBERS = 1 << NUMBER_BITS
+IDS = 1 << 63 - NUMBER_BITS
 SIGN = 1 << 63
 SUM_BYTES = 8
+POWERS = [1 << bit for bit in range(64)]
+REVISION_BITS = 63
+UNFLIP_BYTES_MAX = 16_384  # a second or so for one row
 
 Stored = tuple[int, bytes, int]
 """Revision, value and checksum."""
@@ -107,6 +111,16 @@ def read_blob(value: bytes) -> Blob:
     return Blob(*BLOB_VALUE.unpack(value))
 
 
+def likely_blob(key: bytes, stored: Stored) -> Blob | None:
+    """Where a blob was, going by a row that may be damaged; None when that makes no sense."""
+    right = unflipped(key, stored)
+    value = stored[1] if right is None or right[0] != key else right[1].value
+    if len(value) != BLOB_VALUE.size:
+        return None
+    blob = read_blob(value)
+    return blob if blob.id < IDS else None
+
+
 def place_of(blob_id: int, number: int) -> int:
     """Where chunk `number` of a blob is, in the order of places."""
     assert number < NUMBERS
@@ -117,6 +131,26 @@ def row_sum(key: bytes, revision: int, value: bytes | None) -> int:
     """The checksum of a row, or of a change."""
     total = xxh3_64_intdigest(b"%d %d " % (len(key), revision) + key + (value or b""))
     return signed(total if value is not None else ~total & (SIGN * 2 - 1))
+
+
+def unflipped(key: bytes, stored: Stored) -> tuple[bytes, Row] | None:
+    """What a damaged row was if one bit of it has flipped, which its checksum proves."""
+    revision, value, total = stored
+    if (row_sum(key, revision, value) ^ total) % (2 * SIGN) in POWERS:
+        return key, Row(revision, value)
+    packed = key + value
+    if len(packed) > UNFLIP_BYTES_MAX:
+        return None
+    for power in POWERS[:REVISION_BITS]:
+        if row_sum(key, revision ^ power, value) == total:
+            return key, Row(revision ^ power, value)
+    for bit in range(len(packed) * 8):
+        tried = bytearray(packed)
+        tried[bit // 8] ^= 1 << bit % 8
+        data = bytes(tried)
+        if row_sum(data[: len(key)], revision, data[len(key) :]) == total:
+            return data[: len(key)], Row(revision, data[len(key) :])
+    return None
 
 
 def chunk_of(place: int, data: bytes) -> Chunk:

@@ -53,7 +53,7 @@ class Part:
     def __init__(self) -> None:
         self.rows: dict[bytes, Row | None] = {}
         self.old: dict[bytes, Row | None] = {}
-        """What these rows were before."""
+        """What these rows were before, for who counts them; of a damaged one, that it was there."""
         self.chunks: list[Chunk] = []
         self.changes: list[Change] = []
         self.orphans: list[bytes] = []
@@ -106,6 +106,10 @@ class Shard:
         """
         found = self.ask(tables.ROW, key)
         return checked(key, found[0], self.number) if found else None
+
+    def has(self, key: bytes) -> bool:
+        """Whether there is a row, damaged or not."""
+        return bool(self.ask(tables.ROW, key))
 
     def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
         """Yield the keys of rows from `start` up to `end`, in order."""
@@ -198,10 +202,7 @@ class Shard:
         Raises:
             FullError, UnavailableError: the disk refuses.
         """
-        state = msgspec.structs.replace(self.state, revision=revision)
-        with self._transaction():
-            self._database.execute(tables.PUT_STATE, (pack_state(state),))
-        self.state = state
+        self._say(msgspec.structs.replace(self.state, revision=revision))
 
     # Chunks
 
@@ -299,14 +300,24 @@ class Shard:
         """What SQLite finds wrong with its pages; a single "ok" if nothing."""
         return [text for (text,) in self.ask(tables.CHECK)]
 
-    def put_back(self, key: bytes, row: Row) -> bool:
-        """Write a row as it was.
+    def put_back(self, rows: dict[bytes, Row | None]) -> bool:
+        """Write rows as they were, or remove what is none.
 
         Raises:
             FullError, UnavailableError: the disk refuses.
         """
         with self._transaction():
-            self._put_rows({key: row})
+            self._put_rows(rows)
+        return True
+
+    def count(self, keys: int, blobs: int, blob_bytes: int) -> bool:
+        """Say what there is.
+
+        Raises:
+            FullError, UnavailableError: the disk refuses.
+        """
+        counts = {"keys": keys, "blobs": blobs, "blob_bytes": blob_bytes}
+        self._say(msgspec.structs.replace(self.state, **counts))
         return True
 
     def close(self) -> None:
@@ -319,16 +330,17 @@ class Shard:
     # SQLite
 
     def _keep(self, part: Part, epoch: int) -> None:
-        """Keep what the rows were before."""
-        before = {key: part.old[key] for key in part.rows}
-        before |= dict.fromkeys(part.orphans, Row(0, b""))
-        rows: list[tuple[bytes, int, int | None, bytes | None, int | None]] = [
-            (STATE_KEY, epoch, 0, pack_state(self.state), 0)
-        ]
-        for key, old in before.items():
-            total = None if old is None else row_sum(key, *old)
-            rows.append((key, epoch, *(old or (None, None)), total))
-        self._database.executemany(tables.PUT_UNDO, rows)
+        """Keep what the rows were before, to the last bit, for one of them may be damaged."""
+        orphans = {key: (key, epoch, 0, b"", row_sum(key, 0, b"")) for key in part.orphans}
+        state = (STATE_KEY, epoch, 0, pack_state(self.state), 0)
+        self._database.executemany(tables.PUT_UNDO, [state, *orphans.values()])
+        kept = [(key, epoch) for key in part.rows if key not in orphans]
+        self._database.executemany(tables.KEEP_ROW, kept)
+
+    def _say(self, state: State) -> None:
+        with self._transaction():
+            self._database.execute(tables.PUT_STATE, (pack_state(state),))
+        self.state = state
 
     def _put_rows(self, rows: dict[bytes, Row | None]) -> None:
         gone = [(key,) for key, row in rows.items() if row is None]

@@ -43,6 +43,10 @@ DELETE_ROW = "DELETE FROM rows WHERE key = ?"
 KEYS = "SELECT key FROM rows WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
 CLEAR_UNDO = "DELETE FROM undo"
 PUT_UNDO = "INSERT INTO undo (key, epoch, revision, value, sum) VALUES (?, ?, ?, ?, ?)"
+KEEP_ROW = (
+    "INSERT INTO undo (key, epoch, revision, value, sum)"
+    " SELECT ?1, ?2, revision, value, sum FROM (SELECT 1) LEFT JOIN rows ON key = ?1"
+)
 UNDONE_ROWS = (
     "INSERT OR REPLACE INTO rows (key, revision, value, sum)"
     " SELECT key, revision, value, sum FROM undo WHERE value IS NOT NULL AND key != x''"
@@ -61,9 +65,16 @@ VACUUM = "PRAGMA incremental_vacuum({pages})"
 FREE_PAGES = "PRAGMA freelist_count"
 CHECK = "PRAGMA integrity_check(100)"
 ALL_ROWS = "SELECT key, revision, value, sum FROM rows WHERE key > ? ORDER BY key LIMIT ?"
+ENDING = (
+    "SELECT key, revision, value, sum FROM rows WHERE key >= ? AND key < ? AND substr(key, ?) = ?"
+)
 LAST_CHANGE = (
     "SELECT revision, value, sum FROM history WHERE key = ? ORDER BY revision DESC LIMIT 1"
 )
+PAGE = "SELECT key, revision, value, sum FROM rows WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
+NOTES = "CREATE TABLE notes (home INTEGER, id INTEGER, PRIMARY KEY (home, id)) WITHOUT ROWID"
+NOTE = "INSERT OR IGNORE INTO notes (home, id) VALUES (?, ?)"
+NOTED = "SELECT 1 FROM notes WHERE home = ? AND id = ?"
 CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 CHECKPOINT_ALL = "PRAGMA wal_checkpoint(TRUNCATE)"
 

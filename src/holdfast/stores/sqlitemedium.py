@@ -16,7 +16,7 @@ from holdfast.core.inspection import Finding, Place, Region, Seen
 from holdfast.core.limits import ROW_BYTES_MAX
 from holdfast.core.verify import check_content
 from holdfast.shards.connection import world
-from holdfast.shards.rows import BLOB, place_of, read_blob
+from holdfast.shards.rows import BLOB, NUMBERS, likely_blob, place_of, read_blob
 from holdfast.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -51,21 +51,10 @@ class ShardMedium:
     def inspect(self, region: str, start: int, wanted: Container[bytes] = ()) -> Iterator[Seen]:
         """Read the blobs of a shard in the order of their digests, a chunk at a time."""
         del wanted  # each is in one place, which `copies` finds
-        number = self._number(region)
-        after = (
-            b""
-            if start == 0
-            else (start - 1).to_bytes(POSITION_BYTES, "big")
-            + b"\xff" * (DIGEST_BYTES - POSITION_BYTES)
-        )
-        while page := self._shards.reading.blobs(number, after):
-            for key, row in page:
-                digest = Digest(key)
-                if row is None:
-                    yield self._damage(digest, "the row of the blob is damaged")
-                else:
-                    yield from self._blob(digest)
-            after = page[-1][0]
+        try:
+            yield from self._blobs(self._number(region), start)
+        except CorruptError as error:  # pages that cannot be followed
+            yield Seen(END, 0, findings=(Finding("record", region, error.message),))
         yield Seen(END, 0)
 
     def place(self, digest: Digest) -> Place | None:
@@ -86,13 +75,15 @@ class ShardMedium:
             return False
 
     def copies(self, digest: Digest, size_bytes: int | None) -> Iterator[Iterator[Buffer]]:
-        """The chunks of the blob, whatever their checksums say."""
+        """The chunks of the blob, whatever their checksums say, and that of its row."""
         del size_bytes
+        number = self._shards.routing.digest(digest)
         try:
-            blob = self._find(digest)
+            stored = self._shards.reading.unproved(number, BLOB + digest)
         except CorruptError:
             return
-        if blob is not None:
+        blob = None if stored is None else likely_blob(BLOB + digest, stored)
+        if blob is not None and blob.home < self._shards.routing.count:
             yield self._raw(blob)
 
     def forget(self, digest: Digest) -> None:
@@ -107,6 +98,21 @@ class ShardMedium:
                 self._save(chunks, quarantine / f"{digest.file_name}.blob")
             disk.sync_directory(quarantine)
         self._shards.submit(lambda epoch: epoch.drop_blob(digest), 0, frees=True).result()
+
+    def _blobs(self, number: int, start: int) -> Iterator[Seen]:
+        after = (
+            b""
+            if start == 0
+            else (start - 1).to_bytes(POSITION_BYTES, "big")
+            + b"\xff" * (DIGEST_BYTES - POSITION_BYTES)
+        )
+        while page := self._shards.reading.blobs(number, after):
+            for key, row in page:
+                if row is not None:
+                    yield from self._blob(Digest(key))
+                elif len(key) == DIGEST_BYTES:  # else it is nobody's: shards/checking
+                    yield self._damage(Digest(key), "the row of the blob is damaged")
+            after = page[-1][0]
 
     def _save(self, chunks: Iterator[Buffer], path: Path) -> None:
         disk, at = self._shards.disk, 0
@@ -149,8 +155,11 @@ class ShardMedium:
             yield from self._check(digest, source)
 
     def _raw(self, blob: Blob) -> Iterator[Buffer]:
-        for number in range(-(-blob.size_bytes // ROW_BYTES_MAX)):
-            yield self._shards.reading.raw_chunk(blob.home, place_of(blob.id, number))
+        for number in range(min(NUMBERS, -(-blob.size_bytes // ROW_BYTES_MAX))):
+            chunk = self._shards.reading.raw_chunk(blob.home, place_of(blob.id, number))
+            if not chunk:
+                return
+            yield chunk
 
 
 def _position(digest: Digest) -> int:
