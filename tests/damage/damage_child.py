@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from holdfast.core import limits
 from holdfast.core.bucket import Description
@@ -35,6 +36,13 @@ MUST_BE_FOUND = {".seg", ".blob"}
 """Whatever flips in such a file must be told to somebody who asks, even if it harms nobody."""
 
 Names = dict[str, Entry]
+
+
+class Known(Protocol):
+    """What may be read, besides what is there now."""
+
+    history: dict[str, list[Entry]]
+    names: Names
 
 
 class Original:
@@ -103,7 +111,7 @@ def judge(original: Original, folder: Path) -> str:
     return "harmless"
 
 
-def wrong_reads(depot: Depot, original: Original, found: Names, here: list[Digest]) -> int:
+def wrong_reads(depot: Depot, original: Known, found: Names, here: list[Digest]) -> int:
     """Read everything; count errors, for there must be no wrong answers."""
     errors = 0
     for key, entry in found.items():

@@ -22,6 +22,9 @@ from holdfast.log.state import Trust, trust
 from holdfast.testing.crash_suites import SHARED_MEMORY
 
 PROGRAM = Path(__file__).with_name("damage_child.py")
+SHARDS_PROGRAM = Path(__file__).with_name("damage_shards.py")
+QUICK_SHARD_STEPS = {"closed/shard_*.db": 14_983, "killed/shard_*": 49_999, "closed/HOLDFAST": 97}
+SLOW_SHARD_STEPS = {"closed/shard_*.db": 31, "killed/shard_*": 211, "closed/HOLDFAST": 1}
 QUICK_STEPS = {
     "log/*": 999,
     "files/*/*.blob": 97,
@@ -34,7 +37,9 @@ SLOW_STEPS = dict.fromkeys(QUICK_STEPS, 1) | {"index/data.mdb": 503, "index/lock
 WAIT_S = 3600
 
 
-def flip_bits(steps: dict[str, int], processes: int, figures: Counter[str]) -> None:
+def flip_bits(
+    steps: dict[str, int], processes: int, figures: Counter[str], program: Path = PROGRAM
+) -> None:
     """Flip every so manieth bit of the files of each pattern, from a random one on."""
     firsts = {files: random.SystemRandom().randrange(step) for files, step in steps.items()}
     children = []
@@ -43,15 +48,15 @@ def flip_bits(steps: dict[str, int], processes: int, figures: Counter[str]) -> N
             f"{files}:{firsts[files] + number * step}:{processes * step}"
             for files, step in steps.items()
         ]
-        children.append(_start(orders))
+        children.append(_start(program, orders))
     for child in children:
         said, complaint = child.communicate(timeout=WAIT_S)
         assert child.returncode == 0, f"from {firsts}: {child.returncode} {complaint}"
         figures.update(json.loads(said))
 
 
-def _start(orders: list[str]) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(PROGRAM), *orders]
+def _start(program: Path, orders: list[str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(program), *orders]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -79,6 +84,19 @@ def test_a_flipped_bit_is_found_or_harmless(prove: Prove) -> None:
         flip_bits(QUICK_STEPS, 1, figures)
     with prove("flipped bits of a closed index") as figures:
         distrusted(499, figures)
+
+
+def test_a_flipped_bit_of_shards_is_found_or_harmless(prove: Prove) -> None:
+    with prove("flipped bits of shards") as figures:
+        flip_bits(QUICK_SHARD_STEPS, 1, figures, SHARDS_PROGRAM)
+    assert figures["found by a check"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(WAIT_S)
+def test_very_many_flipped_bits_of_shards_are_found_or_harmless(prove: Prove) -> None:
+    with prove("flipped bits of shards") as figures:
+        flip_bits(SLOW_SHARD_STEPS, 2, figures, SHARDS_PROGRAM)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -66,7 +67,8 @@ Result = TypeVar("Result")
 class NarrowDisk(Disk):
     """A disk that can be full: what has its space is written, and nothing grows or is made.
 
-    The index, most of which LMDB writes by itself, has room at all times, unless it has not.
+    The index, most of which LMDB writes by itself, has room at all times, unless it has not. SQLite
+    has none for any commit.
     """
 
     is_full = False
@@ -76,6 +78,11 @@ class NarrowDisk(Disk):
         if flags & os.O_CREAT and not path.exists():
             self._refuse(path)
         return super().open(path, flags)
+
+    def commit(self, database: sqlite3.Connection) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "no room")
+        super().commit(database)
 
     def pwrite_all(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
         self._grow(descriptor, offset + sum(map(len, buffers)))
@@ -108,6 +115,7 @@ class DepotMachine(RuleBasedStateMachine):
     """Names and holds in dicts, which share no code with the depot."""
 
     figures: ClassVar[Counter[str]] = Counter()
+    bounds = Limits(small_blob_bytes_max=SMALL_MAX)
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +129,7 @@ class DepotMachine(RuleBasedStateMachine):
         self._holds: dict[bytes, bytes] = {}
 
     def _open(self) -> Depot:
-        return open_depot(self._folder, Limits(small_blob_bytes_max=SMALL_MAX), disk=self._disk)
+        return open_depot(self._folder, self.bounds, disk=self._disk)
 
     def _attempt(self, change: Callable[[], Result]) -> tuple[Result] | None:
         """Make a change; None when the disk is full, and nothing has changed."""
@@ -290,12 +298,10 @@ class DepotMachine(RuleBasedStateMachine):
         """Go on with what lies on the disk now, as after a kill; or a power cut."""
         self._lives += 1
         folder = self._base / f"{self._lives}"
-        shutil.copytree(self._folder, folder)
+        self._copy(folder, cut=cut)
         self._end()
         shutil.rmtree(self._folder)
         self._folder = folder
-        index = folder / "index"
-        (index / "state").write_text("another boot" if cut else running_state(index))
         self._depot = self._open()
         assert self._depot.engine.facts()["damaged_places"] == 0
 
@@ -324,6 +330,12 @@ class DepotMachine(RuleBasedStateMachine):
     def _end(self) -> None:
         """Close what is open."""
         self._depot.close()
+
+    def _copy(self, folder: Path, *, cut: bool) -> None:
+        """Make a copy of what lies on the disk as it is after a death."""
+        shutil.copytree(self._folder, folder)
+        index = folder / "index"
+        (index / "state").write_text("another boot" if cut else running_state(index))
 
     def _conditions(self, when: str, name: Name) -> Conditions:
         stored = self._names.get(name)

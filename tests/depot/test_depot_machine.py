@@ -5,8 +5,11 @@ may come between two of these. None of it is ever seen by who reads and writes.
 """
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from depot_machine import BUCKETS, KEYS, SMALL_MAX, DepotMachine
@@ -18,6 +21,8 @@ from proofs import Prove
 from holdfast.core import limits
 from holdfast.core.errors import FullError
 from holdfast.core.seams import SystemClock
+from holdfast.depot.engine import Limits
+from holdfast.kv.sqlite import SqliteKV
 from holdfast.services.check import Check
 from holdfast.services.scrub import Scrub
 from holdfast.services.sweep import Manner
@@ -122,20 +127,42 @@ class WholeLife(DepotMachine):
         super()._end()
 
 
+class LifeInShards(WholeLife):
+    """The same over files of SQLite."""
+
+    bounds = Limits(shards=2, small_blob_bytes_max=SMALL_MAX)
+
+    def _copy(self, folder: Path, *, cut: bool) -> None:
+        """Copy while no thread of a shard writes, which a kill ends between two of its writes."""
+        del cut
+        kv = self._depot.engine.kv
+        assert isinstance(kv, SqliteKV)
+        with ExitStack() as stack:
+            for shard in kv._shards.shards:
+                stack.enter_context(shard.lock)
+            shutil.copytree(self._folder, folder)
+
+
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 4 * limits.KIB)
     monkeypatch.setattr(limits, "RESERVE_BYTES", 2000)
     monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 8000)
-    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 4000)
     monkeypatch.setattr(limits, "COMPACT_DEAD_BYTES_MIN", 100)
     monkeypatch.setattr(limits, "COMPACT_STEP_BYTES", 1000)
 
 
-def run(examples: int, steps: int, figures: Counter[str]) -> None:
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 4000)
+
+
+def run(
+    examples: int, steps: int, figures: Counter[str], machine: type[WholeLife] = WholeLife
+) -> None:
     """Run the machine, and count what it did."""
     run_state_machine_as_test(
-        type("Machine", (WholeLife,), {"figures": figures}),
+        type("Machine", (machine,), {"figures": figures}),
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -145,6 +172,7 @@ def run(examples: int, steps: int, figures: Counter[str]) -> None:
     )
 
 
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.timeout(300)
 def test_a_depot_behaves_as_a_dict() -> None:
     figures = Counter[str]()
@@ -152,6 +180,22 @@ def test_a_depot_behaves_as_a_dict() -> None:
     assert figures["acknowledged"] > 100
 
 
+@pytest.mark.timeout(300)
+def test_a_depot_over_shards_behaves_as_a_dict() -> None:
+    figures = Counter[str]()
+    run(10, 30, figures, LifeInShards)
+    assert figures["acknowledged"] > 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_depot_over_shards_behaves_as_a_dict_for_a_long_time(prove: Prove) -> None:
+    with prove("the whole depot over shards against a dict") as figures:
+        run(LONG_EXAMPLES, 100, figures, LifeInShards)
+        figures["rounds"] = LONG_EXAMPLES
+
+
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_a_depot_behaves_as_a_dict_for_a_long_time(prove: Prove) -> None:

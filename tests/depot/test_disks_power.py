@@ -69,5 +69,5 @@ def test_a_power_cut_while_disks_are_made_leaves_none_that_is_unknown(world: Wor
 @pytest.mark.parametrize("world", WORLDS, ids=str)
 def test_a_power_cut_at_any_call_leaves_whole_names_on_disks(world: World) -> None:
     figures = Counter[str]()
-    power.cut_at_each_call(world, figures)
+    power.cut_at_each_call([world], figures)
     assert figures["rounds"] > 100

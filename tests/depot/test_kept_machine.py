@@ -21,12 +21,14 @@ from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import sweep_of
+from holdfast.testing.crash_suites import SHARED_MEMORY
 from holdfast.testing.hand_clock import HandClock
 from holdfast.testing.recount import check_catalog
 
 KEYS = st.sampled_from(["a", "a/b", "b"])
 BLOBS = st.sampled_from([b"", b"one", b"two", b"three" * 300])
 GRACE_S = 3600
+MEMORY = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
 EXAMPLES = int(os.environ.get("KEPT_EXAMPLES", "40"))
 
 
@@ -44,9 +46,11 @@ class Known:
 class Kept(RuleBasedStateMachine):
     """One bucket with one policy."""
 
+    bounds = Limits()
+
     def __init__(self) -> None:
         super().__init__()
-        self._folder = tempfile.TemporaryDirectory(prefix="kept-")
+        self._folder = tempfile.TemporaryDirectory(prefix="kept-", dir=MEMORY)
         self._clock = HandClock()
         self._there: dict[str, Known] = {}
         self._gone: dict[str, Known] = {}
@@ -153,7 +157,7 @@ class Kept(RuleBasedStateMachine):
 
     def _open(self) -> None:
         path = Path(self._folder.name) / "store"
-        self._depot = open_depot(path, Limits(), clock=self._clock)
+        self._depot = open_depot(path, self.bounds, clock=self._clock)
 
     def _replace(self, key: str, data: bytes, version: int) -> None:
         before = self._there.pop(key, None) or self._gone.get(key)
@@ -170,10 +174,22 @@ class Kept(RuleBasedStateMachine):
             pass
 
 
-TestKept = Kept.TestCase
-TestKept.settings = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+class KeptInShards(Kept):
+    """The same over files of SQLite."""
+
+    bounds = Limits(shards=2)
+
+
+def some(examples: int) -> settings:
+    """So many orders."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+
+
+TestKept, TestKeptInShards = Kept.TestCase, KeptInShards.TestCase
+TestKept.settings = some(EXAMPLES)
+TestKeptInShards.settings = some(EXAMPLES // 4)
