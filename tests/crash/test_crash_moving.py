@@ -28,6 +28,7 @@ SLOW_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1000")) // 2
 SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 KINDS = ("segments://{}", "sqlite://{}?shards=3", "segments://{}?compress=zstd")
 SWITCH_S = 15
+STOP_S = 40
 JOURNEYS = 20
 """After so many moves the ledger begins anew, which bounds what it remembers."""
 
@@ -63,6 +64,10 @@ class Journey:
             if self._dice.random() < 0.5:
                 _wait_for_switch(port)
             time.sleep(self._dice.random() * self._dice.choice([0.1, 0.5, 2]))
+            if self._dice.random() < 0.3:
+                server.terminate()
+                assert server.wait(STOP_S) == 0
+                self.ledger.figures["stopped"] += 1
         assert fleet.wrong == []
 
     def _check(self) -> None:

@@ -1,8 +1,8 @@
 """`holdfast serve --move-to`: a store is served while it is moved, and then the other one.
 
 One process does it all, at one listening socket. The server of the old store stops as on a signal,
-but without closing that: who connects meanwhile waits until the server of the new one answers.
-Signals wait, too, so that none is lost between the two.
+but without closing that: who connects meanwhile waits until the server of the new one answers. A
+signal that comes between the two is heard by the second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from holdfast.http.counts import Tally
 from holdfast.http.listen import listen
 from holdfast.http.meters import Meters
 from holdfast.http.processes import Team
-from holdfast.http.server import STOP_SIGNALS, Server, announce, prepare
+from holdfast.http.server import Server, announce, prepare
 from holdfast.http.site import Site
 from holdfast.services.caretaker import Caretaker
 from holdfast.services.moving import Copy, Manner, Move, Read
@@ -81,6 +81,7 @@ class _Course:
         self._listener = listener
         clock = move.clock
         self._team = Team(Tally(), meters=Meters(clock, SystemEntropy()))
+        self._before: Server | None = None
         self._failures = 0
 
     def run(self) -> None:
@@ -115,14 +116,19 @@ class _Course:
             sender = stack.enter_context(dispatch(depot, settings))
             server = Server(site, settings, on_start)
             stack.enter_context(Caretaker([task(server)]))
-            try:
-                server.serve_at(self._listener.dup())
-            finally:
-                signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            self._hand_on_signals(server)
+            server.serve_at(self._listener.dup())
             site.queue.settle()
             if self._move.progress.stage is Stage.COPY and not server.is_signalled:
                 sender.settle(limits.MOVE_HOOKS_WAIT_S)
         return server
+
+    def _hand_on_signals(self, server: Server) -> None:
+        """Hear signals from now on, and what the server before has heard behind its end."""
+        server.stop_on_signals()
+        if self._before is not None and self._before.is_signalled:
+            server.handle_exit(signal.SIGTERM, None)
+        self._before = server
 
     def _switch(self) -> None:
         """Make the new store the one that is served, or go on with the old one.
@@ -142,10 +148,10 @@ class _Course:
 
     def _wait_s(self) -> float:
         """Until a switch is tried again that failed."""
-        doublings = min(self._failures, 32)
-        return float(min(limits.TASK_RETRY_S * 2**doublings, limits.TASK_RETRY_S_MAX)) * bool(
-            self._failures
-        )
+        if not self._failures:
+            return 0.0
+        doublings = min(self._failures - 1, 32)
+        return float(min(limits.TASK_RETRY_S * 2**doublings, limits.TASK_RETRY_S_MAX))
 
 
 def _nothing() -> None:
