@@ -224,3 +224,23 @@ def test_a_webhook_whose_receiver_hangs_holds_no_switch(tmp_path: Path, there: R
     with moving(first, str(tmp_path / "new"), **about) as server:
         wait_until(partial(is_moved, server), "it does not move", 20)
         assert server.ask("GET", "/admin/webhooks/hook").json()["lost_at"] is not None
+
+
+@SLOWLY
+def test_a_switch_that_fails_is_tried_again_and_the_old_store_is_served_on(tmp_path: Path) -> None:
+    """Something is in the way of the file in which the new store says that it is ready."""
+    first, new = tmp_path / "first", tmp_path / "new"
+    with Server(tmp_path / "begin", {}, data=first) as server:
+        fill(server)
+    clients = [Client(number) for number in range(WRITERS)]
+    with moving(first, str(new), move_bytes_s_max="1MiB", move_verify="false") as server:
+        in_the_way = new / "HOLDFAST.new"
+        in_the_way.mkdir()
+        with writing(clients, server):
+            wait_until(lambda: "move.failed" in server.log.read_text(), "it does not fail", 30)
+            wait_until(partial(has_passed, clients, requests(clients) + 10), "it is not served")
+            assert stage(server) == "copying"
+            in_the_way.rmdir()
+            wait_until(partial(is_moved, server), "it does not move", 60)
+        assert [client.wrong for client in clients] == [[]] * WRITERS
+        assert not server.traces()

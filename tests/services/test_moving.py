@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 from filled import ENGINES, LARGE, MASTER, VARIABLE, blobs_of, catalog_of, fill, opened
-from moving_steps import check_events, copying, finish, moving, reading, switch
+from moving_steps import Writer, check_events, copying, finish, moving, reading, switch
 from steps import flip
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
-from holdfast.core.errors import BlobError, ConflictError, InvalidError, NotFoundError
+from holdfast.core.errors import (
+    BlobError,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.policy import Policy, bucket_of
 from holdfast.depot.moving import Stage, State, find, look
-from holdfast.services.moving import Manner, Move
+from holdfast.services.moving import Manner
 from holdfast.services.reshard import Reshard
 from holdfast.shards.folder import Shape
 from holdfast.testing.blobs import make
@@ -38,43 +44,6 @@ SOME = [pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow) for
 @pytest.fixture(autouse=True)
 def _master(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, MASTER)
-
-
-class Writer:
-    """Writes between the steps of a move, and remembers what was acknowledged."""
-
-    def __init__(self, move: Move, there: dict[str, bytes | None] | None = None) -> None:
-        self.move = move
-        self.there = {} if there is None else there
-        """What names hold, None: they are gone; of others, nobody knows."""
-        self._number = len(self.there) * 10
-
-    def __call__(self) -> None:
-        """Put, replace, delete and undelete, to whichever store is the one; not for ever."""
-        self._number += 1
-        depot, number = self.move.depot, self._number
-        if number % (1 + number // 20):
-            return
-        for key in (f"w/{number % 7}", f"w/new {number}"):
-            data = b"%d" % number + make(300 * KIB if number % 9 == 0 else 50)
-            self.there.pop(key, None)
-            depot.put(key, data)
-            self.there[key] = data
-        gone = f"w/{(number + 1) % 7}"
-        self.there.pop(gone, None)
-        depot.delete(gone)
-        self.there[gone] = None
-        if number % 4 == 0:
-            depot.put("comes and goes", b"%d" % number)
-            depot.delete("comes and goes")
-            depot.undelete("comes and goes")
-
-    def check(self, depot: Depot) -> None:
-        for key, data in self.there.items():
-            if data is None:
-                assert not depot.list(prefix=key).entries
-            else:
-                assert depot.get(key) == data, key
 
 
 @pytest.mark.parametrize(("one", "other"), SOME)
@@ -194,8 +163,9 @@ def test_nothing_of_anyones_is_written_over(tmp_path: Path) -> None:
         moving(other, third)
     with pytest.raises(ConflictError, match="is not whole yet"):
         moving(third, other)
-    with pytest.raises(InvalidError):
-        moving(one, one)
+    for inside in (one, one / "new", tmp_path):
+        with pytest.raises(InvalidError, match="none inside"):
+            moving(one, inside)
     with pytest.raises(NotFoundError, match="there is no store at"):
         moving(tmp_path / "none", third)
     assert not (tmp_path / "none").exists()
@@ -410,3 +380,30 @@ def test_rows_are_compared_where_commits_are_not_kept(
     with opened(tmp_path / "other") as depot:
         check_catalog(depot.engine.kv)
         check_events(depot)
+
+
+def test_a_step_of_the_switch_that_fails_leaves_the_one_before_or_the_one_behind(
+    tmp_path: Path,
+) -> None:
+    """Before the old store is left, it goes on; behind that, the next move knows."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    with opened(one) as depot:
+        depot.put("name", b"bytes")
+    disk = FaultyDisk()
+    renames = frozenset({"rename"})
+    with moving(one, other, disk=disk) as move:
+        list(copying(move))
+        disk.arm(Fault(1, only=renames))
+        with pytest.raises(UnavailableError):
+            move.prepare()
+        move.depot.put("later", b"the old store is served on")
+        assert (look(one).state, look(other).state) == (None, State.ARRIVING)
+        list(copying(move))
+        move.prepare()
+        disk.arm(Fault(2, only=renames))
+        with pytest.raises(UnavailableError):
+            move.commit()
+        assert (look(one).state, look(other).state) == (State.LEFT, State.READY)
+    with moving(one, other) as move:
+        assert move.depot.get("later") == b"the old store is served on"
+        finish(move)

@@ -158,13 +158,14 @@ def find(old: Path, new: Path) -> Stage:
     """Say what is to be done next in a move from one folder to another.
 
     Raises:
-        InvalidError: they are one.
+        InvalidError: they are one, or one is inside of the other.
         NotFoundError: there is no store to move, or none any more.
         ConflictError: one of them takes part in another move, or went back in time.
         CorruptError: a file HOLDFAST is damaged.
     """
-    if old.resolve() == new.resolve():
-        raise InvalidError("move_to", str(new), "another folder than `data`")
+    one, other = old.resolve(), new.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise InvalidError("move_to", str(new), f"another folder than {old}, and none inside")
     left, came = look(old), look(new)
     if not left.id:
         return _without(old, new, came)
