@@ -23,6 +23,7 @@ import pytest
 import holdfast
 from holdfast.cli import cli
 from holdfast.cli.exits import exit_code
+from holdfast.config.load import load
 from holdfast.config.settings import Settings
 from holdfast.core import errors, limits
 from holdfast.depot.local import open_depot
@@ -83,6 +84,22 @@ def test_the_table_of_errors_is_that_of_the_code() -> None:
 def test_every_setting_is_explained() -> None:
     page = _read("docs/config.md")
     assert [one.name for one in fields(Settings) if f"`{one.name}`" not in page] == []
+
+
+def test_every_configuration_on_the_pages_loads(tmp_path: Path) -> None:
+    """And the profiles are all there."""
+    seen = []
+    for name in ("fullchain.pem", "privkey.pem"):
+        (tmp_path / name).touch()
+    for page in PAGES:
+        for language, text in FENCE.findall(page.read_text()):
+            if language == "toml":
+                file = tmp_path / "holdfast.toml"
+                file.write_text(text.replace("/etc/holdfast", str(tmp_path)))
+                load(file, environment={})
+                seen.append(text.partition("\n")[0])
+    profiles = ["small", "many small blobs", "many small blobs in SQLite", "large files"]
+    assert {f"# {name}" for name in (*profiles, "public server")} <= set(seen)
 
 
 def test_every_route_is_explained() -> None:
@@ -216,6 +233,13 @@ def test_every_test_that_holds_a_promise_exists() -> None:
         assert nodes, promise
         for node in nodes:
             assert node in _tests(node.partition("::")[0]), (promise, node)
+
+
+def test_every_requirement_of_blobnom_and_of_stores_has_a_promise() -> None:
+    rows = _rows(_read("docs/promises.md"), "promise")
+    named = {each for row in rows for each in re.findall(r"\b[AB]\d+\b", f"{row[0]} {row[1]}")}
+    wanted = [f"B{number}" for number in range(1, 36)] + ["A1", "A2", "A3", "A4", "A23"]
+    assert [each for each in wanted if each not in named] == []
 
 
 @cache
