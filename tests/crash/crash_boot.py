@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 
 from holdfast.core import limits
-from holdfast.services import compaction, sweeper
+from holdfast.services import compaction, sweeper, tiering
 
 NO_BOOT = "-"
 SWEEP_EVERY_S = "0.05"
@@ -51,10 +51,14 @@ def die_with_parent() -> None:
 def hurry() -> None:
     """Let segments be so small that a short life fills some, and let nobody rest who empties them.
 
-    SIGKILL then meets compaction and sweeps as often as anything else.
+    SIGKILL then meets compaction, sweeps and moves as often as anything else.
     """
     compaction.LOOK_UP_S = 0.05
     sweeper.SHARE = 1
+    tiering.SHARE = 1
+    tiering.PAUSE_S = 0
+    limits.COLD_EVERY_S = 0
+    limits.COLD_BATCH_BYTES = limits.KIB
     limits.SEGMENT_ALLOCATE_BYTES = 256 * limits.KIB
     limits.RESERVE_BYTES = 64 * limits.KIB
     limits.BATCH_BYTES_MAX = 300 * limits.KIB

@@ -22,19 +22,25 @@ from typing import NoReturn
 from crash_boot import NO_BOOT, SWEEP_EVERY_S, SWEPT, die_with_parent, enter_boot, hurry
 from crash_ledger import WORKERS, Op, choose, content
 
+from holdfast.config.objects import connect
 from holdfast.core.bucket import Bucket
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, NotFoundError, UnavailableError
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
+from holdfast.depot.stack import Stack
 from holdfast.services.caretaker import Caretaker, Task
 from holdfast.services.compaction import Compaction
 from holdfast.services.hints import Hints
 from holdfast.services.janitor import Janitor
 from holdfast.services.sweeper import Sweeper
+from holdfast.services.tiering import Tiering
 
-SHARING = Limits(batch_size=WORKERS, batch_wait_s=0.001)
-"""What the workers of a store in SQLite ask for at once is one epoch."""
+SHARING = Limits(batch_size=WORKERS, batch_wait_s=0.001, stack=Stack(connect=connect))
+"""What the workers of a store in SQLite ask for at once is one epoch; a cold store is found."""
+
+NOT_BORN_S = -5
+"""The age from which blobs are moved: whatever is there is older."""
 
 
 def say(line: str) -> None:
@@ -116,6 +122,8 @@ def live(folder: Path, boot: str, seed: int, first: int) -> NoReturn:
         Sweeper(store, float(SWEEP_EVERY_S), 0),
     ]
     Caretaker(tasks).start()
+    if store.engine.tier is not None:
+        Caretaker([Tiering(store.engine.tier, NOT_BORN_S)]).start()
     for worker in range(1, WORKERS):
         threading.Thread(target=work, args=(store, worker, seed, first)).start()
     work(store, 0, seed, first)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from holdfast.config.objects import connect
 from holdfast.core.digest import Digest
 from holdfast.core.limits import KIB
 from holdfast.core.policy import Owner, Policy
@@ -21,9 +22,11 @@ from holdfast.core.stream import Kind
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
+from holdfast.depot.stack import Stack
 from holdfast.log.segment import segment_ids
 from holdfast.testing.recount import check_catalog
 
+AS_IT_IS = Limits(stack=Stack(connect=connect))
 WORKERS = 8
 NAMES = 10
 BUCKETS = ("default", "carol~attic")
@@ -155,16 +158,26 @@ class Worker:
 class Ledger:
     """What all workers know, over many rounds."""
 
-    def __init__(self, bounds: Limits = Limits()) -> None:  # noqa: B008 - a tuple
+    def __init__(
+        self,
+        bounds: Limits = Limits(),  # noqa: B008 - a tuple
+        *,
+        is_cooled: bool = False,
+    ) -> None:
+        """Make stores so; each with a cold store beside it, if they are to be cooled."""
         self._bounds = bounds
-        """How the stores are made."""
+        self._is_cooled = is_cooled
         self.figures: Counter[str] = Counter()
         self._forget()
 
     def begin_anew(self, folder: Path) -> None:
         """Forget everything but the figures, and make an empty store with rules for a bucket."""
         self._forget()
-        with open_depot(folder, self._bounds) as depot:
+        bounds = self._bounds
+        if self._is_cooled:
+            url = f"file://{folder.with_name(f'{folder.name}-cold')}"
+            bounds = bounds._replace(stack=Stack(cold=url, connect=connect))
+        with open_depot(folder, bounds) as depot:
             depot.engine.names.policies.set_owner(Owner(name="carol", quota_bytes=QUOTA_BYTES))
             depot.bucket(BUCKETS[1]).set_policy(RULES)
 
@@ -176,7 +189,7 @@ class Ledger:
         self._shared_before: tuple[Digest, int] | None = None
         self._marked = 0
         """How many of those were acknowledged at the mark."""
-        self._swept = self._compacted = 0
+        self._swept = self._compacted = self._moved = 0
 
     def begin(self, worker: int, op: Op) -> None:
         """Before a request is sent."""
@@ -201,7 +214,7 @@ class Ledger:
 
     def check_copy(self, folder: Path) -> None:
         """Open a copy that was begun at the mark and has ended, and compare; work goes on."""
-        with open_depot(folder) as depot:
+        with open_depot(folder, AS_IT_IS) as depot:
             self._check_workers(self._check_depot(depot, folder), is_copy=True)
             self._check_shared(depot, self._marked)
         for worker in self.workers:
@@ -209,7 +222,7 @@ class Ledger:
 
     def check(self, folder: Path) -> None:
         """Open what the end left, compare, and take what is there as what was acknowledged."""
-        with open_depot(folder) as depot:
+        with open_depot(folder, AS_IT_IS) as depot:
             self.check_open(depot, folder)
 
     def check_open(self, depot: Depot, folder: Path) -> None:
@@ -251,6 +264,10 @@ class Ledger:
         self.figures["swept"] += max(0, swept - self._swept)
         self.figures["compacted"] += max(0, compacted - self._compacted)
         self._swept, self._compacted = swept, compacted
+        if self._is_cooled:
+            moved, _ = depot.engine.names.moved()
+            self.figures["moved"] += moved - self._moved
+            self._moved = moved
 
     def _check_workers(self, rest: dict[Name, Digest], *, is_copy: bool) -> None:
         rest.pop((BUCKETS[0], SHARED), None)

@@ -15,6 +15,7 @@ from holdfast.depot.engine import Limits
 
 QUICK_ROUNDS = 12
 QUICK_SHARD_ROUNDS = 8
+QUICK_COLD_ROUNDS = 8
 SHARDS = Limits(shards=4)
 SLOW_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1000"))
 SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
@@ -37,8 +38,10 @@ def run_rounds(
     count: int,
     figures: Counter[str],
     bounds: Limits = Limits(),  # noqa: B008 - a tuple
+    *,
+    is_cooled: bool = False,
 ) -> None:
-    dice, ledger = random.Random(SEED), Ledger(bounds)
+    dice, ledger = random.Random(SEED), Ledger(bounds, is_cooled=is_cooled)
     figures["seed"] = SEED
     with nursery() as program:
         for number in range(count):
@@ -56,6 +59,24 @@ def run_rounds(
 def test_a_killed_process_keeps_every_acknowledged_write(tmp_path: Path, prove: Prove) -> None:
     with prove("SIGKILL of a process that uses the library") as figures:
         run_rounds(tmp_path, QUICK_ROUNDS, figures)
+
+
+def test_a_killed_process_keeps_every_acknowledged_write_while_blobs_get_cold(
+    tmp_path: Path, prove: Prove
+) -> None:
+    """They are moved to a cold store as soon as they are stored."""
+    with prove("SIGKILL of a process that moves blobs to a cold store") as figures:
+        run_rounds(tmp_path, QUICK_COLD_ROUNDS, figures, is_cooled=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(10 * SLOW_ROUNDS)
+def test_a_process_killed_many_times_keeps_every_acknowledged_write_while_blobs_get_cold(
+    tmp_path: Path, prove: Prove
+) -> None:
+    with prove("SIGKILL of a process that moves blobs to a cold store") as figures:
+        run_rounds(tmp_path, SLOW_ROUNDS, figures, is_cooled=True)
+    assert min(figures["moved"], figures["swept"]) > SLOW_ROUNDS // 100
 
 
 def test_a_killed_process_keeps_every_acknowledged_write_in_shards(

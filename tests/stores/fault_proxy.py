@@ -71,6 +71,7 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._faults: deque[Planned] = deque()
         self._always: Planned | None = None
+        self._from: tuple[int, Fault] | None = None
         self.requests: list[Request] = []
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -87,11 +88,16 @@ class FaultProxy:
         with self._lock:
             self._always = Planned(method, path, fault)
 
+    def fail_from(self, number: int, fault: Fault) -> None:
+        """Let the request `number` from now on fail, and all behind it."""
+        with self._lock:
+            self._from = (len(self.requests) + number, fault)
+
     def heal(self) -> None:
         """Let nothing fail any more."""
         with self._lock:
             self._faults.clear()
-            self._always = None
+            self._always = self._from = None
 
     def next_fault(self, request: Request) -> Fault | None:
         """Note a request and take what is to become of it."""
@@ -101,6 +107,8 @@ class FaultProxy:
                 if _is_about(planned, request):
                     self._faults.remove(planned)
                     return planned.fault
+            if self._from is not None and len(self.requests) >= self._from[0]:
+                return self._from[1]
             if self._always is not None and _is_about(self._always, request):
                 return self._always.fault
         return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import CorruptError
-from holdfast.core.kv import Add, Delete, Item, Put, prefix_end
+from holdfast.core.kv import Add, Delete, Item, Plan, Put, prefix_end
 from holdfast.core.store import Verdict
 from holdfast.core.verify import check_content
 from holdfast.depot import catalog
@@ -76,13 +76,14 @@ class Rows:
             start = page[-1].key + b"\x00"
 
     def add(self, refs: Collection[BlobRef]) -> None:
-        """Write them in one commit."""
+        """Write them in one commit, also when the disk is full: moving them frees it."""
         writes = [
             Put(catalog.COLD + digest, size_bytes.to_bytes(SIZE_BYTES, "little"))
             for digest, size_bytes in refs
         ]
         if writes:
-            self._kv.commit([], writes).result()
+            plan = Plan(writes, None)
+            self._kv.transact((), lambda _: plan, frees=True).result()
 
     def remove(self, digests: Collection[Digest]) -> None:
         """Delete them in as few commits as it takes."""
@@ -108,6 +109,9 @@ class Tier:
         self._clock = clock
         self._store = store
         self._check_there = check_there
+        self._damaged: set[Digest] = set()
+        """Those that were not moved, by the names that they have here; until this is opened again
+        they are left to scrub, and to whoever stores them anew."""
         self._codecs = codecs
         self._mover = Mover(self._store, codecs.check if codecs.each else check_content)
 
@@ -131,6 +135,7 @@ class Tier:
                     continue
                 self._check_there()
                 for moved in self._mover.move(group, stored_us):
+                    self._damaged.update(moved.damaged[: limits.FINDINGS_MAX - len(self._damaged)])
                     yield moved._replace(damaged=tuple(map(self._codecs.show, moved.damaged)))
 
     def sweep(self, grace_s: float) -> Iterator[int]:
@@ -164,7 +169,8 @@ class Tier:
         """Find those that are old, and here, and were not found here lately."""
         by_name = {self._codecs.hide(digest): digest for digest in digests}
         sizes = self._store.here.stat(by_name)
-        old = [name for name in sizes if self._newest_us(by_name[name]) < before_us]
+        left = [name for name in sizes if name not in self._damaged]
+        old = [name for name in left if self._newest_us(by_name[name]) < before_us]
         verdicts = self._store.here.expire(old, stored_us, _wanted)
         return [BlobRef(name, sizes[name]) for name in old if verdicts.get(name) is Verdict.KEPT]
 

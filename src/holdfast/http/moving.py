@@ -21,7 +21,7 @@ from holdfast.core.errors import BlobError
 from holdfast.core.events import event
 from holdfast.core.seams import SystemEntropy
 from holdfast.depot.moving import End, Stage
-from holdfast.http.background import bounds, caretaker, dispatch
+from holdfast.http.background import bounds, caretaker, dispatch, mover
 from holdfast.http.counts import Tally
 from holdfast.http.listen import listen
 from holdfast.http.meters import Meters
@@ -113,6 +113,7 @@ class _Course:
         site.move = self._move.progress
         with ExitStack() as stack:
             stack.enter_context(caretaker(depot, settings))
+            stack.enter_context(mover(depot, settings))
             sender = stack.enter_context(dispatch(depot, settings))
             server = Server(site, settings, on_start)
             stack.enter_context(Caretaker([task(server)]))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Buffer, Clock
     from holdfast.core.store import FileRef, Keep, Sink, Source, Span, Staged
 
-LOST = (NotFoundError, CorruptError)  # what the other copy may make good
+LOST = (NotFoundError, CorruptError, UnavailableError)  # what the other copy may make good
 
 
 class Register(Protocol):
@@ -126,16 +126,15 @@ class CooledStore:
         return [ref if ref in away else next(outcomes) for ref, _ in named]
 
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
-        """Open a blob here, or there; also there when it is damaged here."""
+        """Open a blob here, or there; also there when it is damaged here, or cannot be read."""
         try:
             return self.here.open(digest, span, wait=wait)
         except LOST as error:
             if not self.register.has(digest):
                 raise
-            is_damaged = isinstance(error, CorruptError)
             with suppress(NotFoundError):
                 return self.cold.open(digest, span, wait=wait)
-            if is_damaged:
+            if not isinstance(error, NotFoundError):
                 raise
         return self.here.open(digest, span, wait=wait)
 
@@ -222,10 +221,11 @@ class CooledStore:
 
         It takes reading it. What does not answer is not asked again for a while.
         """
-        if not self.register.has(ref.digest) or self.here.stat([ref.digest]):
+        if not self.register.has(ref.digest) or self._clock.monotonic_s() < self._asked_again_s:
             return None
-        if self._clock.monotonic_s() < self._asked_again_s:
-            return None
+        with suppress(UnavailableError):
+            if self.here.stat([ref.digest]):
+                return None
         try:
             return self.cold.find(ref)
         except UnavailableError:

@@ -19,7 +19,7 @@ from holdfast.core.errors import CorruptError, NotFoundError
 from holdfast.core.store import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from holdfast.core.store import Moment, Source
     from holdfast.stores.cooled import Claim, CooledStore
@@ -58,15 +58,9 @@ class Mover:
             FullError, UnavailableError: the cold store or the disk refuses; nothing is lost.
         """
         assert len(refs) <= limits.WRITES_MAX
-        store, register = self._store, self._store.register
-        claims = store.claim([ref.digest for ref in refs])
+        claims = self._store.claim([ref.digest for ref in refs])
         try:
-            moves = [
-                _Move(store, self._check, ref, claims[ref.digest])
-                for ref in refs
-                if ref.digest in claims
-            ]
-            register.add([move.ref for move in moves if not move.was_sent])
+            moves = self._begin([ref for ref in refs if ref.digest in claims], claims)
             small = [move for move in moves if move.ref.size_bytes <= limits.CHUNK_BYTES]
             if small:
                 yield self._move_small(small, before_us)
@@ -74,7 +68,16 @@ class Mover:
                 if move.ref.size_bytes > limits.CHUNK_BYTES:
                     yield from self._move_large(move, before_us)
         finally:
-            store.release(claims)
+            self._store.release(claims)
+
+    def _begin(self, refs: Sequence[BlobRef], claims: Mapping[Digest, Claim]) -> list[_Move]:
+        """Register what is here, while nobody can take it away: so no row is left of nothing."""
+        with self._store.busy.hold(claims):
+            here = self._store.here.stat(claims)
+            all_moves = [_Move(self._store, self._check, ref, claims[ref.digest]) for ref in refs]
+            moves = [move for move in all_moves if move.ref.digest in here and move.stands()]
+            self._store.register.add([move.ref for move in moves if not move.was_sent])
+        return moves
 
     def _move_small(self, moves: Sequence[_Move], before_us: int) -> Moved:
         """Copy several at once, for each waits for answers, and remove them by one request."""
