@@ -22,17 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from holdfast.core.digest import Digest
     from holdfast.core.inspection import Medium
     from holdfast.core.kv import KV
     from holdfast.core.seams import Clock, Disk
-    from holdfast.core.store import Source, Store
+    from holdfast.core.store import Store
     from holdfast.depot.audit import Ground
     from holdfast.depot.cold import Tier
-    from holdfast.depot.engine import Limits
+    from holdfast.depot.engine import Limits, Spots
     from holdfast.log.compaction import Freed
     from holdfast.log.report import Recovery
-    from holdfast.log.spot import Spot
+    from holdfast.stores.encoded import Form
 
 
 class Parts(NamedTuple):
@@ -50,10 +49,10 @@ class Parts(NamedTuple):
     ground: Ground
     make_hints: Callable[[], Iterator[int]]
     compact: Callable[..., Iterator[Freed]]
-    spot: Callable[[Digest], Spot | None]
+    spot: Spots
     close: Callable[[], None]
     sweep_uploads: Callable[[float], Iterator[int]]
-    zstd: Callable[[Digest], Source | None] | None
+    zstd: Callable[..., Form | None] | None
     tier: Tier | None = None
 
 

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from holdfast.log.compaction import Freed
     from holdfast.log.report import Recovery
     from holdfast.log.spot import Spot
+    from holdfast.stores.coded import CodedSpot
+    from holdfast.stores.encoded import Form
+
+    Spots = Callable[..., Spot | CodedSpot | None]
+    """From a digest, and a coding if one is wanted (`log.spot.find`)."""
 
 LOOKS_MAX = 100
 LOG, SQLITE = "log", "sqlite"
@@ -95,14 +100,14 @@ class Engine(NamedTuple):
     compact: Callable[..., Iterator[Freed]]
     """Frees the disk of what is dead in the log (log/compaction.py), in bounded steps."""
     disk: Disk
-    spot: Callable[[Digest], Spot | None]
+    spot: Spots
     """Where the log has a small blob, for reading it again and again."""
     close: Callable[[], None]
     sweep_uploads: Callable[[float], Iterator[int]]
     """Removes uploads to an object store that a crash has left, behind a grace, in steps that give
     the bytes they free."""
-    zstd: Callable[[Digest], Source | None] | None = None
-    """Opens the bytes of a blob as zstd has them, if it is stored so; None where none is."""
+    zstd: Callable[..., Form | None] | None = None
+    """Opens a blob as zstd, if it is stored so (`EncodedStore.open_form`); None where none is."""
     tier: Tier | None = None
     """Moves old blobs to a cold store; None where there is none."""
 

@@ -26,6 +26,7 @@ from holdfast.log.compaction import compact
 from holdfast.log.inspection import LogMedium
 from holdfast.log.log import Log
 from holdfast.log.spot import find
+from holdfast.stores.coded import CodedSpot
 from holdfast.stores.files import FileStore
 from holdfast.stores.inspection import FileMedium
 from holdfast.stores.layout import sweep
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from holdfast.core.store import Store
     from holdfast.depot.depot import Depot
     from holdfast.depot.disks import Spread
+    from holdfast.depot.engine import Spots
     from holdfast.depot.large import Elsewhere
-    from holdfast.log.spot import Spot
     from holdfast.stores.cooled import CooledStore
     from holdfast.stores.remote import Remote
     from holdfast.stores.through import Codecs
@@ -146,7 +147,7 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
         LogGround(log),
         log.make_hints,
         partial(compact, log),
-        _nowhere if codecs.each or stack.verify else partial(find, log),
+        _nowhere if stack.verify else _finder(log, codecs),
         partial(_close, store, log),
         _leaving(elsewhere, old),
         zstd_of(encoded, codecs) if is_direct(stack) else None,
@@ -190,10 +191,21 @@ def _media(
     return tuple(EncodedMedium(each, codecs) if codecs.each else each for each in media)
 
 
-def _nowhere(digest: Digest) -> Spot | None:
-    """What a spot has is not the blob where that may be encoded, or is not believed."""
-    del digest
-    return None
+def _finder(log: Log, codecs: Codecs) -> Spots:
+    """What finds small blobs in the log, through the codecs that they have there."""
+    if not codecs.each:
+        return partial(find, log)
+
+    def find_coded(digest: Digest, coding: str = "") -> CodedSpot | None:
+        spot = find(log, codecs.hide(digest))
+        return None if spot is None else CodedSpot(spot, codecs, digest, coding)
+
+    return find_coded
+
+
+def _nowhere(digest: Digest, coding: str = "") -> None:
+    """None: what a spot has is held to its checksum only."""
+    del digest, coding
 
 
 def _close(store: Store, log: Log) -> None:

@@ -160,6 +160,6 @@ def _close(store: Store, shards: Shards) -> None:
     shards.close()
 
 
-def _no_spot(digest: Digest) -> None:
+def _no_spot(digest: Digest, coding: str = "") -> None:
     """None: rows lie in pages that change."""
-    del digest
+    del digest, coding

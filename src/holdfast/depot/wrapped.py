@@ -29,16 +29,15 @@ from holdfast.core.guard import Guard
 from holdfast.depot import dictionaries
 from holdfast.log.folder import is_wrapped, mark_wrapped, replace_file
 from holdfast.log.segment import map_disk_error
-from holdfast.stores.encoded import EncodedStore
+from holdfast.stores.encoded import EncodedStore, Form
 from holdfast.stores.through import Codecs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from holdfast.core.digest import Digest
     from holdfast.core.seams import Clock, Disk, Entropy
-    from holdfast.core.store import Source, Store
+    from holdfast.core.store import Store
     from holdfast.depot.stack import Stack
     from holdfast.stores.codec import Codec
     from holdfast.stores.keyring import Keyring
@@ -166,12 +165,12 @@ def wrap(store: Store, codecs: Codecs) -> Store:
     return store
 
 
-def zstd_of(store: Store, codecs: Codecs) -> Callable[[Digest], Source | None] | None:
+def zstd_of(store: Store, codecs: Codecs) -> Callable[..., Form | None] | None:
     """What opens the zstd form of blobs, of a store with these codecs around it."""
     if not codecs.each or codecs.each[0].coding != ZSTD:
         return None
     assert isinstance(store, EncodedStore)
-    return store.open_stored
+    return store.open_form
 
 
 def read_keyring(folder: Path, master: bytes) -> Keyring:

@@ -14,23 +14,27 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.errors import NotFoundError
+from holdfast.core.many import read_all
 from holdfast.core.store import Span
 from holdfast.http import transfer
+from holdfast.stores.encoded import Form
 from holdfast.stores.memory import MemorySource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from holdfast.core.digest import Digest
     from holdfast.core.store import Source
     from holdfast.http.message import Answer, Request
 
     Opener = Callable[[Span | None], Source | None]
+    Mark = Callable[[bytes, Mapping[bytes, bytes]], bytes]
 
+ACCEPT = b"accept-encoding"
 ZSTD, GZIP, IDENTITY = "zstd", "gzip", "identity"
 MADE = {ZSTD, GZIP} if find_spec("zstandard") else {GZIP}
 WEIGHT = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?")
@@ -50,10 +54,15 @@ TEXTS = re.compile(
 class Codings:
     """What forms of a blob a server has to give."""
 
-    stored: Callable[[Digest], Source | None] | None
-    """Opens the zstd form of a blob that is stored so; None where no blob is."""
+    stored: Callable[..., Form | None] | None
+    """Opens a blob in zstd if it is stored so (`EncodedStore.open_form`); None where none is."""
     makes: bool
     """Compress on the way what is not."""
+
+    @property
+    def vary(self) -> bool:
+        """Whether there is more than one form of some blobs."""
+        return self.stored is not None or self.makes
 
     def answer(
         self,
@@ -69,90 +78,88 @@ class Codings:
         Raises:
             BlobError: as `transfer.answer` has it.
         """
-        if self.stored is None and not self.makes:
+        if not self.vary:
             return transfer.answer(request, download, opener, inline=inline, wait=wait)
         download = download._replace(varies=True)
-        liked = _liked(request.headers.get(b"accept-encoding", b""))
-        if b"range" in request.headers or not liked:
-            return self._plain(request, download, opener, inline=inline, wait=wait)
-        if not wait and ((self.stored and ZSTD in liked) or self._is_made(download)):
+        accepted = b"" if b"range" in request.headers else request.headers.get(ACCEPT, b"")
+        liked, is_made = _liked(accepted), self._is_made(download)
+        if liked and is_made and not wait:
             return None
+        chosen = self._choose(download.digest, liked, is_made=is_made, wait=wait)
+        if chosen is None:
+            return None
+        if isinstance(chosen, Form):
+            return _stored(request, download, chosen, inline=inline, wait=wait)
+        if chosen:
+            return _made(request, download, chosen, opener, inline=inline)
+        return transfer.answer(request, download, opener, inline=inline, wait=wait)
+
+    def _choose(
+        self, digest: Digest, liked: Sequence[str], *, is_made: bool, wait: bool
+    ) -> Form | str | None:
+        """The stored form, or the coding of one to be made, or none; None instead of waiting.
+
+        Raises:
+            BlobError: the stored form cannot be read.
+        """
         for coding in liked:
-            source = self._source(coding, download, opener)
-            if source is not None:
-                return _coded(request, download, (coding, source), inline=inline)
+            if coding == ZSTD and self.stored is not None:
+                try:
+                    form = self.stored(digest, wait=wait)
+                except NotFoundError:
+                    break  # the opener of the blob itself meets it again, and knows
+                if form is None or form.coding:
+                    return form
+                form.source.close()
+            if is_made and coding in MADE:
+                return coding
             if coding == IDENTITY:
                 break
-        return self._plain(request, download, opener, inline=inline, wait=wait)
+        return ""
 
-    def _plain(
-        self,
-        request: Request,
-        download: transfer.Download,
-        opener: Opener,
-        *,
-        inline: bool,
-        wait: bool,
-    ) -> Answer | None:
-        made = transfer.answer(request, download, opener, inline=inline, wait=wait)
-        if made is not None and (self.stored or self._is_made(download)):
-            made.digest = None  # the next one who asks may like another form
-        return made
+    def marking(self, mark: Mark) -> Mark:
+        """What names a path for whoever sends some headers, if `mark` does but for codings."""
+        if not self.vary:
+            return mark
+        return lambda path, headers: b"%b %b" % (headers.get(ACCEPT, b""), mark(path, headers))
 
     def _is_made(self, download: transfer.Download) -> bool:
         is_apt = limits.CODED_BYTES_MIN <= download.size_bytes <= limits.CODED_BYTES_MAX
         return self.makes and is_apt and is_text(download.content_type)
 
-    def _source(
-        self, coding: str, download: transfer.Download, opener: Opener
-    ) -> Source | _Made | None:
-        """A form of the blob; None when there is none in this coding."""
-        if coding == ZSTD and self.stored is not None:
-            try:
-                source = self.stored(download.digest)
-            except NotFoundError:
-                return None  # which the opener of the blob itself meets again, and knows
-            if source is not None:
-                return source
-        is_made = coding in MADE and self._is_made(download)
-        return _Made(coding, opener) if is_made else None
+
+def _stored(
+    request: Request, download: transfer.Download, form: Form, *, inline: bool, wait: bool
+) -> Answer | None:
+    """Answer with what is stored, which is closed if it is not in the answer."""
+    source = form.source
+    coded = download._replace(coding=form.coding, size_bytes=source.size_bytes)
+    made = None
+    try:
+        made = transfer.answer(request, coded, lambda _: source, inline=inline, wait=wait)
+    finally:
+        if made is None or made.stream is None:
+            source.close()
+    return made
 
 
-class _Made(NamedTuple):
-    """A form that is made when it is opened."""
+def _made(
+    request: Request, download: transfer.Download, coding: str, opener: Opener, *, inline: bool
+) -> Answer | None:
+    """Answer with a form that is made now, and not kept."""
 
-    coding: str
-    opener: Opener
-
-    def open(self) -> Source | None:
-        source = self.opener(None)
+    def open_made(span: Span | None) -> Source | None:
+        source = opener(span)
         if source is None:
             return None
         with source:
-            plain = b"".join(iter(lambda: bytes(source.read(limits.CHUNK_BYTES)), b""))
-        data = _compress(self.coding, plain)
+            data = _compress(coding, read_all(source))
         return MemorySource(data, Span(0, len(data)))
 
-
-def _coded(
-    request: Request,
-    download: transfer.Download,
-    form: tuple[str, Source | _Made],
-    *,
-    inline: bool,
-) -> Answer | None:
-    """Answer with one form; its source is closed if it is not in the answer."""
-    coding, found = form
-    if isinstance(found, _Made):
-        coded = download._replace(coding=coding, size_bytes=UNKNOWN)
-        return transfer.answer(request, coded, lambda _: found.open(), inline=inline, wait=True)
-    coded = download._replace(coding=coding, size_bytes=found.size_bytes)
-    made = None
-    try:
-        made = transfer.answer(request, coded, lambda _: found, inline=inline, wait=True)
-    finally:
-        if made is None or made.stream is None:
-            found.close()
+    coded = download._replace(coding=coding, size_bytes=UNKNOWN)
+    made = transfer.answer(request, coded, open_made, inline=inline, wait=True)
+    if made is not None:
+        made.digest = None
     return made
 
 

@@ -120,7 +120,8 @@ class Answer:
     length: int | None = None
     """Content-Length where it is not that of `body`; negative for none (204, 304)."""
     digest: Digest | None = None
-    """Of the whole blob, when `body` is just that."""
+    """Of the whole blob, when `body` is just that, in some coding."""
+    coding: str = ""
     parts: Generator[bytes] | None = None
     """A body that is made while it is sent, by the app alone; each step may wait for a disk."""
 

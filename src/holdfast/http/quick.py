@@ -24,10 +24,11 @@ NOTHING: Mapping[bytes, Known] = {}
 class Quick:
     """One connection's; used on the loop's thread only."""
 
-    __slots__ = ("_gate", "_is_plain", "_meters", "_recent", "heads")
+    __slots__ = ("_gate", "_is_plain", "_mark", "_meters", "_recent", "heads")
 
     def __init__(self, site: Site, peer: str) -> None:
         self._gate = site.gate
+        self._mark = site.mark
         self._recent = site.recent
         self._is_plain = site.gate.is_plain(peer)
         self._meters = site.gate.place(peer).meters
@@ -37,7 +38,7 @@ class Quick:
     def find(self, reader: HeadReader) -> Known | None:
         """What is known of the request whose head was read."""
         if self._is_plain and triage.is_plain(reader) and triage.is_ordinary(reader):
-            name = self._gate.mark(reader.url, reader.headers)
+            name = self._mark(reader.url, reader.headers)
             return self._recent.find(name, reader.raw)
         return None
 

@@ -17,15 +17,15 @@ from holdfast.http import route
 from holdfast.http.message import HEAD_END
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from holdfast.core.digest import Digest
     from holdfast.core.kv import KV
+    from holdfast.depot.engine import Spots
     from holdfast.depot.policies import Policies
     from holdfast.http.message import Answer
     from holdfast.http.queue import Queue
     from holdfast.http.route import Target
     from holdfast.log.spot import Spot
+    from holdfast.stores.coded import CodedSpot
 
 ROOM_BYTES = limits.SMALL_BLOB_BYTES_MAX + limits.KIB
 PATH_BYTES = 700  # of memory, about, for one path beside its name and head
@@ -39,7 +39,9 @@ class Known:
     """One path; `revision` is the newest at which it was seen to be current."""
 
     __slots__ = (
+        "body_bytes",
         "changes",
+        "coding",
         "digest",
         "entry_revision",
         "head",
@@ -50,18 +52,20 @@ class Known:
         "spot",
     )
 
-    def __init__(self, target: Target, digest: Digest, head: bytes, at: tuple[int, int]) -> None:
+    def __init__(self, target: Target, answer: Answer, digest: Digest, at: tuple[int, int]) -> None:
         is_entry = target.route == route.BLOB
         name = target.name.encode()
         self.route = target.route
         self.meters = target.meters
         self.key = catalog.entry_key(target.bucket, name) if is_entry else NO_KEY
         self.digest = digest
-        self.head = head
+        self.coding = answer.coding
+        self.body_bytes = len(answer.body)
+        self.head = answer.head + answer.content_length + HEAD_END
         """From behind the lines that all answers share to the empty line."""
         self.revision, self.changes = at
         self.entry_revision = 0
-        self.spot: Spot | None = None
+        self.spot: Spot | CodedSpot | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -81,7 +85,7 @@ class Recent:
     def __init__(
         self,
         kv: KV,
-        spot: Callable[[Digest], Spot | None],
+        spot: Spots,
         policies: Policies,
         queue: Queue,
     ) -> None:
@@ -116,6 +120,8 @@ class Recent:
                 return None
             spot = known.spot or self._look_up(known)
             body = None if spot is None else spot.read(self._room)
+            if body is not None and len(body) != known.body_bytes:
+                body = None  # stored again since, in another form
         except Exception:  # noqa: BLE001 - whatever it is, the long way answers
             body = None
         if body is None:
@@ -131,8 +137,7 @@ class Recent:
         """
         if answer.digest is None:
             return
-        head = answer.head + answer.content_length + HEAD_END
-        known = Known(target, answer.digest, head, at)
+        known = Known(target, answer, answer.digest, at)
         if known.key:
             stored = self._kv.get(known.key)
             if stored is None or stored.revision > known.revision:
@@ -169,8 +174,8 @@ class Recent:
         known.revision = revision
         return True
 
-    def _look_up(self, known: Known) -> Spot | None:
-        spot = self._spot(known.digest)
+    def _look_up(self, known: Known) -> Spot | CodedSpot | None:
+        spot = self._spot(known.digest, known.coding)
         if spot is not None and spot.record_bytes <= ROOM_BYTES:
             known.spot = spot
         return known.spot

@@ -81,6 +81,7 @@ class Site:
         self.counts = Counts(self.team.tally, self.team.number)
         self.queue = Queue(settings.async_writes_max if settings.async_write else 0)
         self._codings = Codings(depot.engine.zstd, settings.output_compression)
+        self.mark = self._codings.marking(self.gate.mark)
         self.move: Progress | None = None
         """How far a move of the store is, if there is one."""
         self.recent = Recent(depot.engine.kv, depot.engine.spot, self._policies, self.queue)
@@ -157,14 +158,13 @@ class Site:
 
     def read_now(self, request: Request, target: Target, *, keep: bool) -> Answer | None:
         """Answer as `read` without waiting; `keep` a plain answer that may be asked for again."""
-        revision, changes = self.depot.engine.kv.revision(), self._policies.changes
+        at = self.depot.engine.kv.revision(), self._policies.changes
         target = self._enter(request, route.detailed(target, request.query), Scope.READ)
         answer = self._read(request, target, wait=False)
         if answer is None or answer.digest is None or request.query:
             return answer
         if keep and target.is_steady:
-            name = self.gate.mark(request.path, request.headers)
-            self.recent.keep(name, target, answer, (revision, changes))
+            self.recent.keep(self.mark(request.path, request.headers), target, answer, at)
         return answer
 
     def _enter(self, request: Request, target: Target, scope: Scope) -> Target:

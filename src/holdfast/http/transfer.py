@@ -187,8 +187,8 @@ def _body(
     if spans is None:
         whole = _send(200, head + content_type, opener(None))
         if whole is not None and whole.stream is None:
-            may_be_kept = download.lasts and not download.coding
-            whole.digest = download.digest if may_be_kept else None
+            whole.digest = download.digest if download.lasts else None
+            whole.coding = download.coding
         return whole
     if len(spans) == 1:
         line = b"content-range: %b\r\n" % content_range(spans[0], download.size_bytes)

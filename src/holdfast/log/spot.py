@@ -56,7 +56,8 @@ class Spot:
         return True
 
 
-def find(log: Log, digest: bytes) -> Spot | None:
-    """Where a log has a blob now; None when it does not."""
+def find(log: Log, digest: bytes, coding: str = "") -> Spot | None:
+    """Where a log has a blob now, as it is; None when it does not."""
+    assert not coding
     place = log.index.locate(digest)
     return None if place is None else Spot(log, digest, place)

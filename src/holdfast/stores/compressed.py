@@ -81,7 +81,7 @@ class Compression:
         self._level = level
         self._dictionaries = [_dictionary(data) for data in dictionaries]
         self._by_id = {each.dict_id(): each for each in self._dictionaries}
-        if len(self._by_id) < len(self._dictionaries) or 0 in self._by_id:
+        if len(self._by_id) < len(set(dictionaries)) or 0 in self._by_id:
             raise InvalidError("dictionary", "an id that another has", "each with an id of its own")
         self._tools = _Tools()
 

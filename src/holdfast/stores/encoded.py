@@ -9,7 +9,7 @@ ones. Who compares SHA-256 must do it here, outside.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef
@@ -39,6 +39,14 @@ if TYPE_CHECKING:
         Verdict,
     )
     from holdfast.stores.codec import Codec, Encoder
+
+
+class Form(NamedTuple):
+    """One form of a blob, and the bytes that it has in that."""
+
+    coding: str
+    """What HTTP calls it; empty: the blob itself."""
+    source: Source
 
 
 class EncodedStore(Wrapper):
@@ -76,24 +84,26 @@ class EncodedStore(Wrapper):
             return None
         return self._opened(stored, digest, span)
 
-    def open_stored(self, digest: Digest) -> Source | None:
-        """Open the encoded bytes of a blob, for who knows their coding; None if it is stored plain.
+    def open_form(self, digest: Digest, *, wait: bool = True) -> Form | None:
+        """Open a blob in the coding of the codec if it is stored so; None instead of waiting.
 
         Raises:
             NotFoundError, CorruptError: as `open` does.
         """
-        stored = self.inner.open(self._name(digest))
-        assert stored is not None
+        stored = self.inner.open(self._name(digest), wait=wait)
+        if stored is None or not (wait or self._is_at_hand(stored)):
+            return None
         try:
             frames = self.codec.frames(stored, digest)
         except BaseException:
             stored.close()
             raise
-        if frames is None or not frames.is_common:
-            stored.close()
-            return None
         stored.seek(0)
-        return stored
+        if frames is None:
+            return Form("", stored)
+        if frames.is_common:
+            return Form(self.codec.coding, stored)
+        return Form("", FramedSource(stored, frames, Span(0, frames.size_bytes)))
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Open blobs as the inner store does it best."""

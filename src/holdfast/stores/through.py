@@ -79,7 +79,7 @@ class Codecs:
     def is_blob(self, name: Digest, payload: Buffer) -> bool:
         """Whether bytes in memory are a blob in this form."""
         try:
-            for _ in self.check(name, _in_memory(payload)):
+            for _ in self.check(name, in_memory(payload)):
                 pass
         except BlobError:
             return False
@@ -149,7 +149,7 @@ class EncodedMedium:
     def _copy(self, found: tuple[Digest, bytes]) -> tuple[Digest, bytes]:
         """What a sound copy comes to."""
         name, data = found
-        return self._codecs.show(name), b"".join(_chunks(self._codecs.open(_in_memory(data), name)))
+        return self._codecs.show(name), b"".join(_chunks(self._codecs.open(in_memory(data), name)))
 
 
 class _Shown:
@@ -197,7 +197,8 @@ class SpooledSource:
         self.close()
 
 
-def _in_memory(data: Buffer) -> MemorySource:
+def in_memory(data: Buffer) -> MemorySource:
+    """Bytes as a source."""
     return MemorySource(bytes(data), Span(0, len(data)))
 
 
