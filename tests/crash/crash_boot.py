@@ -58,7 +58,7 @@ def hurry() -> None:
     tiering.SHARE = 1
     tiering.PAUSE_S = 0
     limits.COLD_EVERY_S = 0
-    limits.COLD_BATCH_BYTES = limits.KIB
+    limits.COLD_BATCH_BYTES = 100 * limits.KIB
     limits.SEGMENT_ALLOCATE_BYTES = 256 * limits.KIB
     limits.RESERVE_BYTES = 64 * limits.KIB
     limits.BATCH_BYTES_MAX = 300 * limits.KIB

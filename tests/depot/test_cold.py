@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from contextlib import suppress
@@ -12,6 +13,8 @@ from click.testing import CliRunner
 
 import holdfast
 from holdfast.cli.tier import tier
+from holdfast.config.explain import explain
+from holdfast.config.load import load
 from holdfast.config.stack import locate
 from holdfast.config.target import bounds_of
 from holdfast.core import limits
@@ -20,6 +23,7 @@ from holdfast.core.errors import (
     BlobError,
     ConflictError,
     CorruptError,
+    FullError,
     InvalidError,
     UnavailableError,
     UnsupportedError,
@@ -32,6 +36,7 @@ from holdfast.depot.local import hold_depot, open_depot
 from holdfast.services.caretaker import Caretaker
 from holdfast.services.fsck import Fsck, Options
 from holdfast.services.migration import Migration
+from holdfast.services.mirror import Mirror
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import sweep_of
 from holdfast.services.tiering import Tiering
@@ -291,6 +296,26 @@ def test_a_store_moves_to_another_without_its_rows(world: World, tmp_path: Path)
         assert new.get("huge") == HUGE
 
 
+def test_a_store_that_is_moved_into_one_with_a_cold_store_leaves_its_rows(
+    world: World, tmp_path: Path
+) -> None:
+    """The copy goes on behind moves, and takes none of their rows for the old store's."""
+    with world.open() as depot, holdfast.open(tmp_path / "old") as old:
+        assert isinstance(old, Depot)
+        for key, data in BLOBS.items():
+            old.put(key, data)
+        mirror = Mirror(old.engine, depot.engine)
+        for _ in range(3):
+            for _ in Migration(old, depot).run():
+                pass
+            for _ in mirror.run():
+                pass
+            world.clock.moved_s += 31 * DAY_S
+            move(depot)
+            assert {key: depot.get(key) for key in BLOBS} == BLOBS
+        assert world.cold() == digests(*BLOBS.values())
+
+
 def test_the_service_moves_what_is_old_and_counts_it(world: World) -> None:
     world.fill()
     with world.open() as depot:
@@ -342,6 +367,51 @@ def test_an_age_that_is_none_is_refused(world: World, age: str) -> None:
 def test_ages_are_read_with_their_units(world: World) -> None:
     for text, after_s in {"90d": 90 * DAY_S, "12h": 43200, "15m": 900, "7": 7, "1.5s": 1.5}.items():
         assert locate(f"{world.target}&cold_after={text}").wanted.cold_after_s == after_s
+
+
+def test_what_is_cold_is_read_and_found_while_a_disk_is_away(
+    tmp_path: Path,
+) -> None:
+    disks = [tmp_path / "one", tmp_path / "two"]
+    world = World(tmp_path, f"&spread={disks[0]},{disks[1]}")
+    blobs = {f"{number}": make(300 * KIB, seed=number) for number in range(6)}
+    world.fill(blobs)
+    world.clock.moved_s += 31 * DAY_S
+    with world.open() as depot:
+        assert move(depot) == len(blobs)
+    shutil.move(disks[0], tmp_path / "away")
+    disks[0].mkdir()
+    with world.open() as depot:
+        assert {key: depot.get(key) for key in blobs} == blobs
+        assert list(depot.get_many(blobs)) == list(blobs.values())
+        for key, data in blobs.items():
+            depot.put(f"{key} again", data)
+            assert depot.get(f"{key} again") == data
+
+
+def test_a_full_disk_does_not_keep_what_would_free_it(world: World) -> None:
+    disk = FaultyDisk()
+    with world.open(disk=disk) as depot:
+        depot.put("small", SMALL)
+        world.clock.moved_s += 31 * DAY_S
+        disk.arm(Fault(1, errno.ENOSPC, lasting=True, only=frozenset({"allocate"})))
+        for size_bytes in (250 * KIB, 10 * KIB, 500, 1):  # until not even a name has room
+            with suppress(FullError):
+                for number in range(100):
+                    depot.put(f"{size_bytes} {number}", make(size_bytes, seed=number))
+        with pytest.raises(FullError):
+            depot.put("more", b"!")
+        assert move(depot) == 1
+        assert depot.get("small") == SMALL
+        disk.arm(None)
+
+
+def test_the_example_and_the_picture_have_a_cold_store(world: World) -> None:
+    settings = load(Path(__file__).parents[2] / "examples" / "cold.toml").settings
+    assert (settings.cold, settings.cold_after) == ("s3://photos/old", 90 * DAY_S)
+    world.fill({})
+    lines = "\n".join(explain(locate(world.folder), 256 * KIB))
+    assert f"old: objects in file://{world.bucket}" in lines
 
 
 # Whose it is.

@@ -18,15 +18,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 from proofs import Prove
 
+from holdfast.config.objects import connect
 from holdfast.core import limits
 from holdfast.core.errors import FullError
 from holdfast.core.seams import SystemClock
+from holdfast.depot.cold import Tier
+from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
+from holdfast.depot.local import open_depot
+from holdfast.depot.stack import Stack
 from holdfast.kv.sqlite import SqliteKV
 from holdfast.services.check import Check
 from holdfast.services.scrub import Scrub
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import sweep_of
+from holdfast.stores.moving import Moved
 
 DAMAGED = ("damaged_records", "damaged_blobs", "broken_entries")
 LONG_EXAMPLES = int(os.environ.get("DEPOT_MACHINES", "1000"))
@@ -143,6 +149,40 @@ class LifeInShards(WholeLife):
             shutil.copytree(self._folder, folder)
 
 
+class ColdLife(WholeLife):
+    """The same with a cold store, to which blobs of any age may be moved at any time."""
+
+    def __init__(self) -> None:
+        self._moves: Iterator[Moved] = iter(())
+        super().__init__()
+
+    def _open(self) -> Depot:
+        stack = Stack(cold=f"file://{self._base / 'cold'}", connect=connect)
+        return open_depot(self._folder, self.bounds._replace(stack=stack), disk=self._disk)
+
+    @rule(steps=st.integers(1, 12))
+    def cool(self, steps: int) -> None:
+        """Go on with a move, or begin one."""
+        tier = self._depot.engine.tier
+        assert tier is not None
+        before, _ = self._depot.engine.names.moved()
+        if not self._go_on(self._moves, steps):
+            self._moves = self._counted(tier)
+        after, _ = self._depot.engine.names.moved()
+        self.figures["moved"] += after - before
+
+    def _counted(self, tier: Tier) -> Iterator[Moved]:
+        """Nothing is so young that it was not there five seconds ahead."""
+        for moved in tier.move(-5):
+            assert moved.damaged == ()
+            tier.note(moved)
+            yield moved
+
+    def _end(self) -> None:
+        self._moves = iter(())
+        super()._end()
+
+
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 4 * limits.KIB)
@@ -185,6 +225,22 @@ def test_a_depot_over_shards_behaves_as_a_dict() -> None:
     figures = Counter[str]()
     run(10, 30, figures, LifeInShards)
     assert figures["acknowledged"] > 30
+
+
+@pytest.mark.timeout(300)
+def test_a_depot_with_a_cold_store_behaves_as_a_dict() -> None:
+    figures = Counter[str]()
+    run(8, 30, figures, ColdLife)
+    assert figures["acknowledged"] > 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_depot_with_a_cold_store_behaves_as_a_dict_for_a_long_time(prove: Prove) -> None:
+    with prove("the whole depot with a cold store against a dict") as figures:
+        run(LONG_EXAMPLES, 100, figures, ColdLife)
+        figures["rounds"] = LONG_EXAMPLES
+    assert figures["moved"] > LONG_EXAMPLES
 
 
 @pytest.mark.slow
