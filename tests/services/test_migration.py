@@ -29,6 +29,7 @@ from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import (
     BlobError,
+    CompactedError,
     ConflictError,
     CorruptError,
     NotFoundError,
@@ -217,6 +218,23 @@ def test_webhooks_stand_at_the_end_and_are_not_told_of_what_moved(tmp_path: Path
         assert found[0].lost_us > 0  # it was told of nothing yet
         with target.events(wait_s=0, from_=Cursor(end.revision - 1)) as events:
             assert list(islice(events, 1)) == []
+
+
+@pytest.mark.parametrize("other", ["folder", "shards"])
+def test_readers_of_events_go_on_behind_a_migration(tmp_path: Path, other: str) -> None:
+    """Who had read all; others are refused."""
+    url = ENGINES[other].format(tmp_path / "other")
+    with opened(tmp_path / "one") as source:
+        fill(source)
+        end = latest(source.engine.kv)
+        with opened(url) as target:
+            migrate(source, target)
+            target.put("behind", b"1")
+    with opened(url) as target:
+        assert next(target.events(end)).key == "behind"
+        for cursor in (Cursor(1), Cursor(end.revision - 1)):
+            with pytest.raises(CompactedError):
+                target.events(cursor)
 
 
 def test_a_webhook_that_was_told_all_that_it_wants_misses_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from itertools import count
+from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +16,7 @@ from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import (
     BlobError,
+    CompactedError,
     ConflictError,
     InvalidError,
     NotFoundError,
@@ -23,6 +24,9 @@ from holdfast.core.errors import (
 )
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.policy import Policy, bucket_of
+from holdfast.core.stream import Cursor
+from holdfast.depot.audit import Wrong
+from holdfast.depot.events import latest
 from holdfast.depot.moving import Stage, State, find, look
 from holdfast.services.moving import Manner
 from holdfast.services.reshard import Reshard
@@ -407,3 +411,42 @@ def test_a_step_of_the_switch_that_fails_leaves_the_one_before_or_the_one_behind
     with moving(one, other) as move:
         assert move.depot.get("later") == b"the old store is served on"
         finish(move)
+
+
+@pytest.mark.parametrize(("one", "other"), [("folder", "shards"), ("shards", "folder")])
+def test_readers_of_events_go_on_or_hear_that_they_cannot(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    """Also where the index is made again, and behind another move."""
+    urls = [ENGINES[name].format(tmp_path / f"{at}") for at, name in enumerate((one, other, one))]
+    with opened(urls[0]) as depot:
+        fill(depot)
+        depot.put("before", b"1")
+        middle = latest(depot.engine.kv)
+        depot.put("later", b"2")
+    for old, new in pairwise(urls):
+        with moving(old, new) as move:
+            list(copying(move))
+            move.depot.put("while it is copied", b"3")
+            end = latest(move.old.engine.kv)
+            switch(move)
+            move.depot.put("behind the switch", new.encode())
+            list(reading(move))
+        folder = tmp_path / f"{urls.index(new)}"
+        for _ in range(2):
+            with opened(new) as depot:
+                assert next(depot.events(end)).key == "behind the switch"
+                for cursor in (Cursor(1), middle, Cursor(end.revision - 1)):
+                    with pytest.raises(CompactedError) as error:
+                        next(depot.events(cursor))
+                    assert error.value.oldest == end.revision
+                assert not [
+                    wrong for wrong in depot.engine.audit.ground.index() if isinstance(wrong, Wrong)
+                ]
+                check_catalog(depot.engine.kv)
+                depot.put("goes on", b"4")
+                depot.delete("goes on")
+                assert depot.stats().revision == depot.engine.kv.revision() > end.revision
+            if (folder / "index").exists():
+                (folder / "index" / "state").write_text("another boot")
+        middle = end

@@ -38,7 +38,7 @@ def migrate(ctx: click.Context, /, **_: object) -> None:
 
     FROM and TO are folders, or URLs of engines in folders; neither may be in use. FROM stays as it
     is. What TO has already must be the same, so a run that was broken off is begun again in the
-    same words. Readers of events begin anew in TO.
+    same words. Readers of events go on in TO if they have read all that FROM has.
     """
     wanted = ctx.params
     rate = wanted["rate"]

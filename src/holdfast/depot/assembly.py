@@ -52,6 +52,7 @@ class Parts(NamedTuple):
     spot: Spots
     close: Callable[[], None]
     sweep_uploads: Callable[[float], Iterator[int]]
+    renumber: Callable[[int], None]
     zstd: Callable[..., Form | None] | None
     tier: Tier | None = None
 
@@ -84,6 +85,7 @@ def assemble(parts: Parts, bounds: Limits) -> Depot:
             parts.spot,
             parts.close,
             parts.sweep_uploads,
+            parts.renumber,
             parts.zstd,
             parts.tier,
         )

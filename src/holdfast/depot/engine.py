@@ -106,6 +106,9 @@ class Engine(NamedTuple):
     sweep_uploads: Callable[[float], Iterator[int]]
     """Removes uploads to an object store that a crash has left, behind a grace, in steps that give
     the bytes they free."""
+    renumber: Callable[[int], None]
+    """Commits something behind a revision, at least the newest one, and keeps no history before
+    that; nobody else may write."""
     zstd: Callable[..., Form | None] | None = None
     """Opens a blob as zstd, if it is stored so (`EncodedStore.open_form`); None where none is."""
     tier: Tier | None = None

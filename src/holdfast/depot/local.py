@@ -150,9 +150,14 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
         _nowhere if stack.verify else _finder(log, codecs),
         partial(_close, store, log),
         _leaving(elsewhere, old),
+        partial(_renumber, log),
         zstd_of(encoded, codecs) if is_direct(stack) else None,
         old,
     )
+
+
+def _renumber(log: Log, revision: int) -> None:
+    log.submit(lambda batch: batch.adopt(revision), 0).result()
 
 
 def _leaving(elsewhere: Elsewhere | None, old: Tier | None) -> Callable[[float], Iterator[int]]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from holdfast.depot.depot import Depot
     from holdfast.depot.engine import Limits
     from holdfast.depot.wrapped import Seams
+    from holdfast.shards.epoch import Epoch
 
 
 def route(key: bytes) -> bytes:
@@ -103,9 +104,18 @@ def open_sharded(path: Path, bounds: Limits, seams: Seams) -> Depot:
         _no_spot,
         partial(_close, store, shards),
         _leave,
+        partial(_renumber, shards),
         zstd_of(encoded, codecs) if is_direct(bounds.stack) else None,
     )
     return assemble(parts, bounds)
+
+
+def _renumber(shards: Shards, revision: int) -> None:
+    def stage(epoch: Epoch) -> int:
+        epoch.adopt(revision, revision + 1)
+        return epoch.add_commit([])
+
+    shards.submit(stage, 0).result()
 
 
 def _name(row: bytes) -> bytes:

@@ -265,6 +265,17 @@ class Batch:
         self._write_keys()
         return self._index.is_empty(start, end, self._txn)
 
+    def adopt(self, revision: int) -> int:
+        """Append an empty commit behind `revision`, before which history is not kept any more.
+
+        No commit may be in this batch yet.
+        """
+        assert not self._commits
+        assert revision >= self.start.revision
+        self.start = self.start._replace(revision=revision)
+        self._index.set_history(self._txn, revision + 1)
+        return self.add_commit([])
+
     def add_commit(self, writes: Writes) -> int:
         """Apply the writes of one commit and return its revision."""
         self._commits.append(writes)

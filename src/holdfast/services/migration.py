@@ -2,7 +2,7 @@
 
 Every row of the catalog moves as it is: names with their times and versions, what is kept of
 deleted names, policies, owners, keys, webhooks and the trail; and every blob that a row holds. What
-belongs to the old store alone does not: its commits, so cursors of events begin anew and each
+belongs to the old store alone does not: its commits, so who is behind must read all names, and each
 webhook stands at the end of the new store, past what it was not told yet; and blobs that nothing
 holds.
 
@@ -34,7 +34,7 @@ from holdfast.depot.events import latest
 from holdfast.depot.webhooks import STANDING
 from holdfast.services.copying import Copying
 from holdfast.services.mirror import AHEAD, PAGE, pairs, settle
-from holdfast.services.resettling import standing_moved
+from holdfast.services.resettling import begin_behind, standing_moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -107,8 +107,10 @@ class Migration:
                 f"{self.moved.damaged_count} blobs are damaged, and no name was moved: {examples}"
             )
         if not self._manner.dry_run:
-            for tables in (HELD, None, catalog.NAMES, (STANDING,)):
+            for tables in (HELD, None, catalog.NAMES):
                 yield from self._move_rows(tables)
+            self._renumber()
+            yield from self._move_rows((STANDING,))
         if self._manner.verify and not self._manner.dry_run:
             yield from self._verify()
 
@@ -157,6 +159,12 @@ class Migration:
             waiting.append(self._put(rows))
         for each in waiting:
             settle(each)
+
+    def _renumber(self) -> None:
+        """Let history begin anew, unless this did nothing and a run before did that."""
+        old, new = self._from.engine, self._to.engine
+        if self.moved.rows or new.kv.revision() <= old.kv.revision():
+            begin_behind(old, new)
 
     def _put(self, rows: Sequence[Item]) -> Pending[Committed | Conflict]:
         kv = self._to.engine.kv

@@ -1,16 +1,15 @@
 """A mirror: the rows of one KV made those of another, which may go on changing.
 
 A comparison reads both side by side and writes what differs; then the commits since it began are
-done again, until nothing is left. Nobody else writes to the new KV, whose own commits tell of names
-what there is in the end (depot/events), if not all that became of them. Where webhooks stand is
-each store's own: these rows come last, and then stand at the end of the new one.
+done again, until nothing is left. Nobody else writes to the new KV, and nobody will read what these
+commits were: history begins anew behind them. Where webhooks stand is each store's own: these rows
+come last, and then stand at the end of the new one.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from itertools import groupby, takewhile
-from operator import attrgetter
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
@@ -19,7 +18,7 @@ from holdfast.core.kv import Conflict, Delete, Item, Put, prefix_end
 from holdfast.depot import catalog
 from holdfast.depot.events import latest
 from holdfast.depot.webhooks import STANDING
-from holdfast.services.resettling import standing_moved
+from holdfast.services.resettling import begin_behind, standing_moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from holdfast.core.kv import KV, Committed
     from holdfast.core.pending import Pending
     from holdfast.depot.engine import Engine
-
-    Rows = dict[bytes, bytes | None]
 
 PAGE = 256  # rows read at once
 AHEAD = 64  # commits on their way at once
@@ -43,11 +40,11 @@ class Mirror:
     """From the KV of one engine to that of another; for one thread."""
 
     def __init__(self, old: Engine, new: Engine) -> None:
-        self._engine = old
+        self._engine, self._into = old, new
         self._old = old.kv
         self._new = new.kv
         self._waiting: deque[Pending[Committed | Conflict]] = deque()
-        self._rows: Rows = {}
+        self._rows: dict[bytes, bytes | None] = {}
         self._revision = UNKNOWN
         """Up to here, the new KV has what the old one had."""
 
@@ -71,64 +68,58 @@ class Mirror:
         except CompactedError:
             self._revision = UNKNOWN
         if self._revision == UNKNOWN:
-            yield from self._compare(START, END)
+            yield from self._compare()
         self._flush()
         self._revision = until
 
     def settle(self, now_us: int) -> None:
-        """Write where webhooks stand: at the end of the new KV; then both are the same.
+        """Let history begin anew, and webhooks stand there; then both are the same.
 
         Raises:
             BlobError: a KV refuses; begin again.
         """
         self._forget()
+        begin_behind(self._engine, self._into)
         end = latest(self._new)
         for old, new in pairs(self._old, self._new, STANDING, prefix_end(STANDING)):
             if old is not None:
-                self._add({old.key: standing_moved(self._engine, old, end, now_us)})
+                self._add(old.key, standing_moved(self._engine, old, end, now_us))
             elif new is not None:
-                self._add({new.key: None})
+                self._add(new.key, None)
         self._flush()
 
-    def _compare(self, start: bytes, end: bytes) -> Iterator[int]:
-        for number, (old, new) in enumerate(pairs(self._old, self._new, start, end)):
-            if (old or new).key.startswith(STANDING):  # type: ignore[union-attr]  # one is there
-                continue
+    def _compare(self) -> Iterator[int]:
+        for number, (old, new) in enumerate(pairs(self._old, self._new)):
             if old is None:
                 assert new is not None
-                self._add(self._without(new.key))
+                self._take(new.key, None)
             elif new is None or old.value != new.value:
-                self._add({old.key: old.value})
+                self._take(old.key, old.value)
             if number % PAGE == 0:
                 yield PAGE
 
-    def _without(self, key: bytes) -> Rows:
-        """Remove a row; a grave with its entry, or it would tell that a name is gone for good."""
-        rows: Rows = {key: None}
-        if key.startswith(catalog.GRAVE):
-            entry = self._old.get(catalog.ENTRY + key[1:])
-            if entry is not None:
-                rows[catalog.ENTRY + key[1:]] = entry.value
-        return rows
-
     def _follow(self, until: int) -> Iterator[int]:
-        """Do again what the commits did behind what is known, each of them at once.
+        """Do again what the commits did behind what is known.
 
         Raises:
             CompactedError: they are not kept any more.
         """
         watched = self._old.watch(b"", self._revision + 1, wait_s=0)
         changes = takewhile(lambda change: change.revision <= until, watched)
-        for _, commit in groupby(changes, attrgetter("revision")):
-            rows = {each.key: each.value for each in commit if not each.key.startswith(APART)}
-            self._add(rows)
-            yield len(rows)
+        for number, change in enumerate(changes):
+            self._take(change.key, change.value)
+            if number % PAGE == 0:
+                yield PAGE
 
-    def _add(self, rows: Rows) -> None:
-        """Write rows with the next commit, all of them; None is a row that goes."""
-        if len(self._rows.keys() | rows.keys()) > limits.WRITES_MAX:
+    def _take(self, key: bytes, value: bytes | None) -> None:
+        if not key.startswith(APART):
+            self._add(key, value)
+
+    def _add(self, key: bytes, value: bytes | None) -> None:
+        """Write a row with the next commit; without a value it goes."""
+        self._rows[key] = value
+        if len(self._rows) == limits.WRITES_MAX:
             self._commit()
-        self._rows |= rows
 
     def _commit(self) -> None:
         writes = [

@@ -1,4 +1,7 @@
-"""Where a webhook stands in a store that it moved to: at the end, for the commits stayed behind."""
+"""Where readers of events go on in a store that moved, and webhooks stand: at the end.
+
+The commits stayed behind in the old store; the new one begins to count where that has ended.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,17 @@ if TYPE_CHECKING:
     from holdfast.core.kv import Item
     from holdfast.core.stream import Cursor
     from holdfast.depot.engine import Engine
+
+
+def begin_behind(old: Engine, new: Engine) -> None:
+    """Let history begin anew, behind that of the old store, to which nobody writes any more.
+
+    Who has a cursor at the end of the old store goes on in the new one; all others are refused.
+
+    Raises:
+        BlobError: a store refuses; may be repeated.
+    """
+    new.renumber(max(old.kv.revision(), new.kv.revision()))
 
 
 def standing_moved(old: Engine, row: Item, new_end: Cursor, now_us: int) -> bytes:
