@@ -16,12 +16,15 @@ from holdfast.core.errors import FullError
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import SystemClock
 from holdfast.depot.depot import Depot
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import sweep_of
 
 FREE_BYTES = 40 * MIB
 TINY = 2500
+LOG = Limits()
+SHARDS = Limits(shards=2, batch_size=64)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,6 +54,11 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 def place(kind: Kind) -> Iterator[Path]:
     with small_disk(kind, FREE_BYTES) as place:
         yield place
+
+
+@pytest.fixture(params=[LOG, SHARDS], ids=["log", "shards"])
+def bounds(request: pytest.FixtureRequest) -> Limits:
+    return request.param  # type: ignore[no-any-return]  # pytest knows no type
 
 
 class Tomorrow(SystemClock):
@@ -108,16 +116,17 @@ def empty(depot: Depot, keys: list[str]) -> int:
 
 
 def test_what_is_deleted_frees_space_until_nothing_is_left(
-    place: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+    place: Path, kind: Kind, bounds: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "RESERVE_BYTES", (256 if kind is EXT4 else 512) * KIB)
-    with open_depot(place / "store") as depot:
+    if bounds is LOG:
+        monkeypatch.setattr(limits, "RESERVE_BYTES", (256 if kind is EXT4 else 512) * KIB)
+    with open_depot(place / "store", bounds) as depot:
         keys = fill(depot, 1200)
         take_all(place)
         assert put(depot, "one more") is None
         assert all(depot.get(key) == data_of(key) for key in keys[::37])
         refused = empty(depot, keys)
-        assert refused > 0 or kind is XFS, "which has some blocks for small needs"
+        assert refused > 0 or kind is XFS or bounds is SHARDS, "which have blocks for small needs"
         assert put(depot, "again")
 
 
@@ -135,10 +144,10 @@ def test_a_large_index_has_room_for_deletes_and_compaction(place: Path) -> None:
         empty(depot, keys[2000:])
 
 
-def fill_and_die(place: Path, how: str) -> None:
+def fill_and_die(place: Path, bounds: Limits, how: str) -> None:
     """Fill the disk; then close in order, or not."""
     make_small(pytest.MonkeyPatch())
-    depot = open_depot(place / "store")
+    depot = open_depot(place / "store", bounds)
     keys = fill(depot, TINY)
     (place.parent / "keys").write_text("\n".join(keys))
     take_all(place)
@@ -149,7 +158,17 @@ def fill_and_die(place: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["killed", "closed", "power cut"])
 def test_a_store_on_a_full_disk_can_be_opened(place: Path, how: str) -> None:
-    child = multiprocessing.get_context("spawn").Process(target=fill_and_die, args=(place, how))
+    come_back(place, LOG, how)
+
+
+@pytest.mark.parametrize("how", ["killed", "closed"])
+def test_shards_on_a_full_disk_can_be_opened(place: Path, how: str) -> None:
+    come_back(place, SHARDS, how)
+
+
+def come_back(place: Path, bounds: Limits, how: str) -> None:
+    life = (place, bounds, how)
+    child = multiprocessing.get_context("spawn").Process(target=fill_and_die, args=life)
     child.start()
     child.join()
     take_all(place)
@@ -159,7 +178,7 @@ def test_a_store_on_a_full_disk_can_be_opened(place: Path, how: str) -> None:
             file.write(b"another boot")
     with open_depot(place / "store") as depot:
         assert all(depot.get(key) == data_of(key) for key in keys[::37])
-        if how != "power cut":  # for a new index is smaller
+        if how != "power cut" and bounds is LOG:  # a new index is smaller, as are merged logs
             assert put(depot, "one more") is None
         empty(depot, keys)
         assert put(depot, "again")

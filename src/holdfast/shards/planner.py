@@ -166,12 +166,25 @@ class Planner:
             self._end(part)
 
     def _write(self, jobs: list[Job[Any]]) -> BlobError | None:
+        """Do it; on a full disk once more, in the space that the reserve had or the logs have."""
+        error = self._try(jobs)
+        if not isinstance(error, FullError) or not self._reserve.is_given_up or self._in_doubt:
+            return error
+        try:
+            if not all(job.frees for job in jobs):
+                self.make_room()  # before others take what bringing the logs in has freed
+        except OSError:
+            return error
+        return self._try(jobs)
+
+    def _try(self, jobs: list[Job[Any]]) -> BlobError | None:
         try:
             if self._in_doubt or any(worker.is_unsettled for worker in self._workers):
                 self._resolve()
             if not all(job.frees for job in jobs):
-                self._reserve.keep()
+                self._find_room()
             self._plan(jobs)
+            self.reuse_logs()
         except OSError as error:
             return blob_error("writing", "the reserve", error)
         except BlobError as error:
@@ -180,6 +193,41 @@ class Planner:
             defect(error, "shards")
             return UnavailableError(f"the store met a defect: {error!r}")
         return None
+
+    def make_room(self) -> None:
+        """See to it that all write-ahead logs could be brought into their files, and more.
+
+        Safe from any thread.
+
+        Raises:
+            OSError: the disk is full, or refuses.
+        """
+        self._reserve.keep(self._log_bytes())
+
+    def _log_bytes(self) -> int:
+        return sum(shard.log_bytes() for shard in self._shards)
+
+    def _find_room(self) -> None:
+        """Make room; on a full disk in what the logs have, once they are brought in.
+
+        Raises:
+            OSError, BlobError: the disk is full, or refuses.
+        """
+        try:
+            self.make_room()
+        except OSError:
+            if self._log_bytes() < limits.RESERVE_BYTES:
+                raise
+            self._reserve.give_up()
+            self._in_doubt = True  # until it is done
+            self._resolve()
+            self.make_room()
+
+    def reuse_logs(self) -> None:
+        """Let the logs begin anew in the space that they have, while the reserve is given up."""
+        for shard in self._shards if self._reserve.is_given_up else ():
+            with suppress(FullError):
+                shard.checkpoint()
 
     def _plan(self, jobs: list[Job[Any]]) -> None:
         epoch = Epoch(self._shards, self._routing, self.revision, self._clock.now_us())

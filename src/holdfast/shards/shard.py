@@ -289,9 +289,10 @@ class Shard:
         """
         with self.lock:
             before = self.free_bytes()
-            pages = limits.VACUUM_STEP_BYTES // tables.PAGE_BYTES
+            step_bytes = min(before, limits.VACUUM_STEP_BYTES)
             with self._transaction(synced=False):
-                self._database.execute(tables.VACUUM.format(pages=pages)).fetchall()
+                for _ in range(step_bytes // tables.PAGE_BYTES):
+                    self._database.execute(tables.VACUUM).fetchall()
             return before - self.free_bytes()
 
     # Mending

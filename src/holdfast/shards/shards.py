@@ -11,7 +11,8 @@ from contextlib import ExitStack, suppress
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from holdfast.core.errors import UnavailableError
+from holdfast.core import limits
+from holdfast.core.errors import FullError, UnavailableError
 from holdfast.core.guard import Guard
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.shards.connection import world
@@ -69,20 +70,32 @@ class Shards:
             self.disk.make_directory(path)
             self._guard = Guard(path / "lock")
             undo.callback(self._guard.release)
-            folder = Folder(path, self.disk)
-            self.id, self.routing = folder.open(options.shape, entropy or SystemEntropy())
-            self.shards: list[Shard] = []
-            for number in range(self.routing.count):
-                shard = Shard(number, folder.shard_path(number), self.disk)
-                undo.callback(shard.close)
-                self.shards.append(shard)
-            self.was_undone = recover(self.shards)
+            reserve, entropy = Reserve(path, self.disk), entropy or SystemEntropy()
+            try:
+                self._open(options.shape, entropy)
+            except (FullError, UnavailableError):
+                if self.disk.free_bytes(path) >= limits.RESERVE_BYTES // 4:
+                    raise
+                reserve.give_up()  # for what SQLite wants beside each file
+                self._open(options.shape, entropy)
+            undo.callback(_close_all, self.shards)
             self.workers = [Worker(shard) for shard in self.shards]
-            reserve = Reserve(path, self.disk)
             seams = (reserve, self.clock)
             self.planner = Planner(self.workers, self.routing, *seams, options.batching)
             self.planner.on_commit = self._announce
             self.reading = Reading(self.shards, self.planner)
+            undo.pop_all()
+
+    def _open(self, shape: Shape, entropy: Entropy) -> None:
+        """Open the files, and take back what not all of them have."""
+        folder = Folder(self.path, self.disk)
+        self.shards: list[Shard] = []
+        with ExitStack() as undo:
+            undo.callback(_close_all, self.shards)
+            self.id, self.routing = folder.open(shape, entropy)
+            for number in range(self.routing.count):
+                self.shards.append(Shard(number, folder.shard_path(number), self.disk))
+            self.was_undone = recover(self.shards)
             undo.pop_all()
 
     @property
@@ -137,6 +150,7 @@ class Shards:
             if free_bytes < enough:
                 continue
             while freed := worker.submit(worker.shard.vacuum).result():
+                self.planner.reuse_logs()
                 self.freed_bytes += freed
                 yield freed
 
@@ -183,3 +197,8 @@ class Shards:
     def _announce(self) -> None:
         with self._committed:
             self._committed.notify_all()
+
+
+def _close_all(shards: list[Shard]) -> None:
+    for shard in shards:
+        shard.close()

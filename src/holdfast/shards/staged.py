@@ -47,6 +47,7 @@ class Stream:
 
     def __init__(self, shards: Shards) -> None:
         self._worker = shards.home()
+        self._shards = shards
         self._chunks: list[Chunk] = []
         self._count = 0
         self._is_begun = False
@@ -87,12 +88,24 @@ class Stream:
         """Write while the next ones come, and no more than that ahead."""
         self._wait()
         if self._chunks:
+            self._make_room()
             chunks, self._chunks = self._chunks, []
             loose = None if self._is_begun else self.id
             self._is_begun = True
             write = partial(self._worker.shard.write_chunks, chunks, loose)
             self._pending = self._worker.submit(write)
             self.written_bytes += sum(len(chunk.data) for chunk in chunks)
+
+    def _make_room(self) -> None:
+        """Make room for what is not in the files yet, or let the planner find some.
+
+        Raises:
+            FullError, UnavailableError: there is none.
+        """
+        try:
+            self._shards.planner.make_room()
+        except OSError:
+            self._shards.submit(lambda _: None, 0).result()
 
     def _wait(self) -> None:
         if self._pending is not None:
