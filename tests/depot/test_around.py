@@ -21,14 +21,30 @@ from holdfast.depot.engine import Limits
 from holdfast.depot.local import hold_depot
 from holdfast.depot.stack import Stack
 from holdfast.stores.cached import CachedStore
+from holdfast.stores.compressed import train
 from holdfast.stores.verified import VerifiedStore
 from holdfast.testing.blobs import make, read
 
 SMALL, LARGE = make(2 * KIB), make(2 * MIB)
 TEXT = b"a line that is said again\n" * (64 * KIB)
-BLOBS = {"small": SMALL, "large": LARGE, "text": TEXT, "empty": b""}
+BLOBS = {
+    "words": b"what all have in common, and more",
+    "small": SMALL,
+    "large": LARGE,
+    "text": TEXT,
+    "empty": b"",
+}
 KEY = "5f" * 32
+WORDS = train([b"what all have in common, and %d" % number for number in range(900)], 1024, 3)
+SPREAD = "spread={base}/one*2,{base}/other"
+ALL = "compress=zstd&dictionary={base}/words&encrypt=env:BLOBS_KEY&verify=digest&cache=32MiB"
 STACKS = [
+    SPREAD,
+    f"{SPREAD}&{ALL}",
+    f"{SPREAD}&{ALL}&cache_dir={{base}}/cache",
+    f"large=file://{{base}}/objects&{ALL}&cache_dir={{base}}/cache",
+    "compress=zstd&dictionary={base}/words",
+    ALL,
     "cache=32MiB",
     "cache=32MiB&cache_dir={base}/cache",
     "verify=digest",
@@ -66,8 +82,10 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_depot_behind_it_gives_back_what_it_was_given(
     tmp_path: Path, options: str, engine: str
 ) -> None:
+    (tmp_path / "words").write_bytes(WORDS)
     if engine == "sqlite":
-        options = options.replace("large=file://{base}/objects&", "")
+        local = [each for each in options.split("&") if not each.startswith(("large", "spread"))]
+        options = "&".join(local)
     with open_depot(tmp_path, options, engine) as depot:
         for key, data in BLOBS.items():
             depot.put(key, data)

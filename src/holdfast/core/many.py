@@ -41,6 +41,20 @@ def name_all(payloads: Sequence[Buffer]) -> list[tuple[BlobRef, bytes]]:
     return [(BlobRef(Digest.of(one), len(one)), one) for one in copies]
 
 
+def grouped(blobs: Iterable[tuple[BlobRef, bytes]]) -> Iterator[dict[BlobRef, bytes]]:
+    """Put together what one batch takes of blobs that it takes at all."""
+    group: dict[BlobRef, bytes] = {}
+    size_bytes = 0
+    for ref, payload in blobs:
+        if group and size_bytes + len(payload) > limits.BATCH_BYTES_MAX:
+            yield group
+            group, size_bytes = {}, 0
+        group[ref] = payload
+        size_bytes += len(payload)
+    if group:
+        yield group
+
+
 def put_each(store: Store, payloads: Sequence[Buffer]) -> list[BlobRef | BlobError]:
     """Do what `Store.put_many` does, with a sink for each blob."""
     named = name_all(payloads)

@@ -6,10 +6,19 @@ compared twice, and a plan is made exactly once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from holdfast.core import limits
-from holdfast.core.kv import Conflict, Delete, Put, Unchanged, Versioned, add_counters
+from holdfast.core.kv import (
+    Add,
+    Committed,
+    Conflict,
+    Delete,
+    Put,
+    Unchanged,
+    Versioned,
+    add_counters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +46,17 @@ class Space(Protocol):
         """Apply the writes of one commit and return its revision."""
 
 
+InSpace = TypeVar("InSpace", bound=Space)
+OfSpace_contra = TypeVar("OfSpace_contra", bound=Space, contravariant=True)
+
+
+class Goes(Protocol[OfSpace_contra]):
+    """A blob that goes along with a request."""
+
+    def stage(self, space: OfSpace_contra, /) -> None:
+        """Put it where the request goes."""
+
+
 def check(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
     """Assert the bounds of a commit."""
     assert len(compares) <= limits.COMPARES_MAX
@@ -53,32 +73,54 @@ def weight(writes: Sequence[Write], blob_bytes: int) -> int:
     return blob_bytes + values + WRITE_BYTES * len(writes)
 
 
-def conflict(compares: Sequence[Compare], space: Space) -> Conflict | None:
-    """The first compare that does not hold."""
+def frees(writes: Sequence[Write], *, has_blob: bool) -> bool:
+    """Whether a commit is one that a full disk takes, too."""
+    return not has_blob and all(isinstance(write, Delete | Add) for write in writes)
+
+
+def commit(
+    space: InSpace,
+    compares: Sequence[Compare],
+    writes: Sequence[Write],
+    blob: Goes[InSpace] | None,
+) -> Committed | Conflict:
+    """Do a commit, or say which compare does not hold; in the thread that plans.
+
+    Raises:
+        BlobError: the blob does not go along; nothing was changed.
+    """
     for position, compare in enumerate(compares):
         if not _holds(compare, space):
             return Conflict(position)
-    return None
+    if blob is not None:
+        blob.stage(space)
+    return Committed(_write_all(space, writes))
 
 
-def write_all(space: Space, writes: Sequence[Write]) -> int:
+def transact(
+    space: InSpace, transaction: Transaction[Result], blob: Goes[InSpace] | None
+) -> Result:
+    """Plan and write, in the thread that plans.
+
+    Raises:
+        BlobError: the planner refused; nothing was changed.
+    """
+    made = transaction.planner(space.get_many(transaction.reads))
+    check((), made.writes)
+    if blob is not None:
+        blob.stage(space)
+    if made.writes:
+        _write_all(space, made.writes)
+    return made.result
+
+
+def _write_all(space: Space, writes: Sequence[Write]) -> int:
     """Apply the writes of one commit and return its revision."""
     changes = [_resolve(write, space) for write in writes]
     missing = [key for key, value in changes if value is None and space.get(key) is None]
     if missing:
         changes = [change for change in changes if change[0] not in missing]
     return space.add_commit(changes)
-
-
-def plan(transaction: Transaction[Result], space: Space) -> tuple[Result, Sequence[Write]]:
-    """Ask the planner of a transaction.
-
-    Raises:
-        BlobError: it refuses.
-    """
-    made = transaction.planner(space.get_many(transaction.reads))
-    check((), made.writes)
-    return made.result, made.writes
 
 
 def _holds(compare: Compare, space: Space) -> bool:

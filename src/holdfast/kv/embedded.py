@@ -10,21 +10,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, CompactedError, CorruptError, bare
+from holdfast.core.errors import BlobError, CompactedError, CorruptError
 from holdfast.core.kv import (
-    Add,
     Change,
     Committed,
     Compare,
     Conflict,
-    Delete,
     Item,
     Transaction,
     Unchanged,
     Versioned,
     Write,
 )
-from holdfast.kv.commits import WRITE_BYTES, check, conflict, plan, weight, write_all
+from holdfast.core.many import outcome
+from holdfast.kv.commits import WRITE_BYTES, check, commit, frees, transact, weight
 from holdfast.log.batch import Claim, Needs
 from holdfast.log.index import split
 from holdfast.log.staged import StagedBlob, StoredBlob
@@ -74,21 +73,15 @@ class EmbeddedKV:
     ) -> Pending[Committed | Conflict]:
         """Queue a commit for the next batch."""
         check(compares, writes)
-        blob = _own(blob)
+        own = _own(blob)
 
         def stage(batch: Batch) -> Committed | Conflict:
-            failed = conflict(compares, batch)
-            if failed is not None:
-                return failed
-            if blob is not None:
-                blob.stage(batch)
-            return Committed(write_all(batch, writes))
+            return commit(batch, compares, writes, own)
 
         reads = [compare.key for compare in compares if isinstance(compare, Unchanged)]
-        frees = blob is None and all(isinstance(write, Delete | Add) for write in writes)
-        claim = _claim(frees=frees)
-        size_bytes = weight(writes, 0 if blob is None else blob.size_bytes)
-        return self._log.submit(stage, size_bytes, _needs(reads, blob), claim=claim)
+        claim = _claim(frees=frees(writes, has_blob=blob is not None))
+        size_bytes = weight(writes, 0 if own is None else own.size_bytes)
+        return self._log.submit(stage, size_bytes, _needs(reads, own), claim=claim)
 
     def transact(
         self,
@@ -100,10 +93,10 @@ class EmbeddedKV:
     ) -> Pending[Result]:
         """Queue a transaction; it is planned by the writer, between others, exactly once."""
         transaction = Transaction(reads, planner, blob, frees=frees)
-        blob = _check_one(transaction)
-        size_bytes = WRITE_BYTES * len(reads) + (0 if blob is None else blob.size_bytes)
-        stage = partial(_transact, transaction=transaction)
-        return self._log.submit(stage, size_bytes, _needs(reads, blob), claim=_claim(frees=frees))
+        own = _check_one(transaction)
+        size_bytes = WRITE_BYTES * len(reads) + (0 if own is None else own.size_bytes)
+        stage = partial(transact, transaction=transaction, blob=own)
+        return self._log.submit(stage, size_bytes, _needs(reads, own), claim=_claim(frees=frees))
 
     def transact_many(
         self, transactions: Sequence[Transaction[Result]]
@@ -115,7 +108,7 @@ class EmbeddedKV:
         size_bytes = WRITE_BYTES * len(keys) + sum(blob.size_bytes for blob in blobs)
 
         def stage(batch: Batch) -> list[Result | BlobError]:
-            return list(map(partial(_outcome, batch), transactions))
+            return [outcome(transact, batch, each, _own(each.blob)) for each in transactions]
 
         needs = Needs(keys, [blob.ref.digest for blob in blobs])
         claim = _claim(frees=all(each.frees for each in transactions))
@@ -170,28 +163,6 @@ def _own(blob: Staged | None) -> Staging | None:
     """What a batch can stage."""
     assert blob is None or isinstance(blob, StagedBlob | StoredBlob)
     return blob
-
-
-def _transact(batch: Batch, transaction: Transaction[Result]) -> Result:
-    """Plan and write, in the writer's thread.
-
-    Raises:
-        BlobError: the planner refused; nothing was appended.
-    """
-    result, writes = plan(transaction, batch)
-    blob = _own(transaction.blob)
-    if blob is not None:
-        blob.stage(batch)
-    if writes:
-        write_all(batch, writes)
-    return result
-
-
-def _outcome(batch: Batch, transaction: Transaction[Result]) -> Result | BlobError:
-    try:
-        return _transact(batch, transaction)
-    except BlobError as error:
-        return bare(error)
 
 
 def _claim(*, frees: bool) -> Claim:

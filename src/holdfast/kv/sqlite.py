@@ -10,25 +10,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, CompactedError, bare
+from holdfast.core.errors import BlobError, CompactedError
 from holdfast.core.kv import (
-    Add,
     Change,
     Committed,
     Compare,
     Conflict,
-    Delete,
     Item,
     Transaction,
     Versioned,
     Write,
 )
-from holdfast.kv.commits import WRITE_BYTES, check, conflict, plan, weight, write_all
+from holdfast.core.many import outcome
+from holdfast.kv.commits import WRITE_BYTES, check, commit, frees, transact, weight
 from holdfast.shards.rows import KEY
 from holdfast.shards.staged import StagedBytes, StagedStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from holdfast.core.kv import Planner, Result
     from holdfast.core.pending import Pending
@@ -72,19 +71,14 @@ class SqliteKV:
     ) -> Pending[Committed | Conflict]:
         """Queue a commit for the next epoch."""
         check(compares, writes)
-        blob = _own(blob)
+        own = _own(blob)
 
         def stage(epoch: Epoch) -> Committed | Conflict:
-            failed = conflict(compares, epoch)
-            if failed is not None:
-                return failed
-            if blob is not None:
-                blob.stage(epoch)
-            return Committed(write_all(epoch, writes))
+            return commit(epoch, compares, writes, own)
 
-        frees = blob is None and all(isinstance(write, Delete | Add) for write in writes)
-        size_bytes = weight(writes, 0 if blob is None else blob.size_bytes)
-        return self._shards.submit(stage, size_bytes, frees=frees)
+        size_bytes = weight(writes, 0 if own is None else own.size_bytes)
+        may_free = frees(writes, has_blob=blob is not None)
+        return self._shards.submit(stage, size_bytes, frees=may_free)
 
     def transact(
         self,
@@ -96,7 +90,7 @@ class SqliteKV:
     ) -> Pending[Result]:
         """Queue a transaction; it is planned between others, exactly once."""
         transaction = Transaction(reads, planner, blob, frees=frees)
-        stage = partial(_transact, transaction=transaction)
+        stage = partial(_transact, transaction)
         return self._shards.submit(stage, _check_one(transaction), frees=frees)
 
     def transact_many(
@@ -107,7 +101,7 @@ class SqliteKV:
         size_bytes = sum(map(_check_one, transactions))
 
         def stage(epoch: Epoch) -> list[Result | BlobError]:
-            return list(map(partial(_outcome, epoch), transactions))
+            return [outcome(epoch.attempt, partial(_transact, each)) for each in transactions]
 
         frees = all(each.frees for each in transactions)
         return self._shards.submit(stage, size_bytes, frees=frees)
@@ -157,24 +151,10 @@ def _own(blob: Staged | None) -> Staging | None:
     return blob
 
 
-def _transact(epoch: Epoch, transaction: Transaction[Result]) -> Result:
+def _transact(transaction: Transaction[Result], epoch: Epoch) -> Result:
     """Plan and write, in the planner's thread.
 
     Raises:
         BlobError: the planner refused; nothing was changed.
     """
-    result, writes = plan(transaction, epoch)
-    blob = _own(transaction.blob)
-    if blob is not None:
-        blob.stage(epoch)
-    if writes:
-        write_all(epoch, writes)
-    return result
-
-
-def _outcome(epoch: Epoch, transaction: Transaction[Result]) -> Result | BlobError:
-    stage: Callable[[Epoch], Result] = partial(_transact, transaction=transaction)
-    try:
-        return epoch.attempt(stage)
-    except BlobError as error:
-        return bare(error)
+    return transact(epoch, transaction, _own(transaction.blob))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from holdfast.core import limits
 from holdfast.core.digest import DIGEST_BYTES, BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, TooLargeError, bare
-from holdfast.core.many import name_all, open_one
+from holdfast.core.many import grouped, name_all, open_one
 from holdfast.core.store import NativeFile, Span, Traits, Verdict, clamp, no_such_blob
 from holdfast.log.batch import Batch, Claim, Needs
 from holdfast.log.reading import file_refs, read_many, stored_us
@@ -21,7 +21,7 @@ from holdfast.log.staged import StagedBlob
 from holdfast.log.usage import usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer
@@ -49,7 +49,8 @@ class SegmentStore:
         """Append as many as a batch takes with one request to the log, which is one sync."""
         named = name_all(payloads)
         outcomes: dict[BlobRef, BlobRef | BlobError] = {}
-        pending = [(group, self._begin(group)) for group in _groups(dict(named).items())]
+        fitting = {ref: data for ref, data in named if len(data) <= limits.BATCH_BYTES_MAX}
+        pending = [(group, self._begin(group)) for group in grouped(fitting.items())]
         for group, stored in pending:
             error = _error_of(stored)
             outcomes |= {ref: error or ref for ref in group}
@@ -266,22 +267,6 @@ def _expire(old: Mapping[Digest, Location], keep: Keep, batch: Batch) -> dict[Di
     if gone:
         batch.remove_blobs(gone)
     return verdicts
-
-
-def _groups(blobs: Iterable[tuple[BlobRef, bytes]]) -> Iterator[dict[BlobRef, bytes]]:
-    """Put together what one batch takes; blobs that no batch takes are left out."""
-    group: dict[BlobRef, bytes] = {}
-    size_bytes = 0
-    for ref, payload in blobs:
-        if len(payload) > limits.BATCH_BYTES_MAX:
-            continue
-        if group and size_bytes + len(payload) > limits.BATCH_BYTES_MAX:
-            yield group
-            group, size_bytes = {}, 0
-        group[ref] = payload
-        size_bytes += len(payload)
-    if group:
-        yield group
 
 
 def _windows(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError, UnsupportedError
-from holdfast.core.many import name_all, open_each, outcome
+from holdfast.core.many import grouped, name_all, open_each, outcome
 from holdfast.core.store import NativeFile, Span, Traits, Usage, Verdict, clamp, no_such_blob
 from holdfast.shards.rows import BLOB, place_of, read_blob
 from holdfast.shards.staged import StagedBytes, StagedStream, Stream, cut
@@ -52,7 +52,10 @@ class SqliteStore:
         """Store small ones with one request for as many as a batch takes, the others one by one."""
         named = name_all(payloads)
         outcomes: dict[BlobRef, BlobRef | BlobError] = {}
-        for group in _groups(dict(named), self._small_bytes_max):
+        blobs = dict(named)
+        small = {ref: data for ref, data in blobs.items() if len(data) <= self._small_bytes_max}
+        large = [{ref: data} for ref, data in blobs.items() if ref not in small]
+        for group in (*grouped(small.items()), *large):
             error = outcome(self._put_group, group)
             outcomes |= {ref: error or ref for ref in group}
         return [outcomes[ref] for ref, _ in named]
@@ -327,23 +330,6 @@ def _begin(shards: Shards, blobs: Sequence[StagedBytes | StagedStream]) -> Pendi
             blob.stage(epoch)
 
     return shards.submit(stage, sum(blob.size_bytes for blob in blobs))
-
-
-def _groups(blobs: Mapping[BlobRef, bytes], small_bytes_max: int) -> Iterator[dict[BlobRef, bytes]]:
-    """Put together what one request takes: small ones up to a batch, and each large one alone."""
-    group: dict[BlobRef, bytes] = {}
-    size_bytes = 0
-    for ref, payload in blobs.items():
-        if len(payload) > small_bytes_max:
-            yield {ref: payload}
-            continue
-        if group and size_bytes + len(payload) > limits.BATCH_BYTES_MAX:
-            yield group
-            group, size_bytes = {}, 0
-        group[ref] = payload
-        size_bytes += len(payload)
-    if group:
-        yield group
 
 
 def _expire(
