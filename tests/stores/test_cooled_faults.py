@@ -18,6 +18,7 @@ from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import NotFoundError, UnavailableError
 from holdfast.core.limits import MIB, PASS_OVER_S
 from holdfast.core.seams import SystemClock
+from holdfast.core.store import Verdict
 from holdfast.core.verify import check_content
 from holdfast.stores.cooled import CooledStore
 from holdfast.stores.memory import MemoryStore
@@ -107,6 +108,26 @@ def test_while_it_is_down_cold_blobs_are_not_available_and_are_not_missing(
     put(store, SMALL)
     assert store.here.stat([ref.digest]) == {}
     assert read(store, ref.digest) == SMALL
+    store.close()
+
+
+def test_while_it_is_down_what_is_here_is_collected_all_the_same(
+    proxy: FaultProxy, tmp_path: Path
+) -> None:
+    clock = StillClock()
+    store = cooled(s3(proxy.port, tmp_path.name), clock)
+    away, here = put(store, SMALL).digest, put(store, b"here").digest
+    assert move(store, [BlobRef(away, len(SMALL))]) == 1
+    proxy.fail_from(1, Fault.BUSY)
+    expected = {away: Verdict.YOUNG, here: Verdict.REMOVED}
+    assert store.expire([away, here], soon_us(), nobody) == expected
+    asked = len(proxy.requests)
+    assert store.expire([away, here], soon_us(), nobody) == {away: Verdict.YOUNG}
+    assert len(proxy.requests) == asked
+    proxy.heal()
+    clock.moved_s += PASS_OVER_S + 1
+    assert store.expire([away], soon_us(), nobody) == {away: Verdict.REMOVED}
+    assert list(store.scan()) == []
     store.close()
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from holdfast.core.digest import BlobRef, Digest
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer, Clock
-    from holdfast.core.store import FileRef, Keep, Sink, Source, Span, Staged
+    from holdfast.core.store import FileRef, Keep, Moment, Sink, Source, Span, Staged
 
 LOST = (NotFoundError, CorruptError, UnavailableError)  # what the other copy may make good
 
@@ -100,7 +100,7 @@ class CooledStore:
         self._lock = threading.Lock()
         self._claims: dict[Digest, Claim] = {}
         self._asked_again_s = 0.0
-        """Until when the cold store is not asked by those who could do without."""
+        """Until then it did not answer, and only those ask who must."""
         self._traits = Traits(
             durable=here.traits.durable and cold.traits.durable,
             native_file=here.traits.native_file or cold.traits.native_file,
@@ -194,16 +194,45 @@ class CooledStore:
     def expire(
         self, digests: Collection[Digest], before_us: int, keep: Keep
     ) -> Mapping[Digest, Verdict]:
-        """Forget blobs in both; one that is left in either is not gone."""
+        """Forget blobs in both; one that is left in either is not gone.
+
+        What may be in the cold store is young while that does not answer, and the rest goes on.
+        """
         assert len(digests) <= limits.BATCH_REFS_MAX
         with self.taking(digests):
             away = {digest for digest in digests if self.register.has(digest)}
-            cold = self.cold.expire(away, before_us, keep) if away else {}
+            cold = self._expire_cold(away, before_us, keep) if away else {}
             here = self.here.expire(digests, before_us, keep)
             removed = Verdict.REMOVED
             self.register.remove([each for each in away if cold.get(each, removed) is removed])
         left = {digest: verdict for digest, verdict in cold.items() if verdict is not removed}
         return {**cold, **here, **left}
+
+    def _expire_cold(
+        self, digests: Collection[Digest], before_us: int, keep: Keep
+    ) -> Mapping[Digest, Verdict]:
+        """Ask the cold store, unless it did not answer just now.
+
+        Raises:
+            BlobError: from `keep`.
+        """
+        refusals: list[BlobError] = []
+
+        def asked(digest: Digest, moment: Moment | None) -> bool:
+            try:
+                return keep(digest, moment)
+            except BlobError as error:
+                refusals.append(error)
+                raise
+
+        if self._answers():
+            try:
+                return self.cold.expire(digests, before_us, asked)
+            except UnavailableError:
+                if refusals:
+                    raise
+                self._pass_over()
+        return dict.fromkeys(digests, Verdict.YOUNG)
 
     def usage(self) -> Usage:
         """Add both up."""
@@ -221,7 +250,7 @@ class CooledStore:
 
         It takes reading it. What does not answer is not asked again for a while.
         """
-        if not self.register.has(ref.digest) or self._clock.monotonic_s() < self._asked_again_s:
+        if not self.register.has(ref.digest) or not self._answers():
             return None
         with suppress(UnavailableError):
             if self.here.stat([ref.digest]):
@@ -229,8 +258,15 @@ class CooledStore:
         try:
             return self.cold.find(ref)
         except UnavailableError:
-            self._asked_again_s = self._clock.monotonic_s() + limits.PASS_OVER_S
+            self._pass_over()
             return None
+
+    def _answers(self) -> bool:
+        """Whether the cold store is to be asked by those who could do without."""
+        return self._clock.monotonic_s() >= self._asked_again_s
+
+    def _pass_over(self) -> None:
+        self._asked_again_s = self._clock.monotonic_s() + limits.PASS_OVER_S
 
     def claim(self, digests: Collection[Digest]) -> dict[Digest, Claim]:
         """Claim blobs for a move; those that somebody moves already are left out."""
