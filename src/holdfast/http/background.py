@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from holdfast.config.sharding import sharding_of
@@ -19,6 +20,8 @@ from holdfast.services.sweeper import Sweeper
 from holdfast.services.tiering import Tiering
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from holdfast.config.settings import Settings
     from holdfast.depot.depot import Depot
     from holdfast.depot.stack import Stack
@@ -62,10 +65,10 @@ def caretaker(depot: Depot, settings: Settings) -> Caretaker:
     return Caretaker(tasks)
 
 
-def mover(depot: Depot, settings: Settings) -> Caretaker:
-    """What moves old blobs, by itself, for it may wait long for the cold store."""
+def mover(depot: Depot, settings: Settings) -> AbstractContextManager[object]:
+    """What moves old blobs, if they go anywhere: by itself, for it may wait long for an answer."""
     tier = depot.engine.tier
-    return Caretaker([] if tier is None else [Tiering(tier, settings.cold_after)])
+    return nullcontext() if tier is None else Caretaker([Tiering(tier, settings.cold_after)])
 
 
 def dispatch(depot: Depot, settings: Settings) -> Dispatch:
