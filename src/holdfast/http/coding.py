@@ -121,7 +121,7 @@ class Codings:
         """What names a path for whoever sends some headers, if `mark` does but for codings."""
         if not self.vary:
             return mark
-        return lambda path, headers: b"%b %b" % (headers.get(ACCEPT, b""), mark(path, headers))
+        return lambda path, headers: b"%b\0%b" % (headers.get(ACCEPT, b""), mark(path, headers))
 
     def _is_made(self, download: transfer.Download) -> bool:
         is_apt = limits.CODED_BYTES_MIN <= download.size_bytes <= limits.CODED_BYTES_MAX

@@ -206,7 +206,7 @@ class Folder:
 def mark_wrapped(path: Path, disk: Disk, *, by_codecs: bool = False) -> None:
     """Let a folder, of whatever engine, say that its blobs are not where older versions look.
 
-    With `by_codecs`, they also have other forms, as the file `wrappers` says.
+    With `by_codecs`, the file `wrappers` says in which forms or where they are, and must be there.
 
     Raises:
         OSError: the disk refuses.
