@@ -1,7 +1,10 @@
 """A depot over shards: whose folder it is, which file has a key, and what looks after it."""
 
+import gc
 import itertools
 import sqlite3
+import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -333,3 +336,37 @@ def test_a_folder_that_cannot_be_one_is_said_to_be(tmp_path: Path) -> None:
     for bounds in (Limits(), SHARDS):
         with pytest.raises(UnavailableError):
             open_depot(tmp_path / "file", bounds)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_many_names_take_no_more_memory_and_are_listed_fast(tmp_path: Path) -> None:
+    """In all that walks over them: listings, scans, sweeps, and a check of everything."""
+    count = 30_000
+    with open_depot(tmp_path, SHARDS) as depot:
+        for first in range(0, count, 5000):
+            numbers = range(first, first + 5000)
+            depot.put_many((f"{number:06}", b"%d" % number) for number in numbers)
+        assert depot.stats().entries == count
+    with open_depot(tmp_path) as depot:
+        walk_over(depot, "000")
+        gc.collect()
+        tracemalloc.start()
+        began_s = time.monotonic()
+        assert sum(1 for _ in depot.entries()) == count
+        listed_s = time.monotonic() - began_s
+        walk_over(depot, "")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak_bytes < 20 * MIB
+    assert listed_s < 60  # with its memory traced, and others beside it
+
+
+def walk_over(depot: Depot, prefix: str) -> None:
+    assert depot.list(prefix=prefix, limit=1000).entries
+    assert sum(1 for _ in depot.engine.store.scan()) == depot.stats().entries
+    sweep = sweep_of(depot, Manner(grace_s=0.0))
+    while sweep.step():
+        pass
+    assert sweep.report.removed == 0
+    assert not any(Check(depot.engine).run())
