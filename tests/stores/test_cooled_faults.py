@@ -47,8 +47,10 @@ def proxy(s3_port: int) -> Iterator[FaultProxy]:
         yield proxy
 
 
-@pytest.mark.parametrize("fault", EVERY)
-@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("fault", "step"),
+    [(Fault.LOST, 9), *(pytest.param(fault, 1, marks=pytest.mark.slow) for fault in EVERY)],
+)
 def test_a_move_that_is_broken_off_at_any_request_loses_nothing(
     proxy: FaultProxy, tmp_path: Path, fault: Fault, step: int
 ) -> None:
