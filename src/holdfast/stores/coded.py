@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 class CodedSpot:
     """One blob under codecs; used by one thread at a time."""
 
-    __slots__ = ("_codecs", "_coding", "_digest", "_is_as_stored", "_spot", "record_bytes")
+    __slots__ = ("_codecs", "_coding", "_digest", "_is_as_stored", "_name", "_spot", "record_bytes")
 
     def __init__(self, spot: Spot, codecs: Codecs, digest: Digest, coding: str) -> None:
         """Read the blob, or what it is in the coding of the outermost codec."""
         self._spot = spot
         self._codecs = codecs
         self._digest = digest
+        self._name = codecs.hide(digest)
         self._coding = coding
         self._is_as_stored = False
         """What is read is what is wanted; the spot reads the same bytes each time, or none."""
@@ -47,7 +48,7 @@ class CodedSpot:
         return memoryview(wanted)
 
     def _blob(self, codecs: Codecs, stored: memoryview) -> bytes:
-        with codecs.open(in_memory(stored), self._codecs.hide(self._digest)) as source:
+        with codecs.open(in_memory(stored), self._name) as source:
             return read_all(source)
 
     def _form(self, stored: memoryview) -> bytes | None:
