@@ -166,6 +166,20 @@ def test_a_blob_is_stored_again_from_its_chunks(
     )
 
 
+def test_a_blob_whose_row_is_gone_is_known_by_its_chunks(folder: Path) -> None:
+    """Their digest proves it, as long as they are sound."""
+    before, count = contents(folder), 0
+    for path in shards(folder):
+        with closing(sqlite3.connect(path)) as database, database:
+            count += database.execute("DELETE FROM rows WHERE key < x'63'").rowcount
+    report, _ = fsck(folder)
+    assert str(Digest.of(LARGE)) in {each.digest for each in report.findings}
+    report, actions = fsck(folder, repair=True)
+    assert (report.found, report.leftovers) == (0, [])
+    assert [action.what for action in actions].count("put right") >= count
+    assert contents(folder) == before
+
+
 @pytest.mark.parametrize("data", [b"1", LARGE], ids=["small", "large"])
 def test_a_blob_whose_row_is_damaged_is_whole_again_once_it_is_stored(
     folder: Path, data: bytes

@@ -20,12 +20,13 @@ from holdfast.depot.audit import Wrong
 from holdfast.depot.keys import KEY as API_KEY
 from holdfast.shards import tables
 from holdfast.shards.checking import check
-from holdfast.shards.rows import KEY, row_sum
-from holdfast.shards.unnamed import unnamed
+from holdfast.shards.rows import BLOB, KEY, row_sum
+from holdfast.shards.unnamed import hashed, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from holdfast.core.digest import BlobRef, Digest
     from holdfast.shards.checking import Found
     from holdfast.shards.shards import Shards
     from holdfast.shards.unnamed import Unnamed
@@ -64,8 +65,10 @@ class _Lost(NamedTuple):
 class ShardGround:
     """Shards that are open for this process alone."""
 
-    def __init__(self, shards: Shards) -> None:
+    def __init__(self, shards: Shards, *, is_encoded: bool) -> None:
+        """Look at `shards`; chunks that are encoded do not say which blob they are."""
         self._shards = shards
+        self._is_encoded = is_encoded
 
     def index(self) -> Iterator[Wrong | int]:
         """Let SQLite check its pages; hold rows to their checksums, and to the shard they are in.
@@ -109,7 +112,14 @@ class ShardGround:
         """Look for chunks that no blob has; other files in the folder are nobody's business."""
         for each in unnamed(self._shards):
             where = f"{each.shard.path.name} chunks {each.id}"
-            yield Wrong(Finding("leftover", where, "no blob has them"), partial(self._remove, each))
+            ref = None if self._is_encoded else hashed(each)
+            if ref is not None and self._is_lost(ref.digest):
+                why = f"the row is gone that says that these are {ref.digest}"
+                finding = Finding(KIND, where, why, str(ref.digest))
+                yield Wrong(finding, partial(self._name, each, ref))
+            else:
+                mend = None if self._is_encoded else partial(self._remove, each)
+                yield Wrong(Finding("leftover", where, "no blob has them"), mend)
 
     def _lost(self, found: Found) -> _Lost:
         """See what the rest of the catalog says about a damaged row."""
@@ -154,6 +164,17 @@ class ShardGround:
         if found.key[:1] == KEY:
             return self._change((found.key[len(KEY) :], None))
         return found.shard.put_back({found.key: None})
+
+    def _is_lost(self, digest: Digest) -> bool:
+        """Whether nothing says where the blob is; if nobody has it either, a sweep removes it."""
+        number = self._shards.routing.digest(digest)
+        return self._shards.reading.unproved(number, BLOB + digest) is None
+
+    def _name(self, chunks: Unnamed, ref: BlobRef) -> bool:
+        """Say again which blob the chunks are, which their digest has proved."""
+        home = chunks.shard.number
+        self._shards.submit(lambda epoch: epoch.take(ref, home, chunks.id), 0).result()
+        return True
 
     def _remove(self, chunks: Unnamed) -> bool:
         chunks.shard.write_chunks([], chunks.id)

@@ -98,7 +98,7 @@ def open_sharded(path: Path, bounds: Limits, seams: Seams) -> Depot:
         partial(_facts, shards),
         Recovery(segments=shards.routing.count),
         (medium,),
-        ShardGround(shards),
+        ShardGround(shards, is_encoded=bool(codecs.each)),
         lambda: iter(()),
         partial(_compact, shards),
         _no_spot,

@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from holdfast.core.digest import Hasher
 from holdfast.core.limits import BATCH_REFS_MAX
 from holdfast.shards import tables
 from holdfast.shards.connection import world
@@ -20,6 +21,7 @@ from holdfast.shards.rows import (
     LOOSE,
     LOOSE_END,
     NUMBER_BITS,
+    is_sound,
     loose_id,
     place_of,
     read_blob,
@@ -29,6 +31,7 @@ from holdfast.shards.rows import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from holdfast.core.digest import BlobRef
     from holdfast.shards.shard import Shard
     from holdfast.shards.shards import Shards
 
@@ -55,6 +58,17 @@ def unnamed(shards: Shards) -> Iterator[Unnamed]:
             for number in _ids(shard):
                 if not notes.execute(tables.NOTED, (shard.number, number)).fetchall():
                     yield Unnamed(shard, number)
+
+
+def hashed(chunks: Unnamed) -> BlobRef | None:
+    """The blob that chunks are, as far as they follow each other; None if one is damaged."""
+    hasher, number = Hasher(), 0
+    while found := chunks.shard.chunk(place_of(chunks.id, number)):
+        if not is_sound(place_of(chunks.id, number), *found):
+            return None
+        hasher.update(found[1])
+        number += 1
+    return hasher.ref()
 
 
 def _note(notes: sqlite3.Connection, shard: Shard) -> bool:
