@@ -2,7 +2,6 @@
 
 import array
 import contextlib
-import gc
 import io
 import itertools
 import random
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from descriptors import descriptors
 
 import holdfast
 from holdfast.core.bucket import CREATE_ONLY, Data, Description, matches
@@ -42,10 +42,6 @@ def depot(tmp_path: Path, engine: str) -> Iterator[Depot]:
     with open_depot(tmp_path / "store", Limits(engine=engine)) as opened:
         yield opened
         check_catalog(opened.engine.kv)
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def stored_bytes(depot: Depot) -> int:
@@ -131,15 +127,14 @@ def test_descriptors_are_given_back(depot: Depot, tmp_path: Path) -> None:
     depot.put("k", tmp_path / "input")
     depot.get("k")
     depot.list()
-    gc.collect()
-    before = descriptors()
+    before = descriptors(tmp_path)
     for number in range(20):
         depot.put(f"{number}", tmp_path / "input")
         depot.get("k")
         depot.open("k").close()
         with contextlib.suppress(BlobError):
             depot.put("k", tmp_path / "input", about=Description(digest=Digest.of(b"")))
-    assert descriptors() == before
+    assert descriptors(tmp_path) == before
 
 
 # Ways out.

@@ -1,6 +1,5 @@
 """What opening a log makes of what it finds: other logs, damage, other processes, newer formats."""
 
-import gc
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from descriptors import descriptors
 from log_steps import (
     FIRST,
     contents,
@@ -52,11 +52,6 @@ def fill(folder: Path, count: int = 20, word: str = "") -> None:
             put_key(log, b"key %d" % (number % 7), f"{word} {number}".encode())
 
 
-def descriptors() -> int:
-    gc.collect()
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 # The lock.
 
 
@@ -79,11 +74,11 @@ def test_the_lock_goes_with_a_failed_opening(folder: Path) -> None:
     fill(folder)
     marker = (folder / "HOLDFAST").read_bytes()
     (folder / "HOLDFAST").write_bytes(b"nonsense")
-    before = descriptors()
+    before = descriptors(folder)
     for _ in range(3):
         with pytest.raises(CorruptError):
             Log(folder)
-    assert descriptors() == before
+    assert descriptors(folder) == before
     (folder / "HOLDFAST").write_bytes(marker)
     assert len(reopened(folder)[0]) == 20
 
@@ -91,7 +86,7 @@ def test_the_lock_goes_with_a_failed_opening(folder: Path) -> None:
 def test_a_close_that_fails_lets_go_and_loses_nothing(folder: Path) -> None:
     fill(folder)
     expected = reopened(folder)
-    before = descriptors()
+    before = descriptors(folder)
     for number in range(1, 20):
         disk = FaultyDisk()
         log = Log(folder, disk)
@@ -99,7 +94,7 @@ def test_a_close_that_fails_lets_go_and_loses_nothing(folder: Path) -> None:
         disk.arm(Fault(number, lasting=True))
         log.close()
         log.close()
-        assert descriptors() == before
+        assert descriptors(folder) == before
         expected[0].update(reopened(folder)[0])
         assert reopened(folder) == expected
         if not disk.struck:
@@ -391,7 +386,7 @@ def test_reopening_many_times_does_not_grow_the_log(folder: Path) -> None:
 
 
 def test_a_first_opening_with_any_call_failing_can_be_tried_again(folder: Path) -> None:
-    before = descriptors()
+    before = descriptors(folder)
     for number in range(1, 60):
         struck = False
         for fault in (Fault(number), Fault(number, after=True), Fault(number, lasting=True)):
@@ -408,7 +403,7 @@ def test_a_first_opening_with_any_call_failing_can_be_tried_again(folder: Path) 
             break
     else:
         raise AssertionError
-    assert descriptors() == before
+    assert descriptors(folder) == before
 
 
 def test_an_opening_with_any_call_failing_loses_nothing(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Every call of the disk fails in turn; the power fails at every call; every byte is damaged."""
 
 import errno
-import gc
 import itertools
 import os
 import tempfile
@@ -11,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from descriptors import descriptors
 
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, CorruptError, FullError, NotFoundError, UnavailableError
@@ -36,11 +36,6 @@ ERRORS: dict[int, type[BlobError]] = {
 
 def open_files(folder: Path, disk: Disk | None = None) -> FileStore:
     return FileStore(folder, disk or Disk(), SystemEntropy(), SystemClock())
-
-
-def descriptors() -> int:
-    gc.collect()  # what earlier tests left behind must not be counted away in between
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def temporaries(folder: Path) -> list[Path]:
@@ -101,10 +96,10 @@ def _put_with_fault(folder: Path, fault: Fault) -> bool:
     store = open_files(folder, disk)
     put(store, OTHER)
     store.remove([DIGEST])
-    before = descriptors()
+    before = descriptors(folder)
     disk.arm(fault)
     failure = put_and_fail(store)
-    struck, last, after = disk.struck, disk.calls[-1], descriptors()
+    struck, last, after = disk.struck, disk.calls[-1], descriptors(folder)
     disk.arm(None)
     assert bool(store.stat([DIGEST])) == (failure is None)
     if failure is not None:
@@ -153,7 +148,7 @@ def test_reading_with_any_call_failing_gives_an_error_and_then_works(tmp_path: P
     put(store, DATA)
     store.close()
     disk = FaultyDisk()
-    before = descriptors()
+    before = descriptors(tmp_path)
     for number in itertools.count(1):
         store = open_files(tmp_path, disk)
         disk.arm(Fault(number))
@@ -164,7 +159,7 @@ def test_reading_with_any_call_failing_gives_an_error_and_then_works(tmp_path: P
             assert read(store, DIGEST) == DATA
             disk.struck = True
         store.close()
-        assert descriptors() == before
+        assert descriptors(tmp_path) == before
         if not disk.struck:
             assert number > 3
             return

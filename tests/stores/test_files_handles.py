@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from descriptors import descriptors
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
@@ -87,10 +88,6 @@ def rot(path: Path, offset: int) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"rot")
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 # The file.
@@ -205,19 +202,19 @@ def test_an_open_file_is_kept_for_the_next_reader(store: FileStore, disk: Counti
 
 
 def test_only_so_many_files_are_kept_and_no_reader_loses_his(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "OPEN_FILES_MAX", 2)
     blobs = [make(1000 + number) for number in range(6)]
     for data in blobs:
         put(store, data)
-    before = descriptors()
+    before = descriptors(tmp_path)
     sources = [whole(store, Digest.of(data)) for data in blobs]
-    assert descriptors() == before + 6
+    assert descriptors(tmp_path) == before + 6
     for source, data in zip(sources, blobs, strict=True):
         assert read_all(source) == data
         source.close()
-    assert descriptors() == before + 2
+    assert descriptors(tmp_path) == before + 2
     assert store.open(Digest.of(blobs[0]), wait=False) is None
     for number in (4, 5):
         source = whole(store, Digest.of(blobs[number]))
@@ -225,7 +222,7 @@ def test_only_so_many_files_are_kept_and_no_reader_loses_his(
     whole(store, Digest.of(blobs[0])).close()
     assert store.open(Digest.of(blobs[4]), wait=False) is None
     store.close()
-    assert descriptors() == before
+    assert descriptors(tmp_path) == before
 
 
 def test_the_file_that_was_used_longest_ago_is_let_go(
@@ -242,36 +239,36 @@ def test_the_file_that_was_used_longest_ago_is_let_go(
             source.close()
 
 
-def test_an_unsatisfiable_span_leaves_no_file_open(store: FileStore) -> None:
+def test_an_unsatisfiable_span_leaves_no_file_open(store: FileStore, tmp_path: Path) -> None:
     put(store, DATA)
-    before = descriptors()
+    before = descriptors(tmp_path)
     for _ in range(2):
         with pytest.raises(UnsatisfiableError):
             store.open(DIGEST, Span(len(DATA) + 1, 1))
     store.remove([DIGEST])
-    assert descriptors() == before
+    assert descriptors(tmp_path) == before
 
 
-def test_closing_the_store_leaves_readers_their_files(store: FileStore) -> None:
+def test_closing_the_store_leaves_readers_their_files(store: FileStore, tmp_path: Path) -> None:
     put(store, DATA)
-    before = descriptors()
+    before = descriptors(tmp_path)
     source = whole(store, DIGEST)
     store.close()
     assert read_all(source) == DATA
     source.close()
-    assert descriptors() == before
+    assert descriptors(tmp_path) == before
 
 
-def test_removing_lets_go_of_the_open_file(store: FileStore) -> None:
+def test_removing_lets_go_of_the_open_file(store: FileStore, tmp_path: Path) -> None:
     put(store, DATA)
-    before = descriptors()
+    before = descriptors(tmp_path)
     whole(store, DIGEST).close()
     source = whole(store, DIGEST)
     store.remove([DIGEST])
     assert store.open(DIGEST, wait=False) is None
     assert read_all(source) == DATA
     source.close()
-    assert descriptors() == before
+    assert descriptors(tmp_path) == before
 
 
 def test_a_file_opened_while_it_is_removed_is_not_kept(
