@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,21 @@ def test_a_folder_of_blobnoms_is_not_written_to(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(CorruptError, match="holdfast import blobnom"):
         Shards(folder)
+
+
+def test_a_damaged_schema_is_said(tmp_path: Path) -> None:
+    """Whatever SQLite quotes of it."""
+    fill(tmp_path / "data")
+    path = tmp_path / "data" / "shard_1.db"
+    good = path.read_bytes()
+    begin = good.index(b"CREATE TABLE")
+    for at in range(begin, 4096, 23):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x80]) + good[at + 1 :])
+        with suppress(CorruptError, UnavailableError):
+            Shards(tmp_path / "data", options=of(COUNT)).close()
+    path.write_bytes(good.replace(b"CREATE TABLE", b"CREATE\xa0TABLE", 1))
+    with pytest.raises(CorruptError, match=r"shard_1\.db"):
+        Shards(tmp_path / "data", options=of(COUNT))
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"engine":"sqlite","format":3}', b"\xff"])

@@ -143,7 +143,7 @@ def _take_row(bucket: Bucket, adopted: Adopted, found: blobnom.Blob | blobnom.Br
         where.put(found.key, found.chunks(), about=Description(expire_s=expire_s))
     except InvalidError as error:
         adopted.refuse(found.key, error.message)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         adopted.refuse(found.key, str(error))
     else:
         adopted.blobs += 1

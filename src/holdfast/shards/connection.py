@@ -25,6 +25,8 @@ READERS_KEPT_MAX = 8  # of each shard
 BUSY_S = 5.0
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+REFUSED = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What SQLite and the disk raise; the last one where damage is quoted in an error of SQLite's."""
 PRIMARY = 0xFF  # of an extended code of SQLite's, the part that says what kind it is
 WRITING = (
     "PRAGMA journal_mode = WAL",
@@ -52,7 +54,7 @@ def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
     """Connect to a file that exists.
 
     Raises:
-        sqlite3.Error: it is no database, or the disk refuses.
+        sqlite3.Error, UnicodeDecodeError: it is no database, or the disk refuses.
     """
     database = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
@@ -76,7 +78,8 @@ def blob_error(what: str, name: str, error: Exception) -> BlobError:
     code = getattr(error, "sqlite_errorcode", 0) & PRIMARY
     if code == sqlite3.SQLITE_FULL or (isinstance(error, OSError) and error.errno in FULL):
         return FullError(message)
-    return CorruptError(message) if code in DAMAGED else UnavailableError(message)
+    is_damage = code in DAMAGED or isinstance(error, UnicodeDecodeError)
+    return CorruptError(message) if is_damage else UnavailableError(message)
 
 
 @contextmanager
@@ -88,7 +91,7 @@ def world(what: str, name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except REFUSED as error:
         raise blob_error(what, name, error) from error
 
 
@@ -113,7 +116,7 @@ class Readers:
                 yield database
             finally:
                 self._give_back(database)
-        except (sqlite3.Error, OSError) as error:
+        except REFUSED as error:
             raise blob_error("reading", self._path.name, error) from error
 
     def close(self) -> None:

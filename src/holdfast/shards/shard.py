@@ -17,7 +17,7 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError
 from holdfast.shards import tables
-from holdfast.shards.connection import SYNCED, UNSYNCED, blob_error, connect, world
+from holdfast.shards.connection import REFUSED, SYNCED, UNSYNCED, blob_error, connect, world
 from holdfast.shards.rows import (
     LOOSE,
     LOOSE_END,
@@ -362,7 +362,7 @@ class Shard:
         try:
             with self.lock:
                 return self._database.execute(statement, values).fetchall()
-        except (sqlite3.Error, OSError) as error:
+        except REFUSED as error:
             raise blob_error("reading", self._name, error) from error
 
     @contextmanager
@@ -376,7 +376,7 @@ class Shard:
                 self._database.execute("BEGIN IMMEDIATE")
                 yield
                 self._disk.commit(self._database)
-            except (sqlite3.Error, OSError) as error:
+            except REFUSED as error:
                 self._roll_back()
                 raise blob_error("writing", self._name, error) from error
             except BaseException:

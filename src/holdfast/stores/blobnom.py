@@ -78,7 +78,7 @@ def scan(path: Path) -> Iterator[Blob | Broken]:
                 match = TABLE.fullmatch(table)
                 if match is not None:
                     yield from _rows(database, table, match[1] or "")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         yield Broken(path, str(error))
 
 
