@@ -96,8 +96,10 @@ def test_what_contenders_store_is_of_one_size_and_no_two_are_alike() -> None:
 
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name.lower() not in OTHERS])
 def test_a_contender_gives_what_it_was_given(tmp_path: Path, name: str) -> None:
+    """Also to one that opens it again, as each turn does."""
     with CONTENDERS[name](tmp_path / name) as contender:
         for number in range(3):
             contender.put(number)
+    with CONTENDERS[name](tmp_path / name) as contender:
         data = {"text": text, "noise": noise}.get(name.partition(" ")[2], blob)
         assert [contender.get(number) for number in (2, 0, 1)] == [data(2), data(0), data(1)]
