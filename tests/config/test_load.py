@@ -276,6 +276,13 @@ def test_a_url_that_cannot_be_served_is_refused(said: dict[str, str], wrong: str
     assert wrong in refusal(env={f"HOLDFAST_{name}": text for name, text in said.items()})
 
 
-@pytest.mark.parametrize("said", [{"ENCRYPT": MASTER}, {"DATA": f"file:///x?encrypt={MASTER}&a=b"}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"ENCRYPT": MASTER},
+        {"DATA": f"file:///x?encrypt={MASTER}&a=b"},
+        {"DATA": "file:///x?encrypt=env:KEY", "ENCRYPT": MASTER},
+    ],
+)
 def test_a_key_in_the_place_of_its_name_is_not_shown(said: dict[str, str]) -> None:
     assert MASTER not in refusal(env={f"HOLDFAST_{name}": text for name, text in said.items()})

@@ -22,6 +22,8 @@ from holdfast.config.settings import (
     SQLITE,
     Settings,
     is_loopback,
+    read_value,
+    shown,
 )
 from holdfast.config.stack import locate, spell
 from holdfast.core.errors import InvalidError
@@ -95,7 +97,8 @@ def _once(layer: Iterator[Given]) -> Iterator[Given]:
         for one in _spelled(_translated(given)):
             if one.name in said:
                 what = f"{one.name} ({one.origin})"
-                raise InvalidError(what, str(one.raw), f"it is said by {said[one.name]}, too")
+                got = shown(one.name, one.raw)
+                raise InvalidError(what, got, f"it is said by {said[one.name]}, too")
             said[one.name] = one.origin
             yield one
 
@@ -133,22 +136,15 @@ def _translated(given: Given) -> Given:
 def _value(given: Given) -> object:
     if given.name not in RULES:
         raise _unknown(given)
-    kind = RULES[given.name].kind
-    try:
-        return kind.read(given.raw)
-    except ValueError:
-        shown = given.raw if isinstance(given.raw, str | int | float) else str(given.raw)
-        if given.name == "encrypt":
-            shown = "neither"  # it may be the key itself
-        raise InvalidError(f"{given.name} ({given.origin})", shown, kind.allowed) from None
+    return read_value(given.name, given.raw, f"{given.name} ({given.origin})")
 
 
 def _unknown(given: Given) -> InvalidError:
     what = f"{given.name} ({given.origin})"
-    shown = given.raw if isinstance(given.raw, str | int | float) else str(given.raw)
+    got = shown(given.name, given.raw)
     near = difflib.get_close_matches(given.name, RULES, n=1)
     hint = f"did you mean {near[0]}?" if near else "`holdfast config show` lists all"
-    return InvalidError(what, shown, f"there is no such setting; {hint}")
+    return InvalidError(what, got, f"there is no such setting; {hint}")
 
 
 def _from_file(file: Path | None) -> Iterator[Given]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from holdfast.config.disks import Disks
 from holdfast.config.kinds import (
@@ -29,6 +29,7 @@ from holdfast.config.kinds import (
     Whole,
 )
 from holdfast.core import limits
+from holdfast.core.errors import InvalidError
 
 T = TypeVar("T")
 
@@ -304,6 +305,32 @@ class Settings:
 RULES: Mapping[str, Rule] = MappingProxyType(
     {one.name: one.metadata["rule"] for one in fields(Settings)}
 )
+
+
+def read_value(name: str, raw: object, what: str) -> Any:  # noqa: ANN401 - what the kind reads
+    """Check the value of a setting; errors are about `what`, and show no key.
+
+    Raises:
+        InvalidError: it is not allowed.
+    """
+    kind = RULES[name].kind
+    try:
+        return kind.read(raw)
+    except ValueError:
+        raise InvalidError(what, shown(name, raw), kind.allowed) from None
+
+
+def read_text(name: str, text: str, what: str) -> Any:  # noqa: ANN401 - what the kind reads
+    """Check the text of a setting, as `read_value` does its value."""
+    return read_value(name, RULES[name].kind.from_text(text), what)
+
+
+def shown(name: str, raw: object) -> str | int | float:
+    """A value as an error may show it."""
+    if name == "encrypt":
+        return "neither"  # it may be the key itself
+    return raw if isinstance(raw, str | int | float) else str(raw)
+
 
 ALIASES: Mapping[str, str] = MappingProxyType(
     {"data_dir": "data", "num_shards": "shards", "storage_compression": "compress"}

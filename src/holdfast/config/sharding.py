@@ -4,9 +4,9 @@ sqlite:///data?shards=8&hash=xxh3&batch_size=64&batch_timeout_ms=5
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from holdfast.config.settings import AUTO, RULES, SQLITE, Settings
+from holdfast.config.settings import AUTO, SQLITE, Settings, read_text
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
 
@@ -59,17 +59,9 @@ def read_sharding(scheme: str, options: Mapping[str, str]) -> Sharding:
         return Sharding({"segments": LOG}.get(scheme, ""))
     if given.get("shards") == "0":
         raise InvalidError("shards", "0", f"a whole number from 1 to {limits.SHARDS_MAX}")
-    values = {OPTIONS[name]: _value(name, text) for name, text in given.items()}
+    values = {OPTIONS[name]: read_text(OPTIONS[name], text, name) for name, text in given.items()}
     found = Sharding(SQLITE)._replace(**values)
     return found._replace(shard_hash=_unless_auto(found.shard_hash))
-
-
-def _value(name: str, text: str) -> Any:  # noqa: ANN401 - what the kind of the setting reads
-    kind = RULES[OPTIONS[name]].kind
-    try:
-        return kind.read(kind.from_text(text))
-    except ValueError:
-        raise InvalidError(name, text, kind.allowed) from None
 
 
 def _unless_auto(word: str) -> str:

@@ -22,10 +22,10 @@ from holdfast.config.settings import (
     CACHE_DIR_ALLOWED,
     COLD_ALLOWED,
     DIGEST,
-    RULES,
     SPREAD_ALLOWED,
     SQLITE,
     Settings,
+    read_text,
 )
 from holdfast.config.sharding import OPTIONS as SHARDING
 from holdfast.config.sharding import Sharding, read_sharding
@@ -226,12 +226,7 @@ def _wanted(options: Mapping[str, str], variables: Mapping[str, str]) -> Wanted:
 def _value(name: str, text: str) -> Any:  # noqa: ANN401 - what the kind of the setting reads
     if name in {"large", "cold"}:
         return check_url(text, name)
-    kind = RULES[WRAPPERS[name]].kind
-    try:
-        return kind.read(kind.from_text(text))
-    except ValueError:
-        shown = text if name != "encrypt" else "neither"  # it may be the key itself
-        raise InvalidError(name, shown, kind.allowed) from None
+    return read_text(WRAPPERS[name], text, name)
 
 
 def _read_file(path: Path) -> str:
