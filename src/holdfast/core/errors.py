@@ -225,6 +225,10 @@ class CompactedError(BlobError):
         self.oldest = oldest
 
 
+LOST = (NotFoundError, CorruptError)
+"""What another copy of a blob may make good."""
+
+
 def classes() -> list[type[BlobError]]:
     """List every class that is raised, in the order of definition: the table of docs/errors.md."""
     found: list[type[BlobError]] = []

@@ -27,10 +27,10 @@ def outcome(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | B
         return bare(error)
 
 
-def paged(things: Iterable[T]) -> Iterator[list[T]]:
-    """Cut anything into lists of at most `limits.BATCH_REFS_MAX`."""
+def paged(things: Iterable[T], size: int = limits.BATCH_REFS_MAX) -> Iterator[list[T]]:
+    """Cut anything into lists of at most `size`."""
     iterator = iter(things)
-    while page := list(islice(iterator, limits.BATCH_REFS_MAX)):
+    while page := list(islice(iterator, size)):
         yield page
 
 

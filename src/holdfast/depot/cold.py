@@ -10,13 +10,14 @@ writes down. The rows are this store's own, and `holdfast migrate` leaves them b
 
 from __future__ import annotations
 
-from itertools import groupby, islice
-from typing import TYPE_CHECKING, TypeVar
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import CorruptError
 from holdfast.core.kv import Add, Delete, Item, Plan, Put, prefix_end
+from holdfast.core.many import paged
 from holdfast.core.store import Verdict
 from holdfast.core.verify import check_content
 from holdfast.depot import catalog
@@ -26,7 +27,7 @@ from holdfast.stores.cooled import CooledStore
 from holdfast.stores.moving import Moved, Mover
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from holdfast.core.kv import KV
     from holdfast.core.seams import Clock
@@ -38,8 +39,6 @@ SECOND_US = 1_000_000
 SIZE_BYTES = 8
 LOOK_REFS = 250  # looked for here at once
 FAR_AHEAD_US = 1 << 62
-
-T = TypeVar("T")
 
 
 def cool(here: Store, elsewhere: Elsewhere | None, kv: KV, clock: Clock) -> CooledStore | None:
@@ -88,7 +87,7 @@ class Rows:
     def remove(self, digests: Collection[Digest]) -> None:
         """Delete them in as few commits as it takes."""
         writes = [Delete(catalog.COLD + digest) for digest in digests]
-        begun = [self._kv.commit([], some) for some in _cut(writes, limits.WRITES_MAX)]
+        begun = [self._kv.commit([], some) for some in paged(writes, limits.WRITES_MAX)]
         for each in begun:
             each.result()
 
@@ -127,7 +126,7 @@ class Tier:
         grace_s = min(after_s, limits.SWEEP_GRACE_S)  # for uploads that found it here
         stored_us = now_us - int(grace_s * SECOND_US)
         before_us = now_us - int(after_s * SECOND_US)
-        for page in _cut(self._old(before_us), LOOK_REFS):
+        for page in paged(self._old(before_us), LOOK_REFS):
             yield Moved()
             for group in _groups(self._here(page, before_us, stored_us)):
                 if dry_run:
@@ -147,7 +146,7 @@ class Tier:
             UnavailableError: no answer; a part is done.
         """
         yield from self._store.cold.sweep(grace_s)
-        for some in _cut(self._store.cold.scan(), limits.WRITES_MAX):
+        for some in paged(self._store.cold.scan(), limits.WRITES_MAX):
             rows = self._store.register
             rows.add([ref for ref in some if not rows.has(ref.digest)])
             yield 0
@@ -214,9 +213,3 @@ def _groups(refs: Sequence[BlobRef]) -> Iterator[list[BlobRef]]:
         room_bytes -= ref.size_bytes
     if group:
         yield group
-
-
-def _cut(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(things)
-    while some := list(islice(iterator, size)):
-        yield some

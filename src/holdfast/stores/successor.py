@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, CorruptError, NotFoundError
+from holdfast.core.errors import LOST, BlobError, NotFoundError
 from holdfast.core.many import open_one
 from holdfast.core.store import Span, Usage, Verdict
 from holdfast.stores.framed import PartSource
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from holdfast.core.digest import BlobRef, Digest
     from holdfast.core.store import FileRef, Keep, Source, Store, Traits
-
-LOST = (NotFoundError, CorruptError)  # what another copy may make good
 
 
 class SuccessorStore(Wrapper):

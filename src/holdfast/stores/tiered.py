@@ -12,7 +12,7 @@ from typing import Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import BlobError, CorruptError, NotFoundError
+from holdfast.core.errors import LOST, BlobError, CorruptError, NotFoundError
 from holdfast.core.many import open_one
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
@@ -28,8 +28,6 @@ from holdfast.core.store import (
     Usage,
     Verdict,
 )
-
-LOST = (NotFoundError, CorruptError)  # what another copy may make good
 
 
 class TieredStore:
