@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -52,31 +52,27 @@ def _wrapper_name(what: str, name: str, data: str) -> str:
 
 
 def _engine(what: str, name: str, stage: Stage) -> Iterator[Line]:
-    ours, theirs = _measured(stage, what, ("log", name))
-    yield Line(
-        _engine_name(what, name),
-        ratio(ours, theirs),
-        None,
-        ours=f"{spell(median(ours))}/s",
-        peer=f"{spell(median(theirs))}/s {name}",
-        note=spread({"log": ours, name: theirs}),
-    )
+    yield _line(_engine_name(what, name), _measured(stage, what, ("log", name)), name)
 
 
 def _wrapper(what: str, name: str, data: str, stage: Stage) -> Iterator[Line]:
     names = (f"{name} {data}", f"bare {data}")
-    ours, theirs = _measured(stage, what, names)
-    yield Line(
-        _wrapper_name(what, name, data),
+    yield _line(_wrapper_name(what, name, data), _measured(stage, what, names), "bare")
+
+
+def _line(title: str, rates: Mapping[str, Sequence[float]], peer: str) -> Line:
+    ours, theirs = rates.values()
+    return Line(
+        title,
         ratio(ours, theirs),
         None,
         ours=f"{spell(median(ours))}/s",
-        peer=f"{spell(median(theirs))}/s bare",
-        note=spread(dict(zip(names, (ours, theirs), strict=True))),
+        peer=f"{spell(median(theirs))}/s {peer}",
+        note=spread(rates),
     )
 
 
-def _measured(stage: Stage, what: str, names: Sequence[str]) -> list[list[float]]:
+def _measured(stage: Stage, what: str, names: Sequence[str]) -> dict[str, list[float]]:
     """Measure contenders in turn, each turn of puts in a folder of its own."""
     rivals = _install(stage.work / "rivals")
     with stage.scene() as scene:
@@ -88,9 +84,7 @@ def _measured(stage: Stage, what: str, names: Sequence[str]) -> list[list[float]
             arguments = (what, name, str(folder), str(stage.options.turn_s), str(number))
             return measure_alone("bench.contenders", arguments, rivals)["rate"]
 
-        return list(
-            in_turn({name: partial(run, name) for name in names}, stage.options.rounds).values()
-        )
+        return in_turn({name: partial(run, name) for name in names}, stage.options.rounds)
 
 
 def _install(folder: Path) -> Path:

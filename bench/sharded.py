@@ -6,7 +6,7 @@ from functools import partial
 from bench.load import Measured
 from bench.peers import holdfast
 from bench.stage import Row, Stage, Target, cost
-from bench.table import Bar, Line, in_turn, paired, spell, spell_us, spread
+from bench.table import Bar, Line, in_turn, median, paired, spell, spell_us, spread
 
 KIB = 1024
 WRITERS = 64
@@ -31,8 +31,8 @@ def _batches(stage: Stage) -> Iterator[Line]:
         BATCHES,
         paired(ours, theirs),
         BATCH_BAR,
-        ours=f"{spell(_middle(ours))}/s",
-        peer=f"{spell(_middle(theirs))}/s one by one",
+        ours=f"{spell(median(ours))}/s",
+        peer=f"{spell(median(theirs))}/s one by one",
         note="; ".join(filter(None, [cost(results), spread(rates)])),
     )
 
@@ -46,8 +46,8 @@ def _async(stage: Stage) -> Iterator[Line]:
         ASYNC,
         paired(ours, theirs),
         ASYNC_BAR,
-        ours=spell_us(_middle(ours)),
-        peer=f"{spell_us(_middle(theirs))} durable",
+        ours=spell_us(median(ours)),
+        peer=f"{spell_us(median(theirs))} durable",
         note=spread(times, " us"),
     )
 
@@ -64,7 +64,3 @@ def _measured(
             target = Target(name, running, running.port, "/blob/p{n}")
             runs[name] = partial(stage.put, target, KIB, connections)
         return in_turn(runs, stage.options.rounds)
-
-
-def _middle(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
