@@ -27,10 +27,10 @@ def outcome(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | B
         return bare(error)
 
 
-def paged(things: Iterable[T], size: int = limits.BATCH_REFS_MAX) -> Iterator[list[T]]:
-    """Cut anything into lists of at most `size`."""
+def paged(things: Iterable[T], size: int | None = None) -> Iterator[list[T]]:
+    """Cut anything into lists of at most `size`, or of as many as a batch takes."""
     iterator = iter(things)
-    while page := list(islice(iterator, size)):
+    while page := list(islice(iterator, size or limits.BATCH_REFS_MAX)):
         yield page
 
 
