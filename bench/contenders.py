@@ -20,10 +20,10 @@ import lmdb
 
 from bench.together import Figures, blob, together
 from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.groupcommit import Batching
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.store import Store
 from holdfast.log.log import Log
-from holdfast.shards.planner import Batching
 from holdfast.shards.shards import Options, Shards
 from holdfast.stores.cached import CachedStore
 from holdfast.stores.compressed import compressed

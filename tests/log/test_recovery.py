@@ -253,7 +253,7 @@ def test_rot_with_the_index_kept_is_never_served(story: Story, mask: int, step: 
             assert len(bad) <= 1
             assert log.recovery.records == 0
             put_key(log, b"k", b"2")
-            log.writer.close()
+            log.writer.queue.close()
         story.restore()
         shutil.rmtree(story.folder / "index")
         Log(story.folder).close()

@@ -12,8 +12,10 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError, FullError, PreconditionError, UnavailableError
 from holdfast.core.kv import Committed, Conflict, Delete, Plan, Put, Unchanged, Versioned
 from holdfast.core.pending import Pending
+from holdfast.core.seams import SystemClock
 from holdfast.depot.local import open_depot
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.accounts import State
@@ -119,21 +122,70 @@ def test_one_refused_request_does_not_harm_its_batch(folder: Path) -> None:
     assert reopened(folder) == ({Digest.of(b"good"): b"good"}, {b"k": b"v"})
 
 
-def test_a_defect_ends_everything_with_an_error_and_leaves_nothing(folder: Path) -> None:
-    def break_down(_: Batch) -> None:
+def test_a_defect_of_one_request_leaves_its_batch_without_it(folder: Path) -> None:
+    """It fails behind its first record, and nothing of it is in the log."""
+    name = Digest.of(b"bad")
+
+    def break_down(batch: Batch) -> None:
+        batch.add_blob(name, b"bad", 3, 0)
         raise ZeroDivisionError
 
     with Log(folder) as log:
         put_blob(log, b"before")
         with holding(log):
-            queued = [begin_blob(log, b"queued"), log.submit(break_down, 0)]
+            first, bad = begin_blob(log, b"first"), log.submit(break_down, 0)
+            worse, last = log.submit(break_down, 0), begin_blob(log, b"last")
+        for each in (bad, worse):
+            assert isinstance(each.exception(timeout=10), ZeroDivisionError)
+        first.result()
+        last.result()
+        assert log.writer.healthy
+        put_blob(log, b"after")
+    blobs = (b"before", b"first", b"last", b"after")
+    assert set(reopened(folder)[0]) == {Digest.of(each) for each in blobs}
+
+
+def test_a_defect_elsewhere_ends_everything_with_an_error_and_leaves_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_down() -> None:
+        raise ZeroDivisionError
+
+    with Log(folder) as log:
+        put_blob(log, b"before")
+        with suppress(UnavailableError), holding(log):  # it may have ended by then
+            queued = [begin_blob(log, b"queued"), begin_blob(log, b"more")]
+            log.writer.before_batch = break_down
         for each in queued:
             assert isinstance(each.exception(timeout=10), UnavailableError)
+        assert [each.getMessage() for each in caplog.records] == ["defect"]
         assert not log.writer.healthy
         with pytest.raises(UnavailableError, match="reopen"):
             put_blob(log, b"after")
         assert set(contents(log)[0]) == {Digest.of(b"before")}
     assert set(reopened(folder)[0]) == {Digest.of(b"before")}
+
+
+class _Interrupted(SystemClock):
+    """Does something each time it is asked, as long as there is something."""
+
+    def __init__(self) -> None:
+        self.deeds: list[Callable[[], None]] = []
+
+    def monotonic_s(self) -> float:
+        if self.deeds:
+            self.deeds.pop(0)()
+        return super().monotonic_s()
+
+
+def test_a_commit_just_before_somebody_waits_for_it_is_not_missed(folder: Path) -> None:
+    """The clock is asked when waiting begins, then between looking for the commit and waiting."""
+    clock = _Interrupted()
+    with Log(folder, clock=clock) as log:
+        clock.deeds = [lambda: None, lambda: put_key(log, b"k", b"v")]
+        began_s = time.monotonic()
+        assert log.wait_for_commit(1, 5)
+        assert time.monotonic() - began_s < 3
 
 
 def test_a_callback_that_fails_stops_nobody(folder: Path) -> None:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from holdfast.core.groupcommit import Batching
 from holdfast.core.kv import KV
 from holdfast.core.seams import Disk
 from holdfast.core.store import Store
 from holdfast.kv.sqlite import SqliteKV
 from holdfast.shards.epoch import Epoch
 from holdfast.shards.folder import Shape
-from holdfast.shards.planner import Batching
 from holdfast.shards.shards import Options, Shards
 from holdfast.stores.sqlite import SqliteStore
 

@@ -6,7 +6,7 @@ policy keeps of a change, in graves and versions, is in change.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
@@ -223,17 +223,6 @@ class Names:
         check_limit(query.limit)
         listing = Listing(self._kv, bucket, query, self.clock.now_us())
         return listing.page()
-
-    def all_entries(self) -> Iterator[Entry]:
-        """Yield the entries of all buckets, in the order of the catalog."""
-        start, end = catalog.ENTRY, prefix_end(catalog.ENTRY)
-        while page := self._kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
-            for item in page:
-                bucket, key = catalog.split_name(item.key)
-                entry = catalog.decode_entry(bucket, key, item.value)
-                if is_there(entry, self.clock):
-                    yield entry
-            start = page[-1].key + b"\x00"
 
     def stats(self) -> Stats:
         """Add up the counters of all buckets."""

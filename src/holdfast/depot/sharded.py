@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.errors import UnsupportedError
+from holdfast.core.groupcommit import Batching
 from holdfast.depot import catalog
 from holdfast.depot.around import is_direct, surround
 from holdfast.depot.assembly import Parts, assemble
@@ -21,7 +22,6 @@ from holdfast.kv.sqlite import SqliteKV
 from holdfast.log.compaction import Freed
 from holdfast.log.report import Recovery
 from holdfast.shards.folder import Shape
-from holdfast.shards.planner import Batching
 from holdfast.shards.routing import Layout
 from holdfast.shards.shards import Options, Shards
 from holdfast.stores.sqlite import SqliteStore

@@ -8,13 +8,12 @@ interpreter lock away, and a thread that wants it back has to wait.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
 from holdfast.core.digest import DIGEST_BYTES
-from holdfast.core.errors import BlobError
+from holdfast.core.groupcommit import Job, Result
 from holdfast.core.kv import Versioned
-from holdfast.core.pending import Promise
 from holdfast.log.accounts import State, write_bytes
 from holdfast.log.index import Last, Location, Position, segment_of, split
 from holdfast.log.record import (
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
     from holdfast.core.seams import Buffer
     from holdfast.log.index import Index, Txn
-
-Result = TypeVar("Result")
 
 
 class Claim(IntEnum):
@@ -69,48 +66,21 @@ class Needs:
         self.digests = digests
 
 
-class Job(Generic[Result]):
-    """One request to the log: `stage` runs in the writer's thread and appends to its batch.
+class LogJob(Job["Batch", Result]):
+    """A request to the log; `claim` says what it may use of the reserve of a full disk."""
 
-    What it returns becomes the result of `promise` once the batch is durable and visible; an error
-    there means that nothing of the request happened. A stage may raise a BlobError before it
-    appends anything: that ends this request alone. It may run again, if its batch could not be
-    written. `claim` says what it may use of the reserve of a full disk.
-    """
-
-    __slots__ = ("_refusal", "_result", "_stage", "claim", "needs", "promise", "size_bytes")
-    _result: Result
+    __slots__ = ("claim", "needs")
 
     def __init__(
         self,
         stage: Callable[[Batch], Result],
         size_bytes: int,
         needs: Needs,
-        *,
-        claim: Claim = Claim.WRITE,
+        claim: Claim,
     ) -> None:
-        self._stage = stage
-        self._refusal: BlobError | None = None
-        self.size_bytes = size_bytes
+        super().__init__(stage, size_bytes, frees=claim is not Claim.WRITE)
         self.needs = needs
         self.claim = claim
-        self.promise: Promise[Result] = Promise()
-
-    def stage(self, batch: Batch) -> None:
-        """Append to `batch`; nothing is durable or visible yet."""
-        self._refusal = None
-        try:
-            self._result = self._stage(batch)
-        except BlobError as error:
-            self._refusal = error
-
-    def settle(self, error: BlobError | None) -> None:
-        """Tell who asked."""
-        error = error or self._refusal  # which may rest on what the batch did not do
-        if error is None:
-            self.promise.set_result(self._result)
-        else:
-            self.promise.set_exception(error)
 
 
 class Between:

@@ -19,7 +19,7 @@ from holdfast.core.errors import BlobError, CorruptError, UnavailableError
 from holdfast.core.guard import Guard
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.log.accounts import State
-from holdfast.log.batch import Between, Claim, Job, Needs
+from holdfast.log.batch import Between, Claim, LogJob, Needs
 from holdfast.log.compaction import forget_commits, remove_segment
 from holdfast.log.facts import facts
 from holdfast.log.folder import Folder
@@ -54,10 +54,10 @@ from holdfast.log.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from holdfast.core.groupcommit import Result
     from holdfast.core.pending import Promise
     from holdfast.core.progress import Progress
-    from holdfast.log.batch import Batch, Result
-    from holdfast.log.board import Board
+    from holdfast.log.batch import Batch
 
 NO_NEEDS = Needs()
 WATCH_S = 0.05  # how often a process looks for the commits of others
@@ -85,7 +85,7 @@ class Log:
             UnsupportedError: a newer holdfast wrote it.
             CorruptError: a segment's header is damaged, or there are no segments any more.
         """
-        self._root = path / "log"
+        self.root = path / "log"
         self.disk = disk or Disk()
         self._seams = (self.disk, clock or SystemClock(), entropy or SystemEntropy())
         self._folder = Folder(path, self.disk)
@@ -95,7 +95,7 @@ class Log:
         self.recovery = Recovery()
         try:
             self._folder.check_engine()
-            self.disk.make_directory(self._root)
+            self.disk.make_directory(self.root)
             with ExitStack() as undo:
                 if attached:
                     self._attach(undo)
@@ -103,31 +103,31 @@ class Log:
                     self._guard = Guard(path / "lock")
                     undo.callback(self._guard.release)
                     self._open(undo, Meter(self._seams[1], watch))
-                self.segments = OpenSegments(self._root, self.disk, self.index, self._board)
+                self.segments = OpenSegments(self.root, self.disk, self.index, self.board)
                 self._room = Room(self._folder.index, self.index)
                 undo.callback(self._room.close)
                 if not attached:
                     self._make_room()
-                self._writer = Writer(self.index, self._tail, self._board, self._room)
-                self._writer.before_batch = self.segments.follow
-                self._writer.on_commit = self._announce
+                self.writer = Writer(self.index, self._tail, self.board, self._room)
+                self.writer.before_batch = self.segments.follow
+                self.writer.on_commit = self._announce
                 undo.pop_all()
         except OSError as error:
             raise map_disk_error(error, f"cannot open {path}") from error
 
     def _open(self, undo: ExitStack, meter: Meter) -> None:
         self.id = self._folder.identify(self._seams[2])
-        if not segment_ids(self._root):
+        if not segment_ids(self.root):
             self._folder.check_new()
             self._create_first()
-        self.disk.sync_directory(self._root)  # whoever made the newest segment may not have
+        self.disk.sync_directory(self.root)  # whoever made the newest segment may not have
         self.index, same_boot, known = self._folder.open_index()
         undo.enter_context(closing(self.index))
-        self._board = undo.enter_context(closing(self._folder.make_board()))
-        replay = Replay(self._root, self.disk, self.index, meter, same_boot=same_boot)
-        self.recovery = replay.run(segment_ids(self._root), known)
-        self._tail = Tail(self._root, self.index, self._board, self._seams, is_alone=True)
-        self._board.horizon = self.revision
+        self.board = undo.enter_context(closing(self._folder.make_board()))
+        replay = Replay(self.root, self.disk, self.index, meter, same_boot=same_boot)
+        self.recovery = replay.run(segment_ids(self.root), known)
+        self._tail = Tail(self.root, self.index, self.board, self._seams, is_alone=True)
+        self.board.horizon = self.revision
         self._begin_segment_of_this_format()
         self._remove_dropped()
         self.recovery.tell()
@@ -139,10 +139,10 @@ class Log:
 
     def _attach(self, undo: ExitStack) -> None:
         self.id = self._folder.identify(self._seams[2])
-        self.index, self._board = self._folder.attach()
+        self.index, self.board = self._folder.attach()
         undo.enter_context(closing(self.index))
-        undo.enter_context(closing(self._board))
-        self._tail = Tail(self._root, self.index, self._board, self._seams, is_alone=False)
+        undo.enter_context(closing(self.board))
+        self._tail = Tail(self.root, self.index, self.board, self._seams, is_alone=False)
 
     @property
     def revision(self) -> int:
@@ -152,24 +152,9 @@ class Log:
     def horizon(self, table: bytes = b"") -> int:
         """As `KV.horizon` says."""
         try:
-            return self._board.horizon_of(table[0]) if table else self._board.horizon
+            return self.board.horizon_of(table[0]) if table else self.board.horizon
         except ValueError:
             raise UnavailableError("the log is closed") from None
-
-    @property
-    def root(self) -> Path:
-        """The folder of the segments."""
-        return self._root
-
-    @property
-    def board(self) -> Board:
-        """What all processes share that have the log open."""
-        return self._board
-
-    @property
-    def writer(self) -> Writer:
-        """The writer, for its counters and its health."""
-        return self._writer
 
     def facts(self) -> Mapping[str, int]:
         """Counters and gauges of the log, as docs/operations.md explains them.
@@ -178,7 +163,7 @@ class Log:
         """
         self.segments.let_go()
         self._tail.let_go(before=self._end().segment_id)
-        return facts(self.index, self._writer, self.recovery)
+        return facts(self.index, self.writer, self.recovery)
 
     def submit(
         self,
@@ -193,8 +178,8 @@ class Log:
         Raises:
             UnavailableError: closed, failed, or too many requests are waiting.
         """
-        job = Job(stage, size_bytes, needs, claim=claim)
-        self._writer.submit(job)
+        job = LogJob(stage, size_bytes, needs, claim)
+        self.writer.queue.submit(job)
         return job.promise
 
     def between(self, act: Callable[[Between], None]) -> None:
@@ -288,7 +273,7 @@ class Log:
         """
         newest = self._end().segment_id  # first: another one may follow at any time
         finished = {each: end for each, end in self.stretches().items() if each < newest}
-        return make_missing_hints(self.disk, self._root, finished)
+        return make_missing_hints(self.disk, self.root, finished)
 
     def wait_for_commit(self, revision: int, wait_s: float) -> bool:
         """Wait until there is a revision of at least `revision`; False when time ran out.
@@ -303,7 +288,8 @@ class Log:
             if left_s <= 0:
                 return False
             with self._committed:
-                self._committed.wait(min(left_s, WATCH_S) if self._is_attached else left_s)
+                if self.revision < revision:  # else it has come while nobody waited
+                    self._committed.wait(min(left_s, WATCH_S) if self._is_attached else left_s)
         return True
 
     def close(self) -> None:
@@ -313,11 +299,11 @@ class Log:
         leaves the end to the process that opened the log; a forked process lets go of nothing, for
         all that it has belongs to the one that it was forked from.
         """
-        if not self._writer.is_own:
+        if not self.writer.queue.is_own:
             return
         if not self._closed:
             self._closed = True
-            self._writer.close()
+            self.writer.queue.close()
             if not self._is_attached:
                 with suppress(OSError, BlobError):
                     self._end_in_order()
@@ -334,18 +320,18 @@ class Log:
         """
         if not self._closed:
             self._closed = True
-            self._writer.close()
+            self.writer.queue.close()
             self._let_go_of_all()
 
     def _let_go_of_all(self) -> None:
         self._room.close()
         self.index.close()
-        self._board.close()
+        self.board.close()
         self.segments.close()
         self._tail.let_go()
 
     def _end_in_order(self) -> None:
-        if self._writer.healthy_end:
+        if self.writer.healthy_end:
             self._tail.close(self._end())
             self.index.sync()
             self.index.close()
@@ -383,11 +369,11 @@ class Log:
         _, clock, entropy = self._seams
         salt = int.from_bytes(entropy.random_bytes(8), "little")
         header = SegmentHeader(1, salt, clock.now_us())
-        Segment.create(self.disk, self._root, header, pack_manifest(Manifest(0, []), header))
+        Segment.create(self.disk, self.root, header, pack_manifest(Manifest(0, []), header))
 
     def _begin_segment_of_this_format(self) -> None:
         """Leave segments of format 1, which have no manifest, as they are."""
-        newest = Segment.open(self.disk, self._root, self._end().segment_id)
+        newest = Segment.open(self.disk, self.root, self._end().segment_id)
         if read_manifest(self.disk, newest) is None:
             with self.index.writing() as txn:
                 self._tail.roll(txn)

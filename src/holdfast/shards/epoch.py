@@ -7,12 +7,11 @@ changes counts only once it was planned to its end, so an error of one never tou
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, CorruptError, bare
+from holdfast.core.errors import CorruptError
 from holdfast.core.kv import Versioned
-from holdfast.core.pending import Promise
 from holdfast.shards.rows import (
     BLOB,
     KEY,
@@ -35,53 +34,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from holdfast.core.digest import BlobRef
+    from holdfast.core.groupcommit import Result
     from holdfast.shards.routing import Routing
     from holdfast.shards.shard import Shard
 
-Result = TypeVar("Result")
 Where = tuple[int, bytes]
 """The number of a shard, and the key of a row in it."""
 UNKNOWN = Row(0, b"")
 """What a damaged row is counted as."""
-
-
-class Job(Generic[Result]):
-    """One request: `stage` runs in the planner's thread and changes the epoch.
-
-    What it returns becomes the result of `promise` once the epoch is durable and visible; an error
-    there means that nothing of the request happened. One that `frees` space is taken when the disk
-    is full, too.
-    """
-
-    __slots__ = ("_error", "_result", "_stage", "frees", "promise", "size_bytes")
-    _result: Result
-
-    def __init__(
-        self, stage: Callable[[Epoch], Result], size_bytes: int, *, frees: bool = False
-    ) -> None:
-        self._stage = stage
-        self._error: BaseException | None = None
-        self.size_bytes = size_bytes
-        self.frees = frees
-        self.promise: Promise[Result] = Promise()
-
-    def plan(self, epoch: Epoch) -> None:
-        """Change the epoch, or leave it as it is."""
-        self._error = None
-        try:
-            self._result = epoch.attempt(self._stage)
-        except BlobError as error:
-            self._error = bare(error)
-        except Exception as error:  # noqa: BLE001 - a defect of one request is its own affair
-            self._error = error
-
-    def settle(self, error: BlobError | None) -> None:
-        """Tell who asked."""
-        failure = error or self._error  # which may rest on what the epoch did not do
-        if failure is None:
-            self.promise.set_result(self._result)
-        else:
-            self.promise.set_exception(failure)
 
 
 class _Layer:

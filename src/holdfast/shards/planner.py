@@ -1,25 +1,24 @@
 """The planner: one thread that turns waiting requests into epochs, one after the other.
 
-A batch is what waits at that moment, up to a number of requests; where more than one may share an
-epoch, it really waits for them as long as it may. Each is planned by itself (shards/epoch.py), then
-all shards that take part commit at once, and only when all have does anybody hear of it. If one of
-them fails, the epoch is taken back in the others; while that fails, too, no write is taken.
+A batch is what waits (core/groupcommit.py). Each of its requests is planned by itself
+(shards/epoch.py), then all shards that take part commit at once, and only when all have does
+anybody hear of it. If one of them fails, the epoch is taken back in the others; while that fails,
+too, no write is taken. What became of it, the files say, so a defect of ours is no more than that.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, FullError, UnavailableError
 from holdfast.core.events import defect
+from holdfast.core.groupcommit import Batching, GroupCommit, Job, SpoiltError
 from holdfast.shards.connection import blob_error
-from holdfast.shards.epoch import About, Epoch, Job, next_state
+from holdfast.shards.epoch import About, Epoch, next_state
 from holdfast.shards.recovery import recover
 
 if TYPE_CHECKING:
@@ -30,13 +29,6 @@ if TYPE_CHECKING:
     from holdfast.shards.routing import Routing
     from holdfast.shards.shard import Part
     from holdfast.shards.worker import Worker
-
-
-class Batching(NamedTuple):
-    """How many requests share an epoch at most, and how long the first of them waits for others."""
-
-    size: int = 1
-    wait_s: float = 0.0
 
 
 class PlannerStats:
@@ -53,7 +45,7 @@ class PlannerStats:
 
 
 class Planner:
-    """The one that plans in this process; `submit` is safe from any thread."""
+    """The one that plans in this process."""
 
     def __init__(
         self,
@@ -68,13 +60,8 @@ class Planner:
         self._routing = routing
         self._reserve = reserve
         self._clock = clock
-        self._batching = batching
-        self._process = os.getpid()
-        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._in_doubt = False
         """Nobody knows what became of the last epoch."""
-        self._closing = False
-        self._ended = False
         self.completed = self.revision = self.horizon = self.oldest = 0
         """The newest epoch that all have who take part; its revision; the oldest that is kept."""
         self.horizons = [0] * 256
@@ -84,88 +71,17 @@ class Planner:
         """Held while an epoch is committed."""
         self.on_commit: Callable[[], None] = _ignore
         self.stats = PlannerStats()
-        self._thread = threading.Thread(target=self._run, name="holdfast-planner", daemon=True)
-        self._thread.start()
+        self.queue: GroupCommit[Job[Epoch, Any]] = GroupCommit(
+            "planner", "the store", self._write, batching, clock
+        )
 
     @property
     def healthy(self) -> bool:
         """Whether writes are taken."""
         is_settled = not any(worker.is_unsettled for worker in self._workers)
-        return is_settled and not self._in_doubt and not self._closing
+        return is_settled and not self._in_doubt and self.queue.is_open
 
-    @property
-    def is_own(self) -> bool:
-        """Whether this process opened the shards; a fork has a copy without the threads."""
-        return os.getpid() == self._process
-
-    def submit(self, job: Job[Any]) -> None:
-        """Queue a request; its `settle` is called by the planner's thread, in order.
-
-        Raises:
-            UnavailableError: closed, or more than `limits.QUEUE_JOBS_MAX` are waiting.
-        """
-        if self._closing or not self.is_own:
-            raise UnavailableError("the store is closed")
-        if self._queue.qsize() >= limits.QUEUE_JOBS_MAX:
-            raise UnavailableError("too many writes are waiting for the disk")
-        self._queue.put(job)
-        if self._ended:
-            self._refuse_rest()
-
-    def close(self) -> None:
-        """Do what is queued, and end."""
-        if not self._closing:
-            self._closing = True
-            self._queue.put(None)
-            self._thread.join()
-
-    def _run(self) -> None:
-        ended = False
-        while not ended and (job := self._queue.get()) is not None:
-            jobs, ended = self._gather(job)
-            self._end(jobs)
-        self._ended = True
-        self._refuse_rest()
-
-    def _gather(self, first: Job[Any]) -> tuple[list[Job[Any]], bool]:
-        """Take what waits, or comes in time; and say whether that is the end."""
-        jobs, size_bytes = [first], first.size_bytes
-        until_s = self._clock.monotonic_s() + self._batching.wait_s
-        while len(jobs) < self._batching.size and size_bytes < limits.BATCH_BYTES_MAX:
-            try:
-                job = self._next(until_s)
-            except Empty:
-                break
-            if job is None:
-                return jobs, True
-            jobs.append(job)
-            size_bytes += job.size_bytes
-        return jobs, False
-
-    def _next(self, until_s: float) -> Job[Any] | None:
-        left_s = until_s - self._clock.monotonic_s() if self._batching.wait_s else 0.0
-        return self._queue.get(timeout=left_s) if left_s > 0 else self._queue.get_nowait()
-
-    def _refuse_rest(self) -> None:
-        """End requests that slipped in behind the closing."""
-        with suppress(Empty):
-            while True:
-                job = self._queue.get_nowait()
-                if job is not None:
-                    job.settle(UnavailableError("the store is closed"))
-
-    def _end(self, jobs: list[Job[Any]]) -> None:
-        """Write and tell who asked; on a full disk, what frees space by itself, then one by one."""
-        error = self._write(jobs)
-        parts = _parts(jobs) if isinstance(error, FullError) else []
-        left = {job for part in parts for job in part}
-        for job in jobs:
-            if job not in left:
-                job.settle(error)
-        for part in parts:
-            self._end(part)
-
-    def _write(self, jobs: list[Job[Any]]) -> BlobError | None:
+    def _write(self, jobs: list[Job[Epoch, Any]]) -> BlobError | None:
         """Do it; on a full disk once more, in the space that the reserve had or the logs have."""
         error = self._try(jobs)
         if not isinstance(error, FullError) or not self._reserve.is_given_up or self._in_doubt:
@@ -177,7 +93,7 @@ class Planner:
             return error
         return self._try(jobs)
 
-    def _try(self, jobs: list[Job[Any]]) -> BlobError | None:
+    def _try(self, jobs: list[Job[Epoch, Any]]) -> BlobError | None:
         try:
             if self._in_doubt or any(worker.is_unsettled for worker in self._workers):
                 self._resolve()
@@ -189,6 +105,8 @@ class Planner:
             return blob_error("writing", "the reserve", error)
         except BlobError as error:
             return error
+        except SpoiltError:
+            raise
         except Exception as error:  # noqa: BLE001 - nobody above this thread would hear of it
             defect(error, "shards")
             return UnavailableError(f"the store met a defect: {error!r}")
@@ -229,10 +147,10 @@ class Planner:
             with suppress(FullError):
                 shard.checkpoint()
 
-    def _plan(self, jobs: list[Job[Any]]) -> None:
+    def _plan(self, jobs: list[Job[Epoch, Any]]) -> None:
         epoch = Epoch(self._shards, self._routing, self.revision, self._clock.now_us())
         for job in jobs:
-            job.plan(epoch)
+            job.stage(epoch)
         self.stats.jobs += len(jobs)
         self.stats.bytes += sum(job.size_bytes for job in jobs)
         parts = epoch.parts()
@@ -320,14 +238,6 @@ class Planner:
     def _let_collect(self, *, may: bool) -> None:
         for worker in self._workers:
             worker.may_collect = may
-
-
-def _parts(jobs: list[Job[Any]]) -> list[list[Job[Any]]]:
-    """What may still be done of a batch for which the disk was too full."""
-    freeing = [job for job in jobs if job.frees]
-    if len(freeing) < len(jobs):
-        return [freeing] if freeing else []
-    return [[job] for job in jobs] if len(jobs) > 1 else []
 
 
 def _ignore() -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from holdfast.core import limits
 from holdfast.core.errors import FullError, UnavailableError
+from holdfast.core.groupcommit import Batching, Job
 from holdfast.core.guard import Guard
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.shards.connection import world
-from holdfast.shards.epoch import Epoch, Job
 from holdfast.shards.folder import Folder, Shape
-from holdfast.shards.planner import Batching, Planner
+from holdfast.shards.planner import Planner
 from holdfast.shards.reading import Reading
 from holdfast.shards.recovery import recover
 from holdfast.shards.reserve import Reserve
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from holdfast.core.groupcommit import Result
     from holdfast.core.pending import Promise
-    from holdfast.shards.epoch import Result
+    from holdfast.shards.epoch import Epoch
 
 
 class Options(NamedTuple):
@@ -111,8 +112,12 @@ class Shards:
         Raises:
             UnavailableError: closed, or too many requests are waiting.
         """
-        job = Job(stage, size_bytes, frees=frees)
-        self.planner.submit(job)
+
+        def attempt(epoch: Epoch) -> Result:
+            return epoch.attempt(stage)
+
+        job = Job(attempt, size_bytes, frees=frees)
+        self.planner.queue.submit(job)
         return job.promise
 
     def home(self) -> Worker:
@@ -125,16 +130,15 @@ class Shards:
         Raises:
             UnavailableError: the shards were closed meanwhile.
         """
-        until_s = self.clock.monotonic_s() + wait_s
+
+        def is_over() -> bool:
+            return self.revision >= revision or self._closed
+
         with self._committed:
-            while self.revision < revision:
-                if self._closed:
-                    raise UnavailableError("the store is closed")
-                left_s = until_s - self.clock.monotonic_s()
-                if left_s <= 0:
-                    return False
-                self._committed.wait(left_s)
-        return True
+            self._committed.wait_for(is_over, wait_s)
+        if self._closed and self.revision < revision:
+            raise UnavailableError("the store is closed")
+        return self.revision >= revision
 
     def vacuum(self, free_share: float = 0.0, free_bytes_min: int = 0) -> Iterator[int]:
         """Give free space back to the disk, in bounded steps that say how much it was.
@@ -176,10 +180,10 @@ class Shards:
 
         A forked process lets go of nothing: all that it has belongs to the one it came from.
         """
-        if not self.planner.is_own or self._closed:
+        if not self.planner.queue.is_own or self._closed:
             return
         self._closed = True
-        self.planner.close()
+        self.planner.queue.close()
         for worker in self.workers:
             worker.close()
         self.reading.close()

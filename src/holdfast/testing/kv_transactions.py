@@ -63,6 +63,21 @@ class TransactionSuite(Sealed):
         assert everything(kv) == [(b"k", b"v", 1)]
         assert commit(kv, Put(b"k", b"w")) == 2
 
+    def test_a_defect_of_the_planner_costs_nobody_else_anything(self, kv: KV) -> None:
+        """It comes to whoever asked for the transaction, and others go on."""
+
+        def spoil(_: Found) -> Plan[int]:
+            raise ZeroDivisionError
+
+        queued = [kv.transact([b"n"], _increment) for _ in range(3)]
+        with pytest.raises(ZeroDivisionError):
+            kv.transact([b"n"], spoil).result()
+        with pytest.raises(ZeroDivisionError):
+            kv.transact_many([Transaction([b"n"], spoil)]).result()
+        queued += [kv.transact([b"n"], _increment) for _ in range(3)]
+        assert [each.result() for each in queued] == [1, 2, 3, 4, 5, 6]
+        assert everything(kv) == [(b"n", b"6", 6)]
+
     def test_transactions_see_those_queued_before_them(self, kv: KV) -> None:
         """Nobody waits between them, so that they may share one sync."""
         queued = [kv.transact([b"n"], _increment) for _ in range(100)]
