@@ -157,6 +157,49 @@ def test_a_file_is_no_data_folder(holdfast: Holdfast, tmp_path: Path) -> None:
     assert (done.code, "--data" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ls",
+        "stats",
+        "stat k",
+        "cat k",
+        "rm k",
+        "cp k l",
+        "deleted",
+        "events",
+        "owner list",
+        "audit",
+    ],
+)
+def test_only_what_stores_makes_a_store(holdfast: Holdfast, tmp_path: Path, command: str) -> None:
+    (tmp_path / "theirs").write_text("a folder of somebody's")
+    asked = holdfast(*command.split(), "-s", tmp_path)
+    assert (asked.code, asked.err) == (3, f"holdfast: there is no store at {tmp_path}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("store", ["http://{}@h:99999", "http://{}@[", "segments://x?encrypt={}"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ls -s",
+        "gc --dry-run",
+        "fsck",
+        "compact",
+        "tier",
+        "migrate x",
+        "reshard x",
+        "presign get k -s",
+    ],
+)
+def test_a_url_that_is_wrong_shows_no_key(holdfast: Holdfast, store: str, command: str) -> None:
+    said = holdfast(*command.split(), store.format("hf_a_secret"))
+    assert said.code != 0
+    assert said.err.startswith("holdfast: ")
+    assert "hf_a_secret" not in said.err
+
+
 def test_a_reader_that_goes_away_is_no_failure_to_report(tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.write_bytes(bytes(4_000_000))

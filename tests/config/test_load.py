@@ -113,6 +113,8 @@ def test_an_unknown_variable_is_refused_so_that_no_typo_switches_a_guard_off() -
         ("key_bytes_s = 'fast'", "a size such as"),
         ("rate_burst_s = 0", "a number of seconds from 0.001"),
         ("data = ''", "a folder"),
+        ("data = '~nobody-of-that-name/x'", "a folder"),
+        ("spread = ['~nobody-of-that-name/x']", "a list of folders"),
         ("num_shards = 0", "at least 1"),
         ("tls_key = 'k.pem'", "come together"),
         ("verify = 'sha256'", "checksums or digest"),
@@ -282,7 +284,23 @@ def test_a_url_that_cannot_be_served_is_refused(said: dict[str, str], wrong: str
         {"ENCRYPT": MASTER},
         {"DATA": f"file:///x?encrypt={MASTER}&a=b"},
         {"DATA": "file:///x?encrypt=env:KEY", "ENCRYPT": MASTER},
+        {"DATA": f"segments://x?encrypt={MASTER}"},
+        {"MOVE_TO": f"segments://x?encrypt={MASTER}"},
+        {"MOVE_TO": f"http://{MASTER}@127.0.0.1:3000"},
+        {"ENCRYPT": f"env:{MASTER}"},
     ],
 )
 def test_a_key_in_the_place_of_its_name_is_not_shown(said: dict[str, str]) -> None:
     assert MASTER not in refusal(env={f"HOLDFAST_{name}": text for name, text in said.items()})
+
+
+@pytest.mark.parametrize("name", ["KEY_OF_OLD", "MASTER_KEY", "DATA_KEY"])
+def test_what_an_unknown_variable_holds_is_not_shown(name: str) -> None:
+    message = refusal(env={f"HOLDFAST_{name}": MASTER})
+    assert f"(HOLDFAST_{name}): there is no such setting" in message
+    assert MASTER not in message
+
+
+def test_the_key_of_commands_is_no_setting_and_no_mistake() -> None:
+    env = {"HOLDFAST_KEY": MASTER, "HOLDFAST_STORE": "x", "HOLDFAST_BUCKET": "y"}
+    assert read(env=env) == Settings()

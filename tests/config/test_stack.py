@@ -99,10 +99,22 @@ def test_a_master_key_is_where_it_is_said_to_be(tmp_path: Path) -> None:
         with pytest.raises(InvalidError) as caught:
             read_master(place, variables)
         assert "short" not in str(caught.value)
+        assert "env:K" in str(caught.value)
     file.write_text("5f" * 3000)
     for wrong in (file, tmp_path / "missing", tmp_path):
         with pytest.raises(InvalidError):
             read_master(f"file:{wrong}")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "key").write_text(KEY)
+    assert locate("~/blobs", {}).folder == tmp_path / "blobs"
+    assert locate(Path("~/blobs"), {}).folder == Path("~/blobs")
+    assert read_master("file:~/key") == bytes.fromhex(KEY)
+    for nobody in ("~nobody-of-that-name/x", "segments:///x?encrypt=file:~nobody-of-that-name/x"):
+        with pytest.raises(InvalidError, match="nobody"):
+            read_master(locate(nobody, {}).wanted.encrypt)
 
 
 def test_a_url_opens_a_store_with_its_wrappers(

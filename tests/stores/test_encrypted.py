@@ -277,10 +277,10 @@ def test_no_changed_byte_of_a_keyring_goes_unseen() -> None:
 
 
 def test_a_master_key_is_64_hex_digits() -> None:
-    assert parse_master(MASTER.hex() + "\n") == MASTER
+    assert parse_master(MASTER.hex() + "\n", "env:K") == MASTER
     for wrong in ("", "secret", MASTER.hex()[:-2], MASTER.hex() + "00", "zz" * 32):
         with pytest.raises(InvalidError) as caught:
-            parse_master(wrong)
+            parse_master(wrong, "env:K")
         assert not wrong or wrong not in str(caught.value)
 
 

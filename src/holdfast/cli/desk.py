@@ -12,8 +12,9 @@ import msgspec
 
 from holdfast import wire
 from holdfast.cli.store import DEFAULT_STORE, Target, opened
-from holdfast.config.target import KEY_VARIABLE
+from holdfast.config.target import KEY_VARIABLE, is_server
 from holdfast.core.errors import InvalidError, UnavailableError
+from holdfast.core.urls import shown_url
 
 if TYPE_CHECKING:
     from holdfast.client.calls import Call
@@ -92,7 +93,7 @@ def desk_of(store: str) -> Iterator[Desk]:
         InvalidError: the store is no server.
     """
     if not is_server(store):
-        raise InvalidError("store", store, "the URL of a server")
+        raise InvalidError("store", shown_url(store), "the URL of a server")
     from holdfast.client.blocking import Link  # noqa: PLC0415 - httpx is slow to import
     from holdfast.client.options import ClientOptions  # noqa: PLC0415
 
@@ -119,11 +120,6 @@ def any_desk_of(store: str) -> Iterator[Desk]:
     with opened(Target(store, wire.DEFAULT_BUCKET)) as depot:
         assert isinstance(depot, Depot)
         yield Desk(_Inside(depot), lambda: deque(depot.engine.expiry.steps(), maxlen=0).clear())
-
-
-def is_server(store: str) -> bool:
-    """Whether a store is behind a URL."""
-    return store.startswith(("http://", "https://"))
 
 
 class _Inside:

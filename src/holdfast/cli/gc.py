@@ -6,14 +6,13 @@ import click
 import msgspec
 
 from holdfast import wire
-from holdfast.cli.desk import desk_of, is_server
+from holdfast.cli.desk import desk_of
 from holdfast.cli.output import bar, emit, examples, human_size
-from holdfast.cli.store import DEFAULT_STORE, folder_in
-from holdfast.config.stack import locate
-from holdfast.config.target import bounds_of
+from holdfast.cli.store import DEFAULT_STORE, existing
+from holdfast.config.stack import Located
+from holdfast.config.target import bounds_of, is_server
 from holdfast.core.digest import BlobRef
 from holdfast.core.entry import moment
-from holdfast.core.errors import NotFoundError
 from holdfast.core.limits import SWEEP_GRACE_S
 
 Tell = Callable[[BlobRef, int], None]
@@ -51,10 +50,7 @@ def gc(store: str, grace: float, dry_run: bool, as_json: bool) -> None:  # noqa:
             raise click.UsageError("a server collects by itself; --dry-run lists what it has found")
         _list_marked(store, as_json=as_json)
         return
-    folder = folder_in(store)
-    if folder is None or not (folder / "HOLDFAST").exists():
-        raise NotFoundError(f"there is no store at {store}")
-    _collect(store, grace, dry_run=dry_run, as_json=as_json)
+    _collect(existing(store), grace, dry_run=dry_run, as_json=as_json)
 
 
 def _list_marked(url: str, *, as_json: bool) -> None:
@@ -70,7 +66,7 @@ def _print(one: dict[str, object], *, as_json: bool) -> None:
         click.echo(f"{one['digest']}  {one['size_bytes']:>15,}  {one['since_at']}")
 
 
-def _collect(store: str, grace_s: float, *, dry_run: bool, as_json: bool) -> None:
+def _collect(located: Located, grace_s: float, *, dry_run: bool, as_json: bool) -> None:
     from holdfast.depot.local import open_depot  # noqa: PLC0415 - an engine is much to import
     from holdfast.services.marks import marks_of  # noqa: PLC0415
     from holdfast.services.sweep import Manner  # noqa: PLC0415
@@ -79,7 +75,6 @@ def _collect(store: str, grace_s: float, *, dry_run: bool, as_json: bool) -> Non
     manner = Manner(grace_s=grace_s, dry_run=dry_run)
     if dry_run:
         manner.tell = _teller(as_json=as_json)
-    located = locate(store)
     with open_depot(located.folder, bounds_of(located)) as depot, bar("sweeping", None) as move:
         work = sweep_of(depot, manner, marks_of(depot.engine))
         while work.step():

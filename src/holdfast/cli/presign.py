@@ -7,9 +7,11 @@ import click
 from holdfast.cli.output import examples
 from holdfast.cli.store import Name, Target, opened, parse_name, store_options
 from holdfast.config.kinds import parse_size
+from holdfast.config.target import is_server
 from holdfast.core.digest import Digest
 from holdfast.core.errors import InvalidError
 from holdfast.core.limits import PRESIGN_S
+from holdfast.core.urls import shown_url
 from holdfast.wire import Presigned
 
 TIME = re.compile(r"([0-9]{1,9})([smhd]?)")
@@ -96,8 +98,10 @@ def put(ctx: click.Context, /, **_: object) -> None:
 
 
 def _print(name: Name, target: Target, wanted: Presigned) -> None:
-    if not target.store.startswith(("http://", "https://")):
-        raise InvalidError("store", target.store, "the URL of a server; folders have none")
+    if not is_server(target.store):
+        raise InvalidError(
+            "store", shown_url(target.store), "the URL of a server; folders have none"
+        )
     from holdfast.client import Client  # noqa: PLC0415 - httpx is slow to load
 
     with opened(target) as bucket:

@@ -12,6 +12,7 @@ from holdfast.config.stack import Located, locate, options_of
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError, UnsupportedError
 from holdfast.core.marker import recorded_engine
+from holdfast.core.urls import shown_url
 from holdfast.depot.engine import SQLITE
 from holdfast.services.reshard import Reshard
 from holdfast.shards.folder import Shape
@@ -82,7 +83,7 @@ def _located(new: str) -> Located:
     located = locate(new)
     if others or located.sharding.engine not in {"", SQLITE}:
         allowed = f"a folder, or {SQLITE}:///folder?shards=N&hash=NAME; all else is as in OLD"
-        raise InvalidError("NEW", new, allowed)
+        raise InvalidError("NEW", ", ".join(sorted(others)) or shown_url(new), allowed)
     return located
 
 

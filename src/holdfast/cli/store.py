@@ -11,9 +11,12 @@ import click
 from holdfast.cli.output import opening_bar
 from holdfast.config import open_bucket
 from holdfast.config.stack import Located, locate
+from holdfast.config.target import is_server
 from holdfast.core.bucket import Bucket
 from holdfast.core.digest import Digest
 from holdfast.core.errors import InvalidError, NotFoundError
+from holdfast.core.marker import NAME
+from holdfast.core.urls import shown_url
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -117,13 +120,14 @@ json_option = click.option(
 
 @contextmanager
 def opened(target: Target, *, writing: bool = False) -> Iterator[Bucket]:
-    """Open the bucket of a target; only writing makes a folder that is not there.
+    """Open the bucket of a target; only writing makes a store that is not there.
 
     Raises:
-        NotFoundError: the folder is not there.
+        NotFoundError: it is not there.
     """
-    if not writing and (folder := folder_in(target.store)) is not None and not folder.is_dir():
-        raise NotFoundError(f"there is no store at {folder}")
+    folder = folder_in(target.store)
+    if not writing and folder is not None:
+        check_there(folder)
     with opening_bar() as watch:
         store = open_bucket(target.store, watch=watch)
     with store:
@@ -138,15 +142,22 @@ def existing(store: str) -> Located:
         NotFoundError: there is none.
     """
     if folder_in(store) is None:
-        raise InvalidError("store", store, "a folder, or the URL of one")
+        raise InvalidError("store", shown_url(store), "a folder, or the URL of one")
     located = locate(store)
-    if not (located.folder / "HOLDFAST").exists():
-        raise NotFoundError(f"there is no store at {located.folder}")
+    check_there(located.folder)
     return located
+
+
+def check_there(folder: Path) -> None:
+    """See that a folder has a store, which opening it would else make there.
+
+    Raises:
+        NotFoundError: it has none.
+    """
+    if not (folder / NAME).exists():
+        raise NotFoundError(f"there is no store at {folder}")
 
 
 def folder_in(store: str) -> Path | None:
     """The folder that a store is; None for a server."""
-    if "://" not in store:
-        return Path(store)
-    return None if store.startswith(("http://", "https://")) else locate(store).folder
+    return None if is_server(store) else locate(store).folder

@@ -10,6 +10,7 @@ from holdfast.client.exchange import Lost
 from holdfast.client.options import ClientOptions
 from holdfast.core.errors import InvalidError, UnavailableError
 from holdfast.core.seams import SystemClock
+from holdfast.core.urls import shown_url
 from holdfast.wire import Presigned, presign
 
 T = TypeVar("T")
@@ -25,10 +26,10 @@ class Address:
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
-            raise InvalidError("url", url[:200], f"http://host:port ({error})") from None
+            raise InvalidError("url", shown_url(url), f"http://host:port ({error})") from None
         sane = parsed.host and "%" not in parsed.host and (parsed.port or 1) < 65_536
         if parsed.scheme not in {"http", "https"} or not sane or parsed.query:
-            raise InvalidError("url", url[:200], "http://host:port or https://host:port")
+            raise InvalidError("url", shown_url(url), "http://host:port or https://host:port")
         self._url = parsed.copy_with(fragment=None, userinfo=b"")
         shown = key or parsed.password or parsed.username
         if not (shown.isascii() and shown.isprintable()):

@@ -7,8 +7,8 @@ new; `gone` says that it is lost for good.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from holdfast.config.kinds import at_home
 from holdfast.core import limits
 from holdfast.depot.stack import Place
 
@@ -60,4 +60,4 @@ def _place(entry: str) -> Place:
     weight = None if match is None or match[2] == GONE else float(match[2] or 1)
     if match is None or (weight is not None and weight > limits.DISK_WEIGHT_MAX):
         raise ValueError(entry)
-    return Place(Path(match[1]).expanduser().absolute(), weight)
+    return Place(at_home(match[1]).absolute(), weight)

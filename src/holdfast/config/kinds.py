@@ -263,7 +263,7 @@ class Location:
         """Refuse the empty path and NUL."""
         if not isinstance(raw, str | Path) or not str(raw) or "\0" in str(raw):
             raise ValueError(raw)
-        return Path(raw).expanduser()
+        return at_home(raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +309,14 @@ class Networks:
         if not all(isinstance(one, str) for one in raw):
             raise ValueError(raw)
         return tuple(str(ip_network(one)) for one in raw)
+
+
+def at_home(path: str | Path) -> Path:
+    """A path of which `~` at the beginning is the home folder; ValueError when there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(path) from None
 
 
 def parse_size(text: str) -> int:

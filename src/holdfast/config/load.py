@@ -29,7 +29,7 @@ from holdfast.config.stack import locate, spell
 from holdfast.core.errors import InvalidError
 
 ENVIRONMENT_PREFIX = "HOLDFAST_"
-OTHER_VARIABLES = frozenset({"HOLDFAST_CONFIG", "HOLDFAST_STORE", "HOLDFAST_BUCKET"})
+OTHER_VARIABLES = frozenset({f"HOLDFAST_{name}" for name in ("CONFIG", "STORE", "BUCKET", "KEY")})
 FILE_BYTES_MAX = 1024 * 1024
 ALIASED = {
     "num_shards": "a whole number, at least 1",
@@ -141,10 +141,9 @@ def _value(given: Given) -> object:
 
 def _unknown(given: Given) -> InvalidError:
     what = f"{given.name} ({given.origin})"
-    got = shown(given.name, given.raw)
     near = difflib.get_close_matches(given.name, RULES, n=1)
     hint = f"did you mean {near[0]}?" if near else "`holdfast config show` lists all"
-    return InvalidError(what, got, f"there is no such setting; {hint}")
+    return InvalidError(what, given.name, f"there is no such setting; {hint}")  # it may be a key
 
 
 def _from_file(file: Path | None) -> Iterator[Given]:

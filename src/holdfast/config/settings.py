@@ -47,7 +47,7 @@ LARGE = Text(
 )
 ENCRYPT = Text(
     "env:NAME or file:PATH, where the master key is, or nothing",
-    re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\n]+)?"),
+    re.compile(r"(env:(?![0-9A-Fa-f]{64}$)[A-Za-z_][A-Za-z0-9_]*|file:[^\n]+)?"),
 )
 PLACE = Text("a folder, or the URL of an engine in a folder, or nothing", re.compile(r"[^\n\0]*"))
 AUTO, SQLITE = "auto", "sqlite"

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from holdfast.config.disks import places_of
+from holdfast.config.kinds import at_home
 from holdfast.config.objects import check_url
 from holdfast.config.settings import (
     CACHE_DIR_ALLOWED,
@@ -31,6 +32,7 @@ from holdfast.config.sharding import OPTIONS as SHARDING
 from holdfast.config.sharding import Sharding, read_sharding
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
+from holdfast.core.urls import shown_url
 from holdfast.depot.stack import Place
 
 TARGETS = (
@@ -105,7 +107,7 @@ def locate(target: str | Path, variables: Mapping[str, str] | None = None) -> Lo
     given = os.environ if variables is None else variables
     text = str(target)
     if isinstance(target, Path) or "://" not in text:
-        return Located(Path(target), _wanted({}, given))
+        return Located(_read_path(target), _wanted({}, given))
     folder, scheme, options = _read_url(text)
     return Located(folder, _wanted(options, given), read_sharding(scheme, options))
 
@@ -182,20 +184,31 @@ def read_master(place: str, variables: Mapping[str, str] | None = None) -> bytes
 
     kind, _, name = place.partition(":")
     if kind == "file":
-        return parse_master(_read_file(Path(name)))
+        return parse_master(_read_file(name), place)
     given = os.environ if variables is None else variables
     if name not in given:
         raise InvalidError("encrypt", place, f"the variable {name} is not set")
-    return parse_master(given[name])
+    return parse_master(given[name], place)
 
 
 def _read_url(text: str) -> tuple[Path, str, dict[str, str]]:
-    parts = urlsplit(text)
-    if parts.scheme not in SCHEMES or parts.netloc not in {"", "localhost"}:
-        raise InvalidError("store", text, TARGETS)
-    if not parts.path or parts.fragment:
-        raise InvalidError("store", text, TARGETS)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise InvalidError("store", shown_url(text), TARGETS) from None
+    is_folder = parts.scheme in SCHEMES and parts.netloc in {"", "localhost"}
+    if not is_folder or not parts.path or parts.fragment:
+        raise InvalidError("store", shown_url(text), TARGETS)
     return Path(unquote(parts.path)), parts.scheme, options_of(parts.query)
+
+
+def _read_path(target: str | Path) -> Path:
+    if isinstance(target, Path):
+        return target
+    try:
+        return at_home(target)
+    except ValueError:
+        raise InvalidError("store", target, TARGETS) from None
 
 
 def read_dictionary(file: Path | None) -> bytes | None:
@@ -229,10 +242,12 @@ def _value(name: str, text: str) -> Any:  # noqa: ANN401 - what the kind of the 
     return read_text(WRAPPERS[name], text, name)
 
 
-def _read_file(path: Path) -> str:
+def _read_file(path: str) -> str:
     try:
-        with path.open("rb") as file:
+        with at_home(path).open("rb") as file:
             return file.read(KEY_BYTES_MAX).decode("ascii", "replace")
     except OSError as error:
         reason = error.strerror or str(error)
         raise InvalidError("encrypt", f"file:{path}", f"a readable file ({reason})") from None
+    except ValueError:
+        raise InvalidError("encrypt", f"file:{path}", "a readable file (no such home)") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from holdfast.config.objects import connect
 from holdfast.config.stack import locate, read_dictionary, read_master
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from holdfast.depot.engine import Limits
 
 KEY_VARIABLE = "HOLDFAST_KEY"
+SERVERS = ("http://", "https://")
 
 
 def open_bucket(target: str | Path, *, watch: Callable[[Progress], None] | None = None) -> Bucket:
@@ -35,7 +35,7 @@ def open_bucket(target: str | Path, *, watch: Callable[[Progress], None] | None 
         UnavailableError: the folder cannot be used. A server is asked at the first verb only.
     """
     text = str(target)
-    if not isinstance(target, Path) and urlsplit(text).scheme in {"http", "https"}:
+    if not isinstance(target, Path) and is_server(text):
         try:
             from holdfast.client import Client, ClientOptions  # noqa: PLC0415 - httpx is an extra
         except ModuleNotFoundError as error:
@@ -43,6 +43,11 @@ def open_bucket(target: str | Path, *, watch: Callable[[Progress], None] | None 
 
         return Client(text, options=ClientOptions(key=os.environ.get(KEY_VARIABLE, "")))
     return _open_folder(locate(target), watch)
+
+
+def is_server(target: str) -> bool:
+    """Whether a store is behind a URL."""
+    return target.lower().startswith(SERVERS)
 
 
 def stack_of(wanted: Wanted) -> Stack:

@@ -106,8 +106,8 @@ def master_id(master: bytes) -> str:
     return derive(master, b"", b"master id", ID_BYTES).hex()
 
 
-def parse_master(text: str) -> bytes:
-    """Read a master key as people keep it.
+def parse_master(text: str, place: str) -> bytes:
+    """Read a master key as people keep it; errors are about the `place` that it is from.
 
     Raises:
         InvalidError: it is none; what was given is not told.
@@ -117,7 +117,8 @@ def parse_master(text: str) -> bytes:
     except ValueError:
         master = b""
     if len(master) != KEY_BYTES:
-        raise InvalidError("master key", f"{len(text.strip())} characters", MASTER_ALLOWED)
+        got = f"{len(text.strip())} characters"
+        raise InvalidError(f"encrypt ({place})", got, MASTER_ALLOWED)
     return master
 
 
