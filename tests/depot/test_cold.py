@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import holdfast
 from holdfast.cli.tier import tier
@@ -347,6 +347,25 @@ def test_the_verb_moves_what_is_old(world: World) -> None:
     with world.open() as depot:
         assert depot.get("small") == SMALL
         assert depot.engine.names.moved() == (2, 1000)
+
+
+def test_a_dry_run_gives_a_folder_no_cold_store(world: World) -> None:
+    """What the URL names is looked at, and neither made nor claimed."""
+    world.clock.moved_s = -31 * DAY_S
+    with world.open(world.folder) as depot:
+        depot.put("key", SMALL)
+
+    def dry() -> Result:
+        return CliRunner().invoke(tier, [world.target, "--dry-run"])
+
+    for is_there in (False, True):
+        assert dry().output == "1 blobs (1000 B) would be moved, 0 damaged\n"
+        assert not (world.folder / "cold").exists()
+        assert world.bucket.exists() == is_there
+        world.bucket.mkdir(exist_ok=True)
+    assert not list(world.bucket.iterdir())
+    holdfast.open(world.target.replace(str(world.folder), f"{world.folder}-2")).close()
+    assert isinstance(dry().exception, ConflictError)
 
 
 def test_a_folder_without_a_cold_store_is_told_so(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ from holdfast.core.errors import (
     CompactedError,
     ConflictError,
     CorruptError,
+    InvalidError,
     NotFoundError,
-    UnavailableError,
     UnsupportedError,
 )
 from holdfast.core.limits import KIB, MIB
@@ -264,8 +264,34 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     assert (again.exit_code, msgspec.json.decode(again.output)["rows"]) == (0, 0)
     assert isinstance(run(str(tmp_path / "none"), str(other)).exception, NotFoundError)
     assert isinstance(run("http://127.0.0.1:1", str(other)).exception, UnsupportedError)
-    assert isinstance(run(str(one), str(one)).exception, UnavailableError)
+    for inside in (one, one / "copy", tmp_path):
+        assert isinstance(run(str(one), str(inside)).exception, InvalidError)
     assert not (tmp_path / "none").exists()
+    (tmp_path / "empty").mkdir()
+    assert isinstance(run(str(tmp_path / "empty"), str(other)).exception, NotFoundError)
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_dry_run_leaves_both_stores_as_they_are(tmp_path: Path) -> None:
+    """None is made, and none learns of wrappers that its URL names."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    with opened(one) as source:
+        fill(source)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["migrate", *arguments, "--dry-run"])
+
+    wrapped = f"?compress=zstd&encrypt=env:{VARIABLE}&large={(tmp_path / 'large').as_uri()}"
+    assert isinstance(run(str(one), f"file://{other}?encrypt=env:NONE").exception, InvalidError)
+    first = run(str(one), f"segments://{other}{wrapped}")
+    assert "would be moved, 0 rows and 0 blobs were there" in first.output
+    assert not other.exists()
+    opened(other).close()
+    again = run(f"segments://{one}{wrapped}", f"segments://{other}{wrapped}")
+    assert again.output == first.output
+    for folder in (one, other):
+        assert not {"wrappers", "keyring", "large"} & {path.name for path in folder.iterdir()}
+    assert not (tmp_path / "large").exists()
 
 
 @pytest.fixture(scope="module", params=ENGINES)

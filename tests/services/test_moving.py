@@ -168,7 +168,7 @@ def test_nothing_of_anyones_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="is not whole yet"):
         moving(third, other)
     for inside in (one, one / "new", tmp_path):
-        with pytest.raises(InvalidError, match="none inside"):
+        with pytest.raises(InvalidError, match="neither in the other"):
             moving(one, inside)
     with pytest.raises(NotFoundError, match="there is no store at"):
         moving(tmp_path / "none", third)

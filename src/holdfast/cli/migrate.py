@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import msgspec
 
 from holdfast.cli.amounts import NONE, Amount
 from holdfast.cli.output import bar, emit, examples, human_size, opening_bar
-from holdfast.cli.store import folder_in
-from holdfast.config import open_bucket
-from holdfast.core.errors import NotFoundError, UnsupportedError
+from holdfast.cli.store import check_there
+from holdfast.config.stack import Located, locate
+from holdfast.config.target import bounds_of, is_server
+from holdfast.core.errors import UnsupportedError
+from holdfast.core.marker import NAME, check_apart
+from holdfast.core.urls import shown_url
 from holdfast.depot.depot import Depot
+from holdfast.depot.local import open_depot
 from holdfast.services.migration import Manner, Migration, Moved
 
 
@@ -43,8 +49,12 @@ def migrate(ctx: click.Context, /, **_: object) -> None:
     wanted = ctx.params
     rate = wanted["rate"]
     manner = Manner(wanted["dry_run"], wanted["verify"], 0 if rate in (None, NONE) else rate)
+    old, new = (_located(wanted[name]) for name in ("source", "target"))
+    check_there(old.folder)
+    check_apart(old.folder, new.folder, "TO")
     with ExitStack() as stack:
-        source, target = (_opened(stack, wanted[name], name) for name in ("source", "target"))
+        source = _opened(stack, old, as_it_is=True)
+        target = _target(stack, new, dry_run=manner.dry_run)
         migration = Migration(source, target, manner)
         with bar("moving", None) as move:
             done_bytes = 0
@@ -57,16 +67,25 @@ def migrate(ctx: click.Context, /, **_: object) -> None:
         click.echo(_said(migration.moved, manner))
 
 
-def _opened(stack: ExitStack, store: str, name: str) -> Depot:
-    folder = folder_in(store)
-    if folder is None:
-        raise UnsupportedError(f"{store} is a server: migrate its folder, while it is stopped")
-    if name == "source" and not folder.is_dir():
-        raise NotFoundError(f"there is no store at {store}")
+def _located(store: str) -> Located:
+    if is_server(store):
+        server = shown_url(store)
+        raise UnsupportedError(f"{server} is a server: migrate its folder, while it is stopped")
+    return locate(store)
+
+
+def _target(stack: ExitStack, located: Located, *, dry_run: bool) -> Depot:
+    """Open the new store; in the place of one that is not there, a dry run has an empty one."""
+    if not dry_run or (located.folder / NAME).exists():
+        return _opened(stack, located, as_it_is=dry_run)
+    bounds_of(located)  # which says so if a secret is missing
+    return stack.enter_context(open_depot(Path(stack.enter_context(TemporaryDirectory()))))
+
+
+def _opened(stack: ExitStack, located: Located, *, as_it_is: bool) -> Depot:
+    bounds = bounds_of(located, as_it_is=as_it_is)
     with opening_bar() as watch:
-        depot = stack.enter_context(open_bucket(store, watch=watch))
-    assert isinstance(depot, Depot)
-    return depot
+        return stack.enter_context(open_depot(located.folder, bounds, watch=watch))
 
 
 def _said(moved: Moved, manner: Manner) -> str:

@@ -55,13 +55,15 @@ def tier(store: str, after: float | None, dry_run: bool, as_json: bool) -> None:
     after_s = located.wanted.cold_after_s if after is None else after
     blobs = size_bytes = damaged = 0
     with opening_bar() as watch:
-        depot = open_depot(located.folder, bounds_of(located), watch=watch)
+        bounds = bounds_of(located, as_it_is=dry_run)
+        depot = open_depot(located.folder, bounds, watch=watch)
     with depot, bar("moving", None) as move:
         moving = depot.engine.tier
         if moving is None:
             raise UnsupportedError(f"{located.folder} has no cold store: say cold=URL")
         for moved in moving.move(after_s, dry_run=dry_run):
-            moving.note(moved if not dry_run else moved._replace(blobs=0))
+            if not dry_run:
+                moving.note(moved)
             blobs, size_bytes = blobs + moved.blobs, size_bytes + moved.size_bytes
             damaged += len(moved.damaged)
             move(size_bytes)

@@ -58,8 +58,12 @@ def check_url(url: str, option: str = "large") -> str:
     return url.rstrip("/")
 
 
-def connect(url: str, clock: Clock, entropy: Entropy, disk: Disk | None = None) -> Remote:
+def connect(
+    url: str, clock: Clock, entropy: Entropy, disk: Disk | None = None, *, makes: bool = True
+) -> Remote:
     """Make what sends requests to an object store; nothing is asked of it yet.
+
+    A folder that is not there is made, or is as an empty one until this is closed.
 
     Raises:
         InvalidError: the URL or a variable of the environment is none that it takes.
@@ -68,13 +72,15 @@ def connect(url: str, clock: Clock, entropy: Entropy, disk: Disk | None = None) 
     place = check_url(url)
     try:
         from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
-        from obstore.store import LocalStore, from_url  # noqa: PLC0415
+        from obstore.store import LocalStore, MemoryStore, from_url  # noqa: PLC0415
 
         from holdfast.stores.remote import Remote  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UnsupportedError("object stores need pip install 'holdfast[objects]'") from error
     if place.startswith("file:"):
         root = Path(unquote(urlsplit(place).path))
+        if not makes and not root.exists():
+            return Remote(MemoryStore(), place, clock, entropy)
         disk = disk or Disk()
         try:
             disk.make_directory(root)

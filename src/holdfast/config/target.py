@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,8 @@ def is_server(target: str) -> bool:
     return target.lower().startswith(SERVERS)
 
 
-def stack_of(wanted: Wanted) -> Stack:
-    """Read the secrets that the wanted wrappers need.
+def stack_of(wanted: Wanted, *, as_it_is: bool = False) -> Stack:
+    """Read the secrets that the wanted wrappers need; `as_it_is` leaves what is new alone.
 
     Raises:
         InvalidError: one is not there.
@@ -64,17 +65,20 @@ def stack_of(wanted: Wanted) -> Stack:
         wanted.large,
         wanted.cold,
         wanted.cold_after_s,
-        connect,
+        partial(connect, makes=not as_it_is),
         read_dictionary(wanted.dictionary),
         wanted.verify,
         wanted.cache_bytes,
         wanted.cache_dir,
         wanted.disks,
+        as_it_is,
     )
 
 
-def bounds_of(located: Located) -> Limits:
+def bounds_of(located: Located, *, as_it_is: bool = False) -> Limits:
     """How a depot in a folder works by itself, with the engine and wrappers that are wanted.
+
+    Of wrappers and places, `as_it_is` wants those that it has.
 
     Raises:
         InvalidError: a secret is not there.
@@ -83,7 +87,7 @@ def bounds_of(located: Located) -> Limits:
 
     sharding = located.sharding
     return Limits(
-        stack=stack_of(located.wanted),
+        stack=stack_of(located.wanted, as_it_is=as_it_is),
         engine=sharding.engine,
         shards=sharding.shards,
         shard_hash=sharding.shard_hash,

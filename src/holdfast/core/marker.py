@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import CorruptError
+from holdfast.core.errors import CorruptError, InvalidError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +15,17 @@ UNFINISHED = "resharding"
 """The file in the folder of a copy that is being made (services/reshard.py)."""
 LOG = "log"
 """The engine of stores whose file does not say one."""
+
+
+def check_apart(old: Path, new: Path, what: str) -> None:
+    """See that two folders for stores are two, so that one can be removed without the other.
+
+    Raises:
+        InvalidError: they are one, or one is inside of the other; it is about `what`, the new one.
+    """
+    one, other = old.resolve(), new.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise InvalidError(what, str(new), f"another folder than {old}, and neither in the other")
 
 
 def recorded_engine(folder: Path) -> str:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Clock, Disk
     from holdfast.core.store import Store
     from holdfast.depot.claims import Claim
-    from holdfast.depot.stack import Place
+    from holdfast.depot.stack import Place, Stack
     from holdfast.depot.wrapped import Seams
     from holdfast.log.log import Log
     from holdfast.stores.inspection import Check
@@ -70,7 +70,7 @@ class Spread(NamedTuple):
     """Of the disks; those that are not there last."""
 
 
-def open_disks(log: Log, own: FileStore, asked: Sequence[Place], seams: Seams) -> Spread | None:
+def open_disks(log: Log, own: FileStore, stack: Stack, seams: Seams) -> Spread | None:
     """Open the disks that a folder remembers, or is told; None when it has none.
 
     `own` takes nothing new then, and belongs to the result.
@@ -83,8 +83,8 @@ def open_disks(log: Log, own: FileStore, asked: Sequence[Place], seams: Seams) -
     folder = log.root.parent
     about = written(folder)
     known = about.disks
-    if asked:
-        known = _settled(folder, log.id, about.disks, asked, seams)
+    if stack.disks and (known or not stack.as_it_is):
+        known = _settled(folder, log.id, known, stack.disks, seams)
     if known != about.disks or (known and not is_wrapped(folder)):
         remember(folder, replace(about, disks=known), seams.disk)
     if not known:

@@ -116,7 +116,8 @@ def open_elsewhere(log: Log, stack: Stack, clock: Clock, entropy: Entropy) -> El
         if url:
             if stack.connect is None:
                 raise UnsupportedError(f"the {what} blobs of {folder} lie in {url}")
-            return _open(log, what, stack.connect(url, clock, entropy), clock, entropy)
+            remote = stack.connect(url, clock, entropy)
+            return _open(log, what, remote, (clock, entropy), as_it_is=stack.as_it_is)
     return None
 
 
@@ -127,15 +128,21 @@ def _url(folder: Path, what: str, wanted: str) -> str:
     return wanted or known
 
 
-def _open(log: Log, what: str, remote: Remote, clock: Clock, entropy: Entropy) -> Elsewhere:
+def _open(
+    log: Log, what: str, remote: Remote, seams: tuple[Clock, Entropy], *, as_it_is: bool
+) -> Elsewhere:
     from holdfast.stores.objects import ObjectStore  # noqa: PLC0415 - an extra
 
     folder = log.root.parent
-    known = place_of(folder, what)
-    if known:
+    clock, entropy = seams
+    own = log.id if what == LARGE else f"{log.id}/{what}"
+    if place_of(folder, what):
         check_there(remote)
-    _claim(remote, log.id if what == LARGE else f"{log.id}/{what}")
-    if not known:
+        _claim(remote, own)
+    elif as_it_is:
+        _is_ours(remote, own)
+    else:
+        _claim(remote, own)
         _remember(folder / what, remote.place, log.disk)
     store = ObjectStore(remote, entropy, clock)
     store.between = log.between
@@ -161,12 +168,23 @@ def check_there(remote: Remote) -> None:
 
 def _claim(remote: Remote, own: str) -> None:
     """See that it is ours, or make it so; an answer that was lost shows as ours."""
+    if _is_ours(remote, own):
+        return
+    remote.create(MARKER, msgspec.json.encode(Claimed(FORMAT, own)) + b"\n")
+    if not _is_ours(remote, own):
+        raise UnavailableError(f"{remote.place}: the object {MARKER} comes and goes")
+
+
+def _is_ours(remote: Remote, own: str) -> bool:
+    """Whether it says so; False when it is nobody's yet.
+
+    Raises:
+        ConflictError: it belongs to another folder.
+        CorruptError, UnsupportedError: it cannot be read.
+    """
     data = remote.whole(MARKER, MARKER_BYTES_MAX)
     if data is None:
-        remote.create(MARKER, msgspec.json.encode(Claimed(FORMAT, own)) + b"\n")
-        data = remote.whole(MARKER, MARKER_BYTES_MAX)
-    if data is None:
-        raise UnavailableError(f"{remote.place}: the object {MARKER} comes and goes")
+        return False
     try:
         found = msgspec.json.decode(data, type=Claimed)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -175,6 +193,7 @@ def _claim(remote: Remote, own: str) -> None:
         raise UnsupportedError(f"{remote.place}: a newer holdfast uses it")
     if found.id != own:
         raise ConflictError(f"{remote.place} belongs to another store ({found.id})")
+    return True
 
 
 def _remember(path: Path, url: str, disk: Disk) -> None:

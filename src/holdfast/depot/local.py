@@ -115,7 +115,7 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
     files = FileStore(path / FILES, seams.disk, seams.entropy, seams.clock, attached=attached)
     undo.callback(files.close)
     files.between = log.between
-    spread = open_disks(log, files, stack.disks, seams)
+    spread = open_disks(log, files, stack, seams)
     near = files if spread is None else spread.store
     undo.callback(near.close)
     elsewhere = open_elsewhere(log, stack, seams.clock, seams.entropy)

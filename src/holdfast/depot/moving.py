@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdfast.core.entry import moment
-from holdfast.core.errors import ConflictError, CorruptError, InvalidError, NotFoundError
+from holdfast.core.errors import ConflictError, CorruptError, NotFoundError
+from holdfast.core.marker import check_apart
 from holdfast.log.folder import MOVING_FORMAT, about_of, replace_file
 from holdfast.log.segment import map_disk_error
 
@@ -163,9 +164,7 @@ def find(old: Path, new: Path) -> Stage:
         ConflictError: one of them takes part in another move, or went back in time.
         CorruptError: a file HOLDFAST is damaged.
     """
-    one, other = old.resolve(), new.resolve()
-    if one == other or one in other.parents or other in one.parents:
-        raise InvalidError("move_to", str(new), f"another folder than {old}, and none inside")
+    check_apart(old, new, "move_to")
     left, came = look(old), look(new)
     if not left.id:
         return _without(old, new, came)

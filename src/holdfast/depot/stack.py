@@ -52,6 +52,9 @@ class Stack:
     """Where they are kept; None: in memory."""
     disks: tuple[Place, ...] = ()
     """Over which large blobs are spread; none: those that the folder remembers."""
+    as_it_is: bool = False
+    """Take a folder with the wrappers and places that it has: it remembers no new one, and claims
+    none."""
 
 
 BARE = Stack()

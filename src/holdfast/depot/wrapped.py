@@ -113,18 +113,14 @@ def codecs_for(
         CorruptError, UnsupportedError: what it remembers cannot be read.
     """
     found = written(folder)
-    wanted = replace(
-        found,
-        compress=ZSTD if stack.compress else found.compress,
-        encrypt=AES if stack.master is not None else found.encrypt,
-    )
+    wanted = _wanted(found, stack)
     codecs: list[Codec] = []
     if wanted.encrypt:
         from holdfast.stores.encrypted import Encryption  # noqa: PLC0415 - an extra
 
         keyring = _keyring(folder, found, stack, seams, is_empty)
         codecs.append(Encryption(keyring, seams.entropy))
-    if stack.dictionary is not None:
+    if stack.dictionary is not None and not stack.as_it_is:
         if not wanted.compress:
             raise InvalidError("dictionary", str(folder), "for a store that is compressed, only")
         wanted = dictionaries.added(folder, wanted, stack.dictionary, codecs, seams.disk)
@@ -224,6 +220,17 @@ def rotate(folder: Path, masters: tuple[bytes, bytes], seams: Seams, *, adds_key
     finally:
         guard.release()
     return keyring
+
+
+def _wanted(found: Written, stack: Stack) -> Written:
+    """What a folder is going to remember."""
+    if stack.as_it_is:
+        return found
+    return replace(
+        found,
+        compress=ZSTD if stack.compress else found.compress,
+        encrypt=AES if stack.master is not None else found.encrypt,
+    )
 
 
 def _keyring(

@@ -14,9 +14,9 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import ConflictError, CorruptError, InvalidError
+from holdfast.core.errors import ConflictError, CorruptError
 from holdfast.core.many import cut, paged
-from holdfast.core.marker import UNFINISHED
+from holdfast.core.marker import UNFINISHED, check_apart
 from holdfast.core.seams import Disk
 from holdfast.depot.dictionaries import DICTIONARIES
 from holdfast.depot.moving import check_open
@@ -69,14 +69,13 @@ class Reshard:
         """Copy, and verify if that is wanted; yield how many bytes of blobs were read so far.
 
         Raises:
-            InvalidError: both folders are the same.
+            InvalidError: both folders are the same, or one is in the other.
             ConflictError: the new one has another store, or this one already; or the old one was
                 moved.
             CorruptError: something of the old store is damaged, or the copy differs from it.
             UnavailableError: a store is in use, or the disk refuses.
         """
-        if self._old.resolve() == self._new.resolve():
-            raise InvalidError("NEW", str(self._new), "another folder than OLD")
+        check_apart(self._old, self._new, "NEW")
         with Shards(self._old, options=Options(Shape(layout=LAYOUT))) as old:
             check_open(self._old)
             self._begin(old)
