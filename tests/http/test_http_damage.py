@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from rawhttp import spell
-from serving import Server
+from serving import Server, Servers
 
 MIB = 1024 * 1024
 
@@ -82,6 +82,20 @@ def test_damage_behind_the_first_window_cuts_the_connection(server: Server, buck
     assert head.startswith(b"HTTP/1.1 200")
     assert len(body) < len(data)
     assert data.startswith(body)
+
+
+@pytest.mark.parametrize("behind", [{}, {"engine": "sqlite"}], ids=["files", "rows"])
+def test_damage_of_one_of_two_copies_is_not_seen(
+    servers: Servers, ways: dict[str, str], tmp_path: Path, behind: dict[str, str]
+) -> None:
+    """Behind the first window of a file in a cache; the rest comes from the store, file or not."""
+    server = servers.own(**ways, **behind, cache="100MiB", cache_dir=str(tmp_path / "cache"))
+    data = fresh("cached", 9 * MIB)
+    server.ask("PUT", "/blob/k", data)
+    assert server.ask("GET", "/blob/k").body == data
+    flip(next((tmp_path / "cache").rglob("*.blob")), 8 * MIB + 1)
+    assert server.ask("GET", "/blob/k").body == data
+    assert "copy.damaged" in server.log.read_text()
 
 
 def test_a_file_cut_between_two_downloads_is_damaged(server: Server, bucket: str) -> None:

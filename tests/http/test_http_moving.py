@@ -18,7 +18,7 @@ from serving import Server, wait_until
 import holdfast
 from holdfast.core.digest import Digest
 from holdfast.core.errors import ConflictError
-from holdfast.core.limits import KIB
+from holdfast.core.limits import KIB, MIB
 from holdfast.testing.blobs import make
 
 if TYPE_CHECKING:
@@ -181,6 +181,30 @@ def test_clients_write_and_read_through_a_move_there_and_back(
         holdfast.open(first)
     with Server(tmp_path / "end", {}, data=(shards, last)[legs - 1]) as server:
         check(server, there)
+
+
+@SLOWLY
+@pytest.mark.parametrize("url", ["segments://{}", "segments://{}?encrypt=env:MASTER"])
+def test_damage_of_the_new_store_is_not_seen_while_the_old_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Behind the window that is verified before the head, while the new store is verified."""
+    monkeypatch.setenv("MASTER", "ab" * 32)
+    first, new, data = tmp_path / "first", tmp_path / "new", make(9 * MIB)
+    with Server(tmp_path / "begin", {}, data=first) as server:
+        assert server.ask("PUT", "/blob/large", data).status == 201
+    with moving(first, url.format(new), move_bytes_s_max="4MiB") as server:
+        wait_until(lambda: stage(server) == "reading", "it does not move", 60)
+        with next(new.rglob("*.blob")).open("r+b") as file:
+            file.seek(8 * MIB + 500 * KIB)
+            file.write(b"no such bytes")
+        assert server.ask("GET", "/blob/large").body == data
+        assert "copy.damaged" in server.log.read_text()
+        wait_until(partial(is_moved, server), "it does not move", 60)
+        assert server.ask("GET", "/blob/large").body == data
+        assert not server.traces()
+    with Server(tmp_path / "end", {"data": url.format(new)}, data=new) as server:
+        assert server.ask("GET", "/blob/large").body == data
 
 
 @SLOWLY

@@ -225,7 +225,7 @@ class CompactedError(BlobError):
         self.oldest = oldest
 
 
-LOST = (NotFoundError, CorruptError)
+LOST = (NotFoundError, CorruptError, UnavailableError)
 """What another copy of a blob may make good."""
 
 

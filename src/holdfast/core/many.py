@@ -68,9 +68,9 @@ def open_each(store: Store, digests: Sequence[Digest]) -> Iterator[Source | Blob
     return (open_one(store, digest) for digest in digests)
 
 
-def open_one(store: Store, digest: Digest) -> Source | BlobError:
-    """Open a blob, waiting for the disk; an error is a value here."""
-    source = outcome(store.open, digest)
+def open_one(store: Store, digest: Digest, span: Span | None = None) -> Source | BlobError:
+    """Open a blob, or a part of it, waiting for the disk; an error is a value here."""
+    source = outcome(store.open, digest, span)
     assert source is not None
     return source
 

@@ -125,6 +125,13 @@ class Source(Protocol):
     def size_bytes(self) -> int:
         """Size of the opened span; of the whole blob when none was asked."""
 
+    @property
+    def turns(self) -> int:
+        """How often it went on in another copy, where the one that was read was damaged.
+
+        The bytes of the blob are the same; who decodes them must know that their form may not be.
+        """
+
     def read(self, size_bytes: int) -> Buffer:
         """Read the next verified bytes: at least one, at most `size_bytes`; empty at the end.
 
@@ -136,9 +143,10 @@ class Source(Protocol):
         """Let the next read begin at `offset` of the span, at most its size."""
 
     def file(self) -> NativeFile | None:
-        """Say where the whole span lies, for sendfile; None where traits.native_file is False.
+        """Say where the whole span lies now, for sendfile; None where traits.native_file is False.
 
-        The bytes of a window may be sent only after `verify` of that window returned.
+        The bytes of a window may be sent only after `verify` of that window returned, and from the
+        file that is said then: where damage was found, it is another copy's, or None.
         """
 
     def verify(self, window: Span, *, wait: bool = True) -> bool:

@@ -20,7 +20,7 @@ from holdfast.http.message import WINDOW_BYTES, log_failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from holdfast.core.store import NativeFile, Source
+    from holdfast.core.store import Source
     from holdfast.http.message import Stream
     from holdfast.http.protocol import HotProtocol
 
@@ -94,24 +94,28 @@ class Sender:
         self._protocol.sender_done(error)
 
     async def _send_span(self, source: Source, span: Span) -> None:
-        file = source.file() if self._is_native else None
-        if file is None:
-            await self._send_chunks(source, span)
-            return
+        offset, end = span.offset, span.offset + span.size_bytes
+        while offset < end and self._is_native and source.file() is not None:
+            offset = await self._sendfile(source, Span(offset, min(WINDOW_BYTES, end - offset)))
+        if offset < end:
+            await self._send_chunks(source, Span(offset, end - offset))
+
+    async def _sendfile(self, source: Source, window: Span) -> int:
+        """Send a window, and say how far that came: the source may go on without a file.
+
+        What the disk must give again, while the client is slow, is verified again.
+        """
+        await self._drained()
         if self._out < 0:
             self._out = os.dup(self._transport.get_extra_info("socket").fileno())
-        end = span.offset + span.size_bytes
-        for offset in range(span.offset, end, WINDOW_BYTES):
-            await self._sendfile(source, file, Span(offset, min(WINDOW_BYTES, end - offset)))
-
-    async def _sendfile(self, source: Source, file: NativeFile, window: Span) -> None:
-        """Send a window; what the disk must give again, while the client is slow, is verified."""
-        await self._drained()
         offset, end = window.offset, window.offset + window.size_bytes
         while offset < end:
             rest = Span(offset, end - offset)
             if not source.verify(rest, wait=False):
                 await self._in_thread(partial(source.verify, rest))
+            file = source.file()
+            if file is None:
+                break
             try:
                 sent = os.sendfile(
                     self._out, file.descriptor, file.offset + offset, rest.size_bytes
@@ -123,6 +127,7 @@ class Sender:
                 raise CorruptError("a file is shorter than its footer says")
             offset += sent
             self._progress_s = self._loop.time()
+        return offset
 
     async def _send_chunks(self, source: Source, span: Span) -> None:
         source.seek(span.offset)

@@ -328,7 +328,7 @@ class Read(MoveTask):
         move = self._move
         while move.progress.stage is Stage.READ:
             yield from self._pass(move.new)
-            if move.manner.verify and not self._damaged:
+            if (move.manner.verify or move.store.is_suspect) and not self._damaged:
                 yield from self._verify()
             if not self._damaged:
                 move.finish()
@@ -364,7 +364,7 @@ class Read(MoveTask):
         old = beneath(self._move.old.engine.store)
         for medium in self._move.new.engine.media:
             medium.forget(digest)  # or the store takes what the page cache has for sound
-        copying = Copying(old, self._inner(), self._note)
+        copying = Copying(old, self._inner(), _look_again)
         for size_bytes in copying.copy(Lack([digest], old.stat([digest]), {})):
             yield Done(size_bytes, 0)
 
@@ -372,6 +372,11 @@ class Read(MoveTask):
 def _is_held(depot: Depot, digest: Digest) -> bool:
     start = catalog.holds(digest)
     return bool(depot.engine.kv.scan(start, prefix_end(start), limit=1))
+
+
+def _look_again(digest: Digest) -> None:
+    """Say nothing of a blob that could not be copied: it is verified again."""
+    del digest
 
 
 def _nothing(values: Sequence[Versioned | None]) -> Plan[None]:

@@ -17,13 +17,14 @@ import threading
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Hasher
-from holdfast.core.errors import BlobError, CorruptError, NotFoundError
-from holdfast.core.many import open_each, paged
+from holdfast.core.errors import LOST, BlobError, CorruptError
+from holdfast.core.many import open_each, outcome, paged
 from holdfast.core.store import clamp
+from holdfast.stores.continued import ContinuedSource, instead
 from holdfast.stores.framed import PartSource, UnfiledSource
 from holdfast.stores.wrapper import Wrapper
 
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from holdfast.core.digest import Digest
-    from holdfast.core.seams import Buffer
-    from holdfast.core.store import Keep, NativeFile, Source, Span, Store, Traits, Verdict
+    from holdfast.core.store import Keep, Source, Span, Store, Traits, Verdict
 
 SHARE = 8  # a blob may take one of so many parts of the cache
 ENTRY_BYTES = 512  # that a blob counts for besides its own
@@ -117,24 +117,27 @@ class CachedStore(Wrapper):
     def _inside(self, digest: Digest, span: Span | None, *, wait: bool) -> Source | None:
         try:
             source = self._cache.open(digest, span, wait=wait)
-        except (NotFoundError, CorruptError):
+        except LOST as error:
             self._drop([digest])
-            return self.outside(digest, span) if wait else None
-        return None if source is None else CachedSource(self, digest, source, span)
+            return instead(self._outside(digest, span), error) if wait else None
+        if source is None:
+            return None
+        return ContinuedSource(source, self._copy_outside(digest, span))
 
-    def outside(self, digest: Digest, span: Span | None) -> Source:
-        """Open a blob of the inner store; for the sources of this one.
+    def _outside(self, digest: Digest, span: Span | None) -> Source:
+        """Open a blob of the inner store.
 
         Raises:
-            NotFoundError, CorruptError, UnavailableError: as the inner store has it.
+            NotFoundError, CorruptError, UnavailableError: as that has it.
         """
         source = self.inner.open(digest, span)
         assert source is not None
         return source if self._traits.native_file else UnfiledSource(source)
 
-    def forget(self, digest: Digest) -> None:
-        """Let the cache forget a blob that is damaged there."""
+    def _copy_outside(self, digest: Digest, span: Span | None) -> Iterator[Source | BlobError]:
+        """Where a reader goes on that met damage in the cache, which forgets the blob."""
         self._drop([digest])
+        yield outcome(self._outside, digest, span)
 
     def _at_hand(self, digest: Digest, span: Span | None) -> Source | None:
         """Open a small blob of the inner store, if that need not wait."""
@@ -160,7 +163,7 @@ class CachedStore(Wrapper):
             with source:
                 if self._copy(source, digest) and self._keep(digest, source.size_bytes):
                     return None
-            return self.outside(digest, span)
+            return self._outside(digest, span)
         finally:
             self._end_fill(digest)
 
@@ -240,73 +243,3 @@ class CachedStore(Wrapper):
         for page in paged(leaving):
             with suppress(BlobError):
                 self._cache.remove(page)
-
-
-class CachedSource:
-    """A blob in the cache; where that turns out to be damaged, the rest is read from the store."""
-
-    def __init__(
-        self, store: CachedStore, digest: Digest, source: Source, span: Span | None
-    ) -> None:
-        self._store = store
-        self._digest = digest
-        self._source = source
-        self._asked = span
-        self._at = 0
-        self._may_turn = True
-        """Nobody uses the file of what is read now."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of the opened span."""
-        return self._source.size_bytes
-
-    def read(self, size_bytes: int) -> Buffer:
-        """Read on, here or there."""
-        try:
-            part = self._source.read(size_bytes)
-        except CorruptError:
-            self._turn()
-            part = self._source.read(size_bytes)
-        self._at += len(part)
-        return part
-
-    def seek(self, offset: int) -> None:
-        """Let the next read begin at `offset`."""
-        self._source.seek(offset)
-        self._at = offset
-
-    def file(self) -> NativeFile | None:
-        """The file of the cache; from then on, damage is an error."""
-        file = self._source.file()
-        self._may_turn = self._may_turn and file is None
-        return file
-
-    def verify(self, window: Span, *, wait: bool = True) -> bool:
-        """Verify what is in the cache, which forgets it if it is damaged."""
-        try:
-            return self._source.verify(window, wait=wait)
-        except CorruptError:
-            self._turn()
-            return self._source.verify(window, wait=wait) if wait else False
-
-    def close(self) -> None:
-        """Let go."""
-        self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _turn(self) -> None:
-        """Read on outside; in the handler of the error that says why."""
-        self._store.forget(self._digest)
-        if not self._may_turn:
-            raise  # noqa: PLE0704 - as said
-        outside = self._store.outside(self._digest, self._asked)
-        self._source.close()
-        self._source = outside
-        self._may_turn = False
-        outside.seek(self._at)

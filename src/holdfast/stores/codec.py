@@ -131,10 +131,12 @@ def peek(stored: Source, span: Span) -> Buffer:
     Raises:
         CorruptError: as `read_span` does.
     """
+    if stored.file() is None:
+        return read_span(stored, span)
+    stored.verify(span)
     file = stored.file()
     if file is None:
         return read_span(stored, span)
-    stored.verify(span)
     data = os.pread(file.descriptor, span.size_bytes, file.offset + span.offset)
     return data if len(data) == span.size_bytes else read_span(stored, span)
 

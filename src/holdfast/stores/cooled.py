@@ -20,11 +20,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol, Self
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError, CorruptError, NotFoundError, UnavailableError
+from holdfast.core.errors import LOST, BlobError, NotFoundError, UnavailableError
 from holdfast.core.many import name_all, open_one
 from holdfast.core.pending import Promise
 from holdfast.core.store import Store, Traits, Usage, Verdict
 from holdfast.stores.busy import Busy
+from holdfast.stores.continued import ContinuedSource, instead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Buffer, Clock
     from holdfast.core.store import FileRef, Keep, Moment, Sink, Source, Span, Staged
-
-LOST = (NotFoundError, CorruptError, UnavailableError)  # what the other copy may make good
 
 
 class Register(Protocol):
@@ -126,25 +125,27 @@ class CooledStore:
         return [ref if ref in away else next(outcomes) for ref, _ in named]
 
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
-        """Open a blob here, or there; also there when it is damaged here, or cannot be read."""
+        """Open a blob here, or there; also there when it is damaged here, or cannot be read.
+
+        The same holds in the middle of a read, in either direction.
+        """
         try:
-            return self.here.open(digest, span, wait=wait)
+            source = self.here.open(digest, span, wait=wait)
         except LOST as error:
             if not self.register.has(digest):
                 raise
             with suppress(NotFoundError):
-                return self.cold.open(digest, span, wait=wait)
+                source = instead(self.cold.open(digest, span, wait=wait), error)
+                return self._both(source, self.here, digest, span)
             if not isinstance(error, NotFoundError):
                 raise
-        return self.here.open(digest, span, wait=wait)
+            source = self.here.open(digest, span, wait=wait)
+        return self._both(source, self.cold, digest, span)
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Open blobs where they are; those here are read ahead."""
         opened = self.here.open_many(digests)
-        return (
-            open_one(self, digest) if isinstance(found, LOST) else found
-            for digest, found in zip(digests, opened, strict=True)
-        )
+        return (self._found(*each) for each in zip(digests, opened, strict=True))
 
     def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
         """Name files of those that are here."""
@@ -242,6 +243,25 @@ class CooledStore:
         """Close both."""
         self.cold.close()
         self.here.close()
+
+    def _found(self, digest: Digest, found: Source | BlobError) -> Source | BlobError:
+        """What is said of one of many here, or what there is instead."""
+        if not isinstance(found, BlobError):
+            return ContinuedSource(found, self._copy(self.cold, digest, None))
+        return open_one(self, digest) if isinstance(found, LOST) else found
+
+    def _both(
+        self, source: Source | None, other: Store, digest: Digest, span: Span | None
+    ) -> Source | None:
+        """A source of one copy, which goes on in the other where it is damaged."""
+        return None if source is None else ContinuedSource(source, self._copy(other, digest, span))
+
+    def _copy(
+        self, store: Store, digest: Digest, span: Span | None
+    ) -> Iterator[Source | BlobError]:
+        """Open the other copy, if there may be one."""
+        if store is self.here or self.register.has(digest):
+            yield open_one(store, digest, span)
 
     # For CooledSink and Mover alone.
 

@@ -9,6 +9,7 @@ ones. Who compares SHA-256 must do it here, outside.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from holdfast.core import limits
@@ -17,7 +18,7 @@ from holdfast.core.errors import BlobError, CorruptError, NotFoundError, Unsuppo
 from holdfast.core.many import cut, name_all, open_one, outcome, paged
 from holdfast.core.store import Span, clamp, no_such_blob
 from holdfast.stores.codec import LOOK_BYTES
-from holdfast.stores.framed import FramedSource, PartSource
+from holdfast.stores.framed import TURNS_MAX, FramedSource, PartSource, SteadySource
 from holdfast.stores.sorted import in_order
 from holdfast.stores.wrapper import Wrapper
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
         Traits,
         Verdict,
     )
-    from holdfast.stores.codec import Codec, Encoder
+    from holdfast.stores.codec import Codec, Encoder, Frames
 
 
 class Form(NamedTuple):
@@ -94,7 +95,7 @@ class EncodedStore(Wrapper):
         if stored is None or not (wait or self._is_at_hand(stored)):
             return None
         try:
-            frames = self.codec.frames(stored, digest)
+            frames = self._frames(stored, digest)
         except BaseException:
             stored.close()
             raise
@@ -102,8 +103,8 @@ class EncodedStore(Wrapper):
         if frames is None:
             return Form("", stored)
         if frames.is_common:
-            return Form(self.codec.coding, stored)
-        return Form("", FramedSource(stored, frames, Span(0, frames.size_bytes)))
+            return Form(self.codec.coding, SteadySource(stored))
+        return Form("", self._framed(stored, frames, digest, None))
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Open blobs as the inner store does it best."""
@@ -209,15 +210,41 @@ class EncodedStore(Wrapper):
     def _opened(self, stored: Source, digest: Digest, span: Span | None) -> Source:
         """Open what is stored; that is closed with it, or in failure."""
         try:
-            frames = self.codec.frames(stored, digest)
+            frames = self._frames(stored, digest)
             if frames is not None:
-                return FramedSource(stored, frames, clamp(span, frames.size_bytes))
+                return self._framed(stored, frames, digest, span)
             return PartSource(stored, clamp(span, stored.size_bytes))
         except BaseException as error:
             stored.close()
             if isinstance(error, CorruptError):
                 raise _about(error, digest) from error
             raise
+
+    def _framed(self, stored: Source, frames: Frames, digest: Digest, span: Span | None) -> Source:
+        again = partial(self._frames_again, stored, digest)
+        return FramedSource(stored, frames, clamp(span, frames.size_bytes), again)
+
+    def _frames(self, stored: Source, digest: Digest) -> Frames | None:
+        """Read the tail of one copy, which may not be the one that was opened.
+
+        Raises:
+            CorruptError: no copy has it sound.
+        """
+        for _ in range(TURNS_MAX):
+            turns = stored.turns
+            frames = outcome(self.codec.frames, stored, digest)
+            if stored.turns != turns:
+                continue
+            if isinstance(frames, BlobError):
+                raise frames
+            return frames
+        raise CorruptError("no copy of the encoded bytes of a blob is sound", digest=str(digest))
+
+    def _frames_again(self, stored: Source, digest: Digest) -> Frames:
+        frames = self._frames(stored, digest)
+        if frames is None:
+            raise CorruptError("another copy of a blob is not encoded", digest=str(digest))
+        return frames
 
 
 class EncodedSink:

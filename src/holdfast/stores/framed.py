@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from holdfast.core.errors import CorruptError
 from holdfast.core.limits import FRAME_BYTES
 from holdfast.core.store import NativeFile, Span
 from holdfast.stores.codec import read_span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from holdfast.core.seams import Buffer
     from holdfast.core.store import Source
     from holdfast.stores.codec import Frames
 
 NONE = -1
+TURNS_MAX = 8  # while one frame is read
 
 
 class FramedSource:
     """A span of an encoded blob; holds one frame, and owns the source of the stored bytes."""
 
-    def __init__(self, stored: Source, frames: Frames, span: Span) -> None:
+    def __init__(
+        self,
+        stored: Source,
+        frames: Frames,
+        span: Span,
+        again: Callable[[], Frames] | None = None,
+    ) -> None:
+        """Read `stored`; `again` reads its tail, once that is another copy's."""
         self._stored = stored
         self._frames = frames
+        self._again = again
+        self._turns = stored.turns
         self._span = span
         self._at = 0
         self._number = NONE
@@ -31,6 +44,11 @@ class FramedSource:
     def size_bytes(self) -> int:
         """Size of the opened span."""
         return self._span.size_bytes
+
+    @property
+    def turns(self) -> int:
+        """Those of the stored bytes."""
+        return self._stored.turns
 
     def read(self, size_bytes: int) -> memoryview:
         """Give out the rest of a frame, or as much of it as was asked."""
@@ -84,11 +102,30 @@ class FramedSource:
         self.close()
 
     def _load(self, number: int) -> memoryview:
-        if number != self._number:
-            data = read_span(self._stored, self._frames.place(number))
+        if number != self._number or self._turns != self._stored.turns:
+            data = self._stored_frame(number)
             self._frame = memoryview(self._frames.decode(number, data))
             self._number = number
         return self._frame
+
+    def _stored_frame(self, number: int) -> Buffer:
+        """Read a frame out of one copy, of which the tail is, too."""
+        data = read_span(self._stored, self._frames.place(number))
+        for _ in range(TURNS_MAX):
+            if self._turns == self._stored.turns:
+                return data
+            self._turn()
+            data = read_span(self._stored, self._frames.place(number))
+        raise CorruptError("no copy of the encoded bytes of a blob is sound")
+
+    def _turn(self) -> None:
+        """Know the copy that is read now."""
+        assert self._again is not None
+        self._turns = self._stored.turns
+        frames = self._again()
+        if frames.size_bytes != self._frames.size_bytes:
+            raise CorruptError("another copy of a blob has another size")
+        self._frames = frames
 
 
 class PartSource:
@@ -104,6 +141,11 @@ class PartSource:
     def size_bytes(self) -> int:
         """Size of the opened span."""
         return self._span.size_bytes
+
+    @property
+    def turns(self) -> int:
+        """Those of the whole."""
+        return self._whole.turns
 
     def read(self, size_bytes: int) -> Buffer:
         """Read the next bytes of the span."""
@@ -142,6 +184,36 @@ class PartSource:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class SteadySource(PartSource):
+    """A source of bytes that are one copy's: what another has may not follow them."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, Span(0, source.size_bytes))
+        self._turns = source.turns
+
+    def read(self, size_bytes: int) -> Buffer:
+        """Read the next bytes of the copy.
+
+        Raises:
+            CorruptError: it is damaged, and another one is not believed to be the same.
+        """
+        part = super().read(size_bytes)
+        if self.turns != self._turns:
+            raise CorruptError("a copy is damaged, and others may be encoded otherwise")
+        return part
+
+    def verify(self, window: Span, *, wait: bool = True) -> bool:
+        """Verify the copy.
+
+        Raises:
+            CorruptError: as `read` does.
+        """
+        is_verified = super().verify(window, wait=wait)
+        if self.turns != self._turns:
+            raise CorruptError("a copy is damaged, and others may be encoded otherwise")
+        return is_verified
 
 
 class UnfiledSource(PartSource):

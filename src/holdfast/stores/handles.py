@@ -298,6 +298,7 @@ class FileSource:
     """An open span of a blob; holds one reference to its handle."""
 
     __slots__ = ("_chunk", "_handle", "_handles", "_number", "_position", "_span", "size_bytes")
+    turns = 0
 
     def __init__(self, handles: Handles, handle: Handle, span: Span) -> None:
         self._handles = handles

@@ -178,6 +178,8 @@ class MemorySink:
 class MemorySource:
     """A span of bytes in memory, which stay as long as it is open."""
 
+    turns = 0
+
     def __init__(self, data: bytes, span: Span) -> None:
         self._span = memoryview(data)[span.offset : span.offset + span.size_bytes]
         self._size_bytes = span.size_bytes

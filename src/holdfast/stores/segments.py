@@ -205,6 +205,7 @@ class MemorySource:
     """Verified bytes in memory."""
 
     __slots__ = ("_at", "_view", "size_bytes")
+    turns = 0
 
     def __init__(self, view: memoryview) -> None:
         self._view = view

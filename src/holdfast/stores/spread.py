@@ -23,8 +23,9 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, FullError, NotFoundError, UnavailableError
-from holdfast.core.many import open_each, put_each
+from holdfast.core.many import open_each, open_one, put_each
 from holdfast.core.store import Traits, Usage, Verdict, no_such_blob
+from holdfast.stores.continued import ContinuedSource, instead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -97,6 +98,8 @@ class SpreadStore:
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
         """Open a blob where it is found first, sound; without waiting, where that is at hand.
 
+        Where it turns out to be damaged later, it is read on in any other member that has it.
+
         Raises:
             NotFoundError: no member has it.
             CorruptError: who has it has it damaged.
@@ -110,7 +113,9 @@ class SpreadStore:
                 failures.append(error)
                 continue
             if source is not None:
-                return source
+                for failure in failures:
+                    instead(source, failure)
+                return ContinuedSource(source, self._copies(member, digest, span))
         if len(failures) < len(self._members):
             return None  # who did not answer would have had to wait
         raise _worst(failures) or no_such_blob(digest)
@@ -177,6 +182,13 @@ class SpreadStore:
         """Close all."""
         for member in self._members:
             member.store.close()
+
+    def _copies(
+        self, read: Member, digest: Digest, span: Span | None
+    ) -> Iterator[Source | BlobError]:
+        """Open a blob in the members but the one that is read."""
+        others = (member for member in self.ranked(digest) if member is not read)
+        return (open_one(member.store, digest, span) for member in others)
 
     def _file_ref(self, digest: Digest) -> FileRef | BlobError:
         failures: list[BlobError] = []

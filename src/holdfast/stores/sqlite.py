@@ -238,6 +238,8 @@ class SqliteSource:
     The chunks of a blob that has more are pinned until this is closed.
     """
 
+    turns = 0
+
     def __init__(self, shards: Shards, blob: Blob, span: Span, first: bytes | None) -> None:
         self._shards = shards
         self._blob = blob

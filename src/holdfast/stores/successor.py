@@ -5,8 +5,9 @@
     SuccessorStore(new, old)
 
 Everything new goes to the new store; what is looked for is looked for there first, then in the old
-one, also where the new one has it damaged. The old store is only read. Somebody else copies what is
-missing, calls `let_go`, and may close the old store once nothing of it is `lent`.
+one, also where the new one has it damaged, and in the middle of a read. The old store is only read.
+Somebody else copies what is missing, mends what is damaged, calls `let_go`, and may close the old
+store once nothing of it is `lent`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import LOST, BlobError, NotFoundError
+from holdfast.core.errors import LOST, BlobError, CorruptError, NotFoundError
 from holdfast.core.many import open_one
-from holdfast.core.store import Span, Usage, Verdict
+from holdfast.core.store import Span, Usage, Verdict, no_such_blob
+from holdfast.stores.continued import ContinuedSource, instead
 from holdfast.stores.framed import PartSource
 from holdfast.stores.wrapper import Wrapper
 
@@ -42,6 +44,8 @@ class SuccessorStore(Wrapper):
         self._lock = threading.Lock()
         self._old: Store | None = old
         self._lent = 0
+        self.is_suspect = False
+        """Something of the new store turned out to be damaged; more of it may be."""
         new, former = inner.traits, old.traits
         self._traits = replace(
             new,
@@ -73,17 +77,15 @@ class SuccessorStore(Wrapper):
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
         """Open a blob in the new store, else in the old one."""
         try:
-            return self.inner.open(digest, span, wait=wait)
+            source = self.inner.open(digest, span, wait=wait)
         except LOST as error:
             return self._instead(error, digest, span, wait=wait)
+        return None if source is None else self._both(source, digest, span)
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Open blobs where they are; the new store reads ahead."""
         opened = self.inner.open_many(digests)
-        return (
-            self._one_instead(found, digest) if isinstance(found, LOST) else found
-            for digest, found in zip(digests, opened, strict=True)
-        )
+        return (self._found(*each) for each in zip(digests, opened, strict=True))
 
     def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
         """Name the files of whichever store has them."""
@@ -153,22 +155,44 @@ class SuccessorStore(Wrapper):
         self, error: BlobError, digest: Digest, span: Span | None, *, wait: bool
     ) -> Source | None:
         """Open a blob in the old store, or say what the new one said."""
+        if isinstance(error, CorruptError):
+            self.is_suspect = True
         with self._borrowed() as old:
             try:
                 if old is None:  # since the new store has been asked
                     return self.inner.open(digest, span, wait=wait)
-                source = old.open(digest, span, wait=wait)
+                source = instead(old.open(digest, span, wait=wait), error)
             except NotFoundError:
                 raise error from None
             if source is None or old is None:
                 return source
-            with self._lock:
-                self._lent += 1
-            return LentSource(self, source)
+            return ContinuedSource(self._lend(source), self._new_copy(digest, span))
 
-    def _one_instead(self, error: BlobError, digest: Digest) -> Source | BlobError:
-        found = open_one(self, digest)
-        return error if isinstance(found, NotFoundError) else found
+    def _lend(self, source: Source) -> Source:
+        """Keep the old store open as long as one of its sources; it is borrowed now."""
+        with self._lock:
+            self._lent += 1
+        return LentSource(self, source)
+
+    def _both(self, source: Source, digest: Digest, span: Span | None) -> Source:
+        """A source of the new store, which goes on in the old one where it is damaged."""
+        return ContinuedSource(source, self._old_copy(digest, span))
+
+    def _old_copy(self, digest: Digest, span: Span | None) -> Iterator[Source | BlobError]:
+        self.is_suspect = True
+        with self._borrowed() as old:
+            found = no_such_blob(digest) if old is None else open_one(old, digest, span)
+            found = found if isinstance(found, BlobError) else self._lend(found)
+        yield found
+
+    def _new_copy(self, digest: Digest, span: Span | None) -> Iterator[Source | BlobError]:
+        yield open_one(self.inner, digest, span)
+
+    def _found(self, digest: Digest, found: Source | BlobError) -> Source | BlobError:
+        """What the new store said of one of many, or what there is instead."""
+        if not isinstance(found, BlobError):
+            return self._both(found, digest, None)
+        return open_one(self, digest) if isinstance(found, LOST) else found
 
 
 class LentSource(PartSource):

@@ -166,6 +166,8 @@ class _Shown:
 class SpooledSource:
     """What may be encoded bytes, in a temporary file, whose owner closes it."""
 
+    turns = 0
+
     def __init__(self, spool: IO[bytes]) -> None:
         self._spool = spool
         self.size_bytes = spool.seek(0, os.SEEK_END)

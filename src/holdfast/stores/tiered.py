@@ -1,8 +1,9 @@
 """Two stores as one: blobs up to a size go to the first, larger ones to the second.
 
 A blob is buffered until it proves to be large, so that each store sees only its own. Reading looks
-in the small store first. The size may change between runs: what was stored stays where it is, and
-a blob that is in both is one blob.
+in the small store first. The size may change between runs: what was stored stays where it is, and a
+blob that is in both is one blob: who reads it goes on in the large store where the small one has it
+damaged.
 """
 
 import heapq
@@ -12,7 +13,7 @@ from typing import Self
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
-from holdfast.core.errors import LOST, BlobError, CorruptError, NotFoundError
+from holdfast.core.errors import LOST, BlobError, CorruptError, NotFoundError, UnavailableError
 from holdfast.core.many import open_one
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
@@ -28,6 +29,7 @@ from holdfast.core.store import (
     Usage,
     Verdict,
 )
+from holdfast.stores.continued import ContinuedSource, instead
 
 
 class TieredStore:
@@ -42,6 +44,8 @@ class TieredStore:
         self._small = small
         self._large = large
         self._small_bytes_max = small_bytes_max
+        self._is_log = bool(small.traits.log_id)
+        """Small blobs are verified whole before they are given out, and not damaged later."""
         self._traits = Traits(
             durable=small.traits.durable and large.traits.durable,
             native_file=small.traits.native_file or large.traits.native_file,
@@ -73,28 +77,34 @@ class TieredStore:
         return [next(outcomes[is_small]) for is_small in small]
 
     def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
-        """Open a blob where it is; in the large store also when the small one's is damaged."""
+        """Open a blob where it is; in the large store also when the small one cannot give it."""
         try:
-            return self._small.open(digest, span, wait=wait)
+            source = self._small.open(digest, span, wait=wait)
         except NotFoundError:
             return self._large.open(digest, span, wait=wait)
-        except CorruptError:
+        except (CorruptError, UnavailableError) as error:
             with suppress(NotFoundError):
-                return self._large.open(digest, span, wait=wait)
+                return instead(self._large.open(digest, span, wait=wait), error)
             raise
+        return source if self._is_log or source is None else self._both(source, digest, span)
 
     def open_many(self, digests: Sequence[Digest]) -> Iterator[Source | BlobError]:
         """Open blobs where they are; the small store reads ahead."""
         opened = self._small.open_many(digests)
-        return (
-            self._instead(digest, found) if isinstance(found, LOST) else found
-            for digest, found in zip(digests, opened, strict=True)
-        )
+        return (self._found(*each) for each in zip(digests, opened, strict=True))
 
-    def _instead(self, digest: Digest, failure: BlobError) -> Source | BlobError:
-        """Open a blob in the large store that the small one does not give."""
-        found = open_one(self._large, digest)
-        return failure if isinstance(found, NotFoundError) else found
+    def _found(self, digest: Digest, found: Source | BlobError) -> Source | BlobError:
+        """What the small store gives, or else the large one."""
+        if isinstance(found, NotFoundError):
+            return open_one(self._large, digest)
+        if isinstance(found, BlobError):
+            return open_one(self, digest) if isinstance(found, LOST) else found
+        return found if self._is_log else self._both(found, digest, None)
+
+    def _both(self, source: Source, digest: Digest, span: Span | None) -> Source:
+        """A source of the small store, which goes on in the large one where it is damaged."""
+        others = (open_one(store, digest, span) for store in (self._large,))
+        return ContinuedSource(source, others)
 
     def file_refs(self, digests: Sequence[Digest]) -> list[FileRef | BlobError]:
         """Name the files of either store."""

@@ -195,6 +195,7 @@ class ObjectSource:
     """An open span of a blob; holds one use of its handle and at most one window."""
 
     __slots__ = ("_first", "_handle", "_position", "_release", "_span", "_window", "size_bytes")
+    turns = 0
 
     def __init__(
         self, handle: Handle, span: Span | None, release: Callable[[Handle], None]
