@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +32,8 @@ class Cold:
         self.running = start(self.seaweed.server)
         self.seaweed.wait()
 
-    def serve(self, name: str) -> Server:
-        settings = {"cold": "s3://bench/cold", "cold_after": "0"}
+    def serve(self, name: str, settings: dict[str, str] | None = None) -> Server:
+        settings = settings or {"cold": "s3://bench/cold", "cold_after": "0"}
         return Server(self.folder / name, settings, data=self.folder / "data")
 
 
@@ -71,6 +72,39 @@ def test_while_the_cold_store_is_down_cold_blobs_are_503_and_all_else_goes_on(co
         cold.restart()
         check(server, 200)
         assert server.traces() == ""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("seaweed")
+def test_a_server_starts_while_its_object_store_is_down_and_heals_when_it_is_back(
+    cold: Cold,
+) -> None:
+    """It is stopped before the server starts, and nobody asks for what is there when it is back."""
+    settings = {"large": "s3://bench/large"}
+    with cold.serve("first", settings) as server:
+        for name, data in {"small": SMALL, "large": LARGE}.items():
+            assert server.ask("PUT", f"/b/b/{name}", data).status == 201
+    cold.running.kill()
+    with cold.serve("second", settings) as server:
+        assert server.ask("GET", "/b/b/small").body == SMALL
+        assert server.ask("PUT", "/b/b/new", b"new").status == 201
+        reply = server.ask("GET", "/b/b/large")
+        assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+        assert server.ask("PUT", "/b/b/other", LARGE[1:]).status == 503
+        assert server.ask("GET", "/b/b/other").status == 404
+        ready = server.ask("GET", "/readyz")
+        assert (ready.status, ready.body) == (200, b"ok, but the large blobs are away\n")
+        assert json.loads(server.ask("GET", "/stats").body)["away"].startswith("s3://bench/large: ")
+        assert server.metric("holdfast_objects_away") == 1
+        cold.restart()
+        wait_until(lambda: server.metric("holdfast_objects_away") == 0, "it is still away", 20)
+        assert server.ask("GET", "/readyz").body == b"ok\n"
+        assert "away" not in json.loads(server.ask("GET", "/stats").body)
+        assert server.ask("GET", "/b/b/large").body == LARGE
+        assert server.ask("PUT", "/b/b/other", LARGE[1:]).status == 201
+        assert server.ask("GET", "/b/b/other").body == LARGE[1:]
+        assert server.log.read_text().count("objects.away") == 1
+        assert server.log.read_text().count("objects.back") == 1
 
 
 def check(server: Server, status: int) -> None:

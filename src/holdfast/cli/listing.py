@@ -118,6 +118,8 @@ def stats(store: str, bucket: str, as_json: bool) -> None:  # noqa: FBT001
         click.echo(f"entries   {numbers.entries:,}")
         click.echo(f"bytes     {numbers.entry_bytes:,} ({human_size(numbers.entry_bytes)})")
         click.echo(f"revision  {numbers.revision:,}")
+        if numbers.away:
+            click.echo(f"away      {shown(numbers.away)}")
 
 
 def _lines(bucket: Bucket, options: dict[str, object]) -> Iterator[bytes]:

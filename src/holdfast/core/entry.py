@@ -119,3 +119,5 @@ class Stats:
     entry_bytes: int
     """What the entries would need if no bytes were shared."""
     revision: int
+    away: str = ""
+    """Why blobs that lie elsewhere are not available now; empty where all are."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from holdfast.depot.audit import Ground
     from holdfast.depot.cold import Tier
     from holdfast.depot.engine import Limits, Spots
+    from holdfast.depot.ownership import Ownership
     from holdfast.log.compaction import Freed
     from holdfast.log.report import Recovery
     from holdfast.stores.encoded import Form
@@ -55,6 +56,7 @@ class Parts(NamedTuple):
     renumber: Callable[[int], None]
     zstd: Callable[..., Form | None] | None
     tier: Tier | None = None
+    ownership: Ownership | None = None
 
 
 def assemble(parts: Parts, bounds: Limits) -> Depot:
@@ -88,6 +90,7 @@ def assemble(parts: Parts, bounds: Limits) -> Depot:
             parts.renumber,
             parts.zstd,
             parts.tier,
+            parts.ownership,
         )
     )
 

@@ -332,7 +332,7 @@ class Depot:
 
     def stats(self) -> Stats:
         """How much is stored, over all buckets."""
-        return self.engine.names.stats()
+        return self.engine.names.stats(self.engine.away)
 
     def usage(self) -> Usage:
         """What the store takes on its disk, after a look at each file; the index not counted."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from holdfast.depot.cold import Tier
     from holdfast.depot.kept import Expiry, Kept
     from holdfast.depot.keys import Keys
+    from holdfast.depot.ownership import Ownership
     from holdfast.depot.stamps import Stamps
     from holdfast.depot.trail import Trail
     from holdfast.depot.webhooks import Webhooks
@@ -113,6 +114,13 @@ class Engine(NamedTuple):
     """Opens a blob as zstd, if it is stored so (`EncodedStore.open_form`); None where none is."""
     tier: Tier | None = None
     """Moves old blobs to a cold store; None where there is none."""
+    ownership: Ownership | None = None
+    """Whether the object store of large or old blobs is away; None where there is none."""
+
+    @property
+    def away(self) -> str:
+        """Why blobs that lie elsewhere are not available; empty where they are."""
+        return "" if self.ownership is None else self.ownership.why
 
 
 def feed(upload: Upload[Result], data: Data) -> None:

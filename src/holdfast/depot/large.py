@@ -2,7 +2,7 @@
 
     DIR/large        {"format": 1, "url": "s3://bucket/prefix"}: large ones
     DIR/cold         the same: old ones (depot/cold.py)
-    <url>/HOLDFAST   {"format": 1, "id": "<that of the folder>"}; behind it "/cold" for old ones
+    <url>/HOLDFAST   whose it is (depot/ownership.py)
 
 Each names the other. A folder that has blobs elsewhere is opened with them, whoever opens it, for
 their place is no secret; and what belongs to one folder, or serves it otherwise, is not given to
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from holdfast.core.errors import ConflictError, CorruptError, UnavailableError, UnsupportedError
+from holdfast.core.errors import ConflictError, CorruptError, UnsupportedError
 from holdfast.depot import wrapped
+from holdfast.depot.ownership import Ownership, claim
 from holdfast.log.folder import mark_wrapped, replace_file
 from holdfast.log.segment import map_disk_error
-from holdfast.stores.naming import MARKER
 from holdfast.stores.tiered import TieredStore
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 LARGE, COLD = "large", "cold"
 """Which blobs lie there, and the files that say where."""
-MARKER_BYTES_MAX = 4096
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -45,20 +44,15 @@ class Named(msgspec.Struct, frozen=True):
     url: str
 
 
-class Claimed(msgspec.Struct, frozen=True):
-    """The content of the marker in the object store."""
-
-    format: int
-    id: str
-
-
 class Elsewhere(NamedTuple):
     """Blobs in an object store."""
 
     what: str
     """LARGE or COLD."""
     remote: Remote
+    """Asks nothing before it is known whose it is."""
     store: ObjectStore
+    ownership: Ownership
 
 
 def place_of(folder: Path, what: str = LARGE) -> str:
@@ -99,11 +93,12 @@ def check_alone(folder: Path, stack: Stack) -> None:
 def open_elsewhere(log: Log, stack: Stack, clock: Clock, entropy: Entropy) -> Elsewhere | None:
     """Open the object store that has the large or the cold blobs of a folder, if there is one.
 
-    A folder that names none yet, and is told one, claims it and remembers it.
+    A folder that names none yet, and is told one, claims it and remembers it. One that is known
+    and does not answer is opened all the same, and is asked again when it is needed.
 
     Raises:
         ConflictError: it names another one, or that one belongs to another folder.
-        UnavailableError: no answer.
+        UnavailableError: a new one does not answer, or one that is known has lost its marker.
         CorruptError, UnsupportedError: what is there cannot be read, or large and cold are wanted.
     """
     folder = log.root.parent
@@ -136,17 +131,16 @@ def _open(
     folder = log.root.parent
     clock, entropy = seams
     own = log.id if what == LARGE else f"{log.id}/{what}"
-    if place_of(folder, what):
-        check_there(remote)
-        _claim(remote, own)
-    elif as_it_is:
-        _is_ours(remote, own)
-    else:
-        _claim(remote, own)
+    ownership = Ownership(remote, own, what, clock)
+    is_new = not place_of(folder, what)
+    if is_new and not as_it_is:
+        claim(remote, own)
         _remember(folder / what, remote.place, log.disk)
-    store = ObjectStore(remote, entropy, clock)
+    ownership.open(may_be_free=is_new and as_it_is)
+    guarded = remote.behind(ownership.check)
+    store = ObjectStore(guarded, entropy, clock)
     store.between = log.between
-    return Elsewhere(what, remote, store)
+    return Elsewhere(what, guarded, store, ownership)
 
 
 def tier(files: Store, elsewhere: Elsewhere | None) -> Store:
@@ -154,46 +148,6 @@ def tier(files: Store, elsewhere: Elsewhere | None) -> Store:
     if elsewhere is None or elsewhere.what != LARGE:
         return files
     return TieredStore(files, elsewhere.store, 0)
-
-
-def check_there(remote: Remote) -> None:
-    """See that an object store is still the one that was claimed.
-
-    Raises:
-        UnavailableError: a folder that was one is not mounted any more, or there is no answer.
-    """
-    if remote.look(MARKER) is None:
-        raise UnavailableError(f"{remote.place}: the object {MARKER} is gone: is it mounted?")
-
-
-def _claim(remote: Remote, own: str) -> None:
-    """See that it is ours, or make it so; an answer that was lost shows as ours."""
-    if _is_ours(remote, own):
-        return
-    remote.create(MARKER, msgspec.json.encode(Claimed(FORMAT, own)) + b"\n")
-    if not _is_ours(remote, own):
-        raise UnavailableError(f"{remote.place}: the object {MARKER} comes and goes")
-
-
-def _is_ours(remote: Remote, own: str) -> bool:
-    """Whether it says so; False when it is nobody's yet.
-
-    Raises:
-        ConflictError: it belongs to another folder.
-        CorruptError, UnsupportedError: it cannot be read.
-    """
-    data = remote.whole(MARKER, MARKER_BYTES_MAX)
-    if data is None:
-        return False
-    try:
-        found = msgspec.json.decode(data, type=Claimed)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptError(f"{remote.place}: the object {MARKER} is damaged") from error
-    if found.format != FORMAT:
-        raise UnsupportedError(f"{remote.place}: a newer holdfast uses it")
-    if found.id != own:
-        raise ConflictError(f"{remote.place} belongs to another store ({found.id})")
-    return True
 
 
 def _remember(path: Path, url: str, disk: Disk) -> None:

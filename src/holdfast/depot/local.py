@@ -16,9 +16,10 @@ from holdfast.depot.assembly import Parts, assemble
 from holdfast.depot.cold import Tier, cool
 from holdfast.depot.disks import open_disks
 from holdfast.depot.engine import LOG, SQLITE, Limits
-from holdfast.depot.large import check_alone, check_there, open_elsewhere, tier
+from holdfast.depot.large import check_alone, open_elsewhere, tier
 from holdfast.depot.logaudit import SCRATCH, LogGround
 from holdfast.depot.moving import check_open
+from holdfast.depot.ownership import check_there
 from holdfast.depot.sharded import open_sharded
 from holdfast.depot.wrapped import Seams, codecs_for, is_unused, wrap, zstd_of
 from holdfast.kv.embedded import EmbeddedKV
@@ -153,6 +154,7 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
         partial(_renumber, log),
         zstd_of(encoded, codecs) if is_direct(stack) else None,
         old,
+        None if elsewhere is None else elsewhere.ownership,
     )
 
 

@@ -224,8 +224,8 @@ class Names:
         listing = Listing(self._kv, bucket, query, self.clock.now_us())
         return listing.page()
 
-    def stats(self) -> Stats:
-        """Add up the counters of all buckets."""
+    def stats(self, away: str = "") -> Stats:
+        """Add up the counters of all buckets; `away` is told with them."""
         entries = size_bytes = 0
         start, end = catalog.USAGE, prefix_end(catalog.USAGE)
         while page := self._kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
@@ -234,7 +234,7 @@ class Names:
                 entries += used.entries
                 size_bytes += used.entry_bytes
             start = page[-1].key + b"\x00"
-        return Stats(entries, size_bytes, self._kv.revision())
+        return Stats(entries, size_bytes, self._kv.revision(), away)
 
     def swept(self) -> tuple[int, int]:
         """How many blobs sweeps have removed, and how many bytes."""

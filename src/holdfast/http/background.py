@@ -10,6 +10,7 @@ from holdfast.config.stack import wanted_of
 from holdfast.config.target import stack_of
 from holdfast.depot.engine import Limits
 from holdfast.http.dial import dialing
+from holdfast.services.away import Away
 from holdfast.services.caretaker import Caretaker
 from holdfast.services.compaction import Compaction
 from holdfast.services.dispatch import Dispatch
@@ -66,9 +67,14 @@ def caretaker(depot: Depot, settings: Settings) -> Caretaker:
 
 
 def mover(depot: Depot, settings: Settings) -> AbstractContextManager[object]:
-    """What moves old blobs, if they go anywhere: by itself, for it may wait long for an answer."""
-    tier = depot.engine.tier
-    return nullcontext() if tier is None else Caretaker([Tiering(tier, settings.cold_after)])
+    """What waits for an object store, and moves old blobs: by itself, for that may take long."""
+    tier, ownership = depot.engine.tier, depot.engine.ownership
+    tasks: list[Task] = []
+    if ownership is not None:
+        tasks.append(Away(ownership))
+    if tier is not None:
+        tasks.append(Tiering(tier, settings.cold_after))
+    return Caretaker(tasks) if tasks else nullcontext()
 
 
 def dispatch(depot: Depot, settings: Settings) -> Dispatch:

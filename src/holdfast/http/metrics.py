@@ -142,6 +142,8 @@ class SiteCollector(Collector):
         blobs, size_bytes = self._depot.engine.names.moved()
         yield CounterMetricFamily("holdfast_tier_blobs", "Blobs moved, for their age.", blobs)
         yield CounterMetricFamily("holdfast_tier_bytes", "Their bytes, as stored.", size_bytes)
+        is_away = bool(self._depot.engine.away)
+        yield GaugeMetricFamily("holdfast_objects_away", "1 while an object store is.", is_away)
         opening = {name: self._team.opening[name] for name in LOG_OPENING if self._team.opening}
         facts = {**self._depot.engine.facts(), **opening, **sums.facts}
         facts["healthy"] &= sums.numbers[UNHEALTHY] == 0

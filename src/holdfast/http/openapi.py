@@ -32,7 +32,7 @@ PATHS = {
 SERVICES = {
     "/": "A list of the routes, for people.",
     "/healthz": "200 while the process lives.",
-    "/readyz": "200 while it takes writes.",
+    "/readyz": "200 while it takes writes; the text says what is away.",
     "/metrics": "Prometheus metrics.",
     "/stats": "How much is stored.",
     "/openapi.json": "This document.",

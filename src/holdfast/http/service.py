@@ -11,6 +11,7 @@ from holdfast.http import metrics, openapi
 from holdfast.http.message import Answer, json_answer
 
 if TYPE_CHECKING:
+    from holdfast.depot.ownership import Ownership
     from holdfast.http.site import Site
     from holdfast.services.moving import Progress
 
@@ -49,7 +50,14 @@ def answer(path: str, site: Site) -> Answer:
         return Answer(200, b"content-type: %b\r\n" % metrics.CONTENT_TYPE, body)
     if path == "/openapi.json":
         return json_answer(200, openapi.document())
-    return Answer(200, TEXT_HEAD, WELCOME if path == "/" else b"ok\n")
+    return Answer(200, TEXT_HEAD, WELCOME if path == "/" else _well(path, depot.engine.ownership))
+
+
+def _well(path: str, ownership: Ownership | None) -> bytes:
+    """Say that all is well, or what is not, to anybody who asks: so without its address."""
+    if path == "/readyz" and ownership is not None and ownership.why:
+        return b"ok, but the %b blobs are away\n" % ownership.what.encode()
+    return b"ok\n"
 
 
 def _move(progress: Progress | None) -> wire.MoveDoc | None:

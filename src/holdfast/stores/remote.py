@@ -14,6 +14,7 @@ with credentials may stand.
 
 from __future__ import annotations
 
+import copy
 import errno
 import re
 import time
@@ -57,6 +58,10 @@ def _is_durable(name: str) -> None:
     """An answer says that it is."""
 
 
+def _may_go() -> None:
+    """Nothing stands in the way of a request."""
+
+
 class Listed(NamedTuple):
     """One object in a listing."""
 
@@ -98,11 +103,27 @@ class Remote:
         self._entropy = entropy
         self._pause = pause
         self._settle = settle
+        self.check: Callable[[], None] = _may_go
+        """Is asked before each request, and raises what is raised in its place."""
+        self.wait_s: float = limits.OBJECT_WAIT_S
+        """For all tries of one request, less what the last one takes."""
 
     @property
     def place(self) -> str:
         """What errors call it."""
         return self._place
+
+    def behind(self, check: Callable[[], None]) -> Remote:
+        """Make the same again, of which nothing is asked unless `check` returns, each time."""
+        other = copy.copy(self)
+        other.check = check
+        return other
+
+    def hasty(self, wait_s: float) -> Remote:
+        """Make the same again, which sends nothing again later than that."""
+        other = copy.copy(self)
+        other.wait_s = wait_s
+        return other
 
     def read(self, name: str, offset: int, size_bytes: int) -> memoryview:
         """Read exactly a part of an object.
@@ -300,7 +321,8 @@ class Remote:
             FileNotFoundError, FileExistsError, EOFError: as the object store says.
             FullError, UnavailableError, UnsupportedError: it refuses, or does not answer.
         """
-        end_s = self._clock.monotonic_s() + limits.OBJECT_WAIT_S
+        self.check()
+        end_s = self._clock.monotonic_s() + self.wait_s
         tries = 0
         while True:
             tries += 1

@@ -89,6 +89,7 @@ class StatsDoc(msgspec.Struct, omit_defaults=True):
     entries: int
     entry_bytes: int
     revision: int
+    away: str = ""
     move: MoveDoc | None = None
 
 
@@ -159,7 +160,9 @@ def hash_page_json(page: HashPage) -> bytes:
 
 def stats_json(stats: Stats, move: MoveDoc | None = None) -> bytes:
     """Write the body of `GET /stats`."""
-    return _encoder.encode(StatsDoc(stats.entries, stats.entry_bytes, stats.revision, move))
+    return _encoder.encode(
+        StatsDoc(stats.entries, stats.entry_bytes, stats.revision, stats.away, move)
+    )
 
 
 def parse_entry(data: bytes) -> Entry:
@@ -194,7 +197,7 @@ def parse_hash_page(data: bytes) -> HashPage:
 def parse_stats(data: bytes) -> Stats:
     """Read the counters; UnavailableError when they are none."""
     doc = decode_peer(_stats_decoder, data)
-    return Stats(doc.entries, doc.entry_bytes, doc.revision)
+    return Stats(doc.entries, doc.entry_bytes, doc.revision, doc.away)
 
 
 def decode_peer(decoder: "msgspec.json.Decoder[D]", data: bytes) -> D:
