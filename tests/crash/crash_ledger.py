@@ -175,8 +175,9 @@ class Ledger:
         self._forget()
         bounds = self._bounds
         if self._is_cooled:
-            url = f"file://{folder.with_name(f'{folder.name}-cold')}"
-            bounds = bounds._replace(stack=Stack(cold=url, connect=connect))
+            cold = folder.with_name(f"{folder.name}-cold")
+            cold.mkdir(exist_ok=True)
+            bounds = bounds._replace(stack=Stack(cold=f"file://{cold}", connect=connect))
         with open_depot(folder, bounds) as depot:
             depot.engine.names.policies.set_owner(Owner(name="carol", quota_bytes=QUOTA_BYTES))
             depot.bucket(BUCKETS[1]).set_policy(RULES)

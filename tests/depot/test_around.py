@@ -61,6 +61,8 @@ def url_of(base: Path, options: str, engine: str = "segments") -> str:
 
 
 def open_depot(base: Path, options: str, engine: str = "segments") -> Depot:
+    for name in ("one", "other", "objects"):
+        (base / name).mkdir(exist_ok=True)
     depot = holdfast.open(url_of(base, options, engine))
     assert isinstance(depot, Depot)
     return depot
@@ -149,10 +151,8 @@ def test_damage_of_the_cache_is_nobodys_error(tmp_path: Path) -> None:
 
 def test_a_folder_is_the_cache_of_one_store(tmp_path: Path) -> None:
     options = "cache=32MiB&cache_dir={base}/cache"
-    with open_depot(tmp_path, options):
-        (tmp_path / "other").mkdir()
-        with pytest.raises(UnavailableError, match="in use"):
-            open_depot(tmp_path / "other", f"cache=1MiB&cache_dir={tmp_path}/cache")
+    with open_depot(tmp_path, options), pytest.raises(UnavailableError, match="in use"):
+        open_depot(tmp_path / "other", f"cache=1MiB&cache_dir={tmp_path}/cache")
     with pytest.raises(ConflictError, match="belongs to another store"):
         open_depot(tmp_path / "other", f"cache=1MiB&cache_dir={tmp_path}/cache")
     with pytest.raises(ConflictError, match="is a store"):

@@ -157,6 +157,7 @@ class ColdLife(WholeLife):
         super().__init__()
 
     def _open(self) -> Depot:
+        (self._base / "cold").mkdir(exist_ok=True)
         stack = Stack(cold=f"file://{self._base / 'cold'}", connect=connect)
         return open_depot(self._folder, self.bounds._replace(stack=stack), disk=self._disk)
 

@@ -52,6 +52,9 @@ def start(base: Path, disks: str = "", *, master: bytes | None = None, zstd: boo
         Place(base / name, None if weight == "gone" else float(weight or 1))
         for name, weight in pairs
     )
+    for place in places:
+        if place.weight is not None:
+            place.path.mkdir(exist_ok=True)
     stack = Stack(disks=places, master=master, compress=zstd)
     return open_depot(base / "store", Limits(small_blob_bytes_max=SMALL_MAX, stack=stack))
 
@@ -152,6 +155,8 @@ def test_wrappers_are_around_what_lies_there(tmp_path: Path) -> None:
         f"&encrypt=file:{tmp_path}/key&cache=32MiB&verify=digest"
     )
     (tmp_path / "key").write_text(KEY)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
     text = b"a line that is said again\n" * (64 * KIB)
     for _ in range(2):
         with holdfast.open(url) as bucket:
@@ -235,6 +240,24 @@ def test_what_is_no_empty_folder_becomes_no_disk(base: Path) -> None:
         check_all(depot)
 
 
+def test_a_new_disk_is_made_by_nobody_but_its_owner(base: Path) -> None:
+    """Its folder is not there while it is not mounted, and would be made in its place."""
+    new = base / "disk" / "blobs"
+    places = (Place(base / "one", 2), Place(base / "other"), Place(new))
+    bounds = Limits(small_blob_bytes_max=SMALL_MAX, stack=Stack(disks=places))
+    with pytest.raises(UnavailableError, match="there is no such folder: make it, or mount"):
+        open_depot(base / "store", bounds)
+    assert not new.parent.exists()
+    with start(base) as depot:
+        check_all(depot)
+    new.mkdir(parents=True)
+    with open_depot(base / "store", bounds) as depot:
+        check_all(depot)
+    new.rename(base / "away")
+    with open_depot(base / "store", bounds):  # it is known, and waited for
+        assert not new.exists()
+
+
 def test_a_disk_is_no_store_and_no_cache(base: Path) -> None:
     with pytest.raises(UnsupportedError, match="another engine"):
         holdfast.open(base / "one")
@@ -247,6 +270,7 @@ def test_what_cannot_go_together_is_refused(tmp_path: Path) -> None:
     url = f"segments://{tmp_path}/store?spread={tmp_path}/one"
     with pytest.raises(InvalidError, match="without `large`"):
         holdfast.open(f"{url}&large=file://{tmp_path}/objects")
+    (tmp_path / "objects").mkdir()
     with holdfast.open(f"segments://{tmp_path}/store?large=file://{tmp_path}/objects"):
         pass
     with pytest.raises(ConflictError, match="lie in file:///"):

@@ -27,6 +27,8 @@ SOME_WORLDS = [
 
 def start(folder: Path, disk: Disk | None = None) -> Depot:
     disks = tuple(Place(folder.parent / name) for name in ("one", "other"))
+    for each in disks:
+        each.path.mkdir(exist_ok=True)
     bounds = Limits(small_blob_bytes_max=SMALL_MAX, stack=Stack(disks=disks))
     return open_depot(folder, bounds, disk)
 

@@ -330,6 +330,7 @@ def _is_corrupt(depot: Depot, key: str) -> bool:
 
 def test_large_blobs_elsewhere_need_no_wrappers(tmp_path: Path) -> None:
     """They have a format of their own, too."""
+    (tmp_path / "objects").mkdir()
     url = f"segments://{tmp_path}/store?large=file://{tmp_path}/objects"
     for target in (url, url, str(tmp_path / "store")):
         with holdfast.open(target) as bucket:

@@ -26,6 +26,13 @@ NEXT = list(zip(ENGINES, [*list(ENGINES)[1:], *ENGINES], strict=False))
 LARGE = make(9 * MIB + 7)
 
 
+def url_of(engine: str, folder: Path) -> str:
+    """A store of an engine, with a folder for what lies elsewhere."""
+    if engine == "objects":
+        folder.with_name(f"{folder.name}.bucket").mkdir(exist_ok=True)
+    return ENGINES[engine].format(folder)
+
+
 def opened(target: str | Path) -> Depot:
     depot = holdfast.open(target)
     assert isinstance(depot, Depot)

@@ -21,6 +21,7 @@ from filled import (
     fill,
     opened,
     rows,
+    url_of,
 )
 from steps import flip
 
@@ -73,7 +74,7 @@ def migrate(source: Depot, target: Depot, manner: Manner | None = None) -> Moved
 @pytest.mark.parametrize(("one", "other"), SOME)
 def test_all_of_a_store_moves_between_any_two(tmp_path: Path, one: str, other: str) -> None:
     """Also while both are open again."""
-    urls = ENGINES[one].format(tmp_path / "one"), ENGINES[other].format(tmp_path / "other")
+    urls = url_of(one, tmp_path / "one"), url_of(other, tmp_path / "other")
     with opened(urls[0]) as source, opened(urls[1]) as target:
         fill(source)
         assert {row.key[0] for row in rows(source)} >= TABLES
@@ -223,7 +224,7 @@ def test_webhooks_stand_at_the_end_and_are_not_told_of_what_moved(tmp_path: Path
 @pytest.mark.parametrize("other", ["folder", "shards"])
 def test_readers_of_events_go_on_behind_a_migration(tmp_path: Path, other: str) -> None:
     """Who had read all; others are refused."""
-    url = ENGINES[other].format(tmp_path / "other")
+    url = url_of(other, tmp_path / "other")
     with opened(tmp_path / "one") as source:
         fill(source)
         end = latest(source.engine.kv)
@@ -287,11 +288,12 @@ def test_a_dry_run_leaves_both_stores_as_they_are(tmp_path: Path) -> None:
     assert "would be moved, 0 rows and 0 blobs were there" in first.output
     assert not other.exists()
     opened(other).close()
+    (tmp_path / "large").mkdir()
     again = run(f"segments://{one}{wrapped}", f"segments://{other}{wrapped}")
     assert again.output == first.output
     for folder in (one, other):
         assert not {"wrappers", "keyring", "large"} & {path.name for path in folder.iterdir()}
-    assert not (tmp_path / "large").exists()
+    assert not list((tmp_path / "large").iterdir())
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -299,7 +301,7 @@ def hundred_thousand(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The URL of a store with 100,000 small blobs of a name each, and 20 files or objects."""
-    url = ENGINES[request.param].format(tmp_path_factory.mktemp("hundred") / "one")
+    url = url_of(request.param, tmp_path_factory.mktemp("hundred") / "one")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOBS_KEY", MASTER)
         with opened(url) as source:
@@ -316,7 +318,7 @@ def hundred_thousand(
 @pytest.mark.parametrize("other", ENGINES)
 def test_a_hundred_thousand_blobs_move(hundred_thousand: str, tmp_path: Path, other: str) -> None:
     """Every pair of engines, with equal scans behind it."""
-    target_url = ENGINES[other].format(tmp_path / "other")
+    target_url = url_of(other, tmp_path / "other")
     with opened(hundred_thousand) as source, opened(target_url) as target:
         moved = migrate(source, target, Manner(verify=True))
         assert moved.blobs == moved.verified == 100_020

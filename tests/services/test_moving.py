@@ -8,7 +8,7 @@ from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from filled import ENGINES, LARGE, MASTER, VARIABLE, blobs_of, catalog_of, fill, opened
+from filled import ENGINES, LARGE, MASTER, VARIABLE, blobs_of, catalog_of, fill, opened, url_of
 from moving_steps import Writer, check_events, copying, finish, moving, reading, switch
 from steps import flip
 
@@ -56,7 +56,7 @@ def test_a_store_moves_between_any_two_while_it_is_written_to(
     tmp_path: Path, one: str, other: str
 ) -> None:
     """All rows are the same behind the switch, and all is read right before anything follows."""
-    urls = ENGINES[one].format(tmp_path / "one"), ENGINES[other].format(tmp_path / "other")
+    urls = url_of(one, tmp_path / "one"), url_of(other, tmp_path / "other")
     with opened(urls[0]) as source:
         fill(source)
         source.set_policy(Policy(undelete_s=1000))
@@ -114,14 +114,14 @@ def test_a_move_that_was_broken_off_at_any_call_is_gone_on_with(
     tmp_path: Path, one: str, other: str, calls: tuple[int, int]
 ) -> None:
     """All disks fail from one call on; what was acknowledged is there, before and behind that."""
-    with opened(ENGINES[one].format(tmp_path / "origin")) as source:
+    with opened(url_of(one, tmp_path / "origin")) as source:
         for number in range(20):
             source.put(f"{number}", b"%d" % number)
         source.put("large", make(MIB))
         source.set_policy(Policy(undelete_s=1000))
     stages = set()
     for number in count(*calls):
-        old, new = (ENGINES[name].format(tmp_path / name) for name in (one, other))
+        old, new = (url_of(name, tmp_path / name) for name in (one, other))
         shutil.copytree(tmp_path / "origin", tmp_path / one)
         disk = FaultyDisk(Fault(number, lasting=True))
         there: dict[str, bytes | None] = {}
@@ -458,7 +458,7 @@ def test_readers_of_events_go_on_or_hear_that_they_cannot(
     tmp_path: Path, one: str, other: str
 ) -> None:
     """Also where the index is made again, and behind another move."""
-    urls = [ENGINES[name].format(tmp_path / f"{at}") for at, name in enumerate((one, other, one))]
+    urls = [url_of(name, tmp_path / f"{at}") for at, name in enumerate((one, other, one))]
     with opened(urls[0]) as depot:
         fill(depot)
         depot.put("before", b"1")

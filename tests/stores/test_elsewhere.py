@@ -68,7 +68,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Path:
-    return tmp_path / "bucket"
+    path = tmp_path / "bucket"
+    path.mkdir()
+    return path
 
 
 @pytest.fixture
@@ -190,7 +192,7 @@ def test_no_variable_sends_the_blobs_of_a_folder_elsewhere(
     monkeypatch.setenv("HOLDFAST_LARGE", f"file://{bucket}")
     with opened(folder) as depot:
         depot.put("large", LARGE)
-    assert not bucket.exists()
+    assert not list(bucket.iterdir())
     assert load(environment=os.environ).settings.large == f"file://{bucket}"
 
 
@@ -209,6 +211,7 @@ class Watched(FaultyDisk):
 def test_objects_in_a_folder_survive_a_power_cut(bucket: Path) -> None:
     disk, clock, entropy = Watched(), SystemClock(), SystemEntropy()
     remote = connect(f"file://{bucket}", clock, entropy, disk)
+    (bucket / MARKER).write_bytes(b"")
     remote._pause = lambda _: None
     store = ObjectStore(remote, entropy, clock)
     digest = put(store, LARGE).digest
@@ -247,6 +250,46 @@ def test_wrappers_are_around_what_lies_there_too(
         assert depot.get("text") == text
         assert depot.get("noise") == HUGE
     assert fsck(target) == ([], [])
+
+
+@pytest.mark.parametrize("what", ["large", "cold"])
+def test_looking_for_a_folder_makes_none(tmp_path: Path, what: str) -> None:
+    """Neither one that is named first, nor one that is known, nor anything in its place."""
+    place, folder = tmp_path / "disk" / "blobs", tmp_path / "data"
+    url = f"segments://{folder}?{what}=file://{place}"
+    with pytest.raises(UnavailableError, match="no such folder: make it, or mount its disk"):
+        holdfast.open(url)
+    assert not place.parent.exists()
+    place.mkdir(parents=True)
+    holdfast.open(url).close()
+    place.rename(tmp_path / "away")
+    with pytest.raises(UnavailableError, match="no such folder"):
+        holdfast.open(folder)
+    assert not place.exists()
+    place.mkdir()
+    with pytest.raises(UnavailableError, match="is it mounted"):
+        holdfast.open(folder)
+    assert not list(place.iterdir())
+    place.rmdir()
+    (tmp_path / "away").rename(place)
+    holdfast.open(folder).close()
+
+
+def test_nothing_is_acknowledged_in_the_place_of_a_disk_that_was_unmounted(
+    target: str, bucket: Path, tmp_path: Path
+) -> None:
+    with opened(target) as depot:
+        depot.put("large", LARGE)
+        bucket.rename(tmp_path / "away")
+        bucket.mkdir()
+        with pytest.raises(UnavailableError, match="it is not mounted"):
+            depot.put("other", make(400 * KIB))
+        assert not [each for each in bucket.rglob("*") if each.is_file()]
+        shutil.rmtree(bucket)
+        (tmp_path / "away").rename(bucket)
+        assert depot.get("large") == LARGE
+        depot.put("other", make(400 * KIB))
+        assert [each.key for each in depot.entries()] == ["large", "other"]
 
 
 # Looking after it.

@@ -11,6 +11,7 @@ network between.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from datetime import timedelta
@@ -20,10 +21,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from holdfast.core import limits
-from holdfast.core.errors import InvalidError, UnsupportedError
+from holdfast.core.errors import InvalidError, UnavailableError, UnsupportedError
 from holdfast.core.seams import Disk
+from holdfast.stores.naming import MARKER
 
 if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Client
+
     from holdfast.core.seams import Clock, Entropy
     from holdfast.stores.remote import Remote
 
@@ -58,36 +62,27 @@ def check_url(url: str, option: str = "large") -> str:
     return url.rstrip("/")
 
 
-def connect(
-    url: str, clock: Clock, entropy: Entropy, disk: Disk | None = None, *, makes: bool = True
-) -> Remote:
-    """Make what sends requests to an object store; nothing is asked of it yet.
-
-    A folder that is not there is made, or is as an empty one until this is closed.
+def connect(url: str, clock: Clock, entropy: Entropy, disk: Disk | None = None) -> Remote:
+    """Make what sends requests to an object store; nothing is asked of it yet, nothing made there.
 
     Raises:
         InvalidError: the URL or a variable of the environment is none that it takes.
+        UnavailableError: there is no such folder: it may be on a disk that is not mounted.
         UnsupportedError: the client is not installed.
     """
     place = check_url(url)
     try:
         from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
-        from obstore.store import LocalStore, MemoryStore, from_url  # noqa: PLC0415
+        from obstore.store import from_url  # noqa: PLC0415
 
         from holdfast.stores.remote import Remote  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UnsupportedError("object stores need pip install 'holdfast[objects]'") from error
     if place.startswith("file:"):
         root = Path(unquote(urlsplit(place).path))
-        if not makes and not root.exists():
-            return Remote(MemoryStore(), place, clock, entropy)
         disk = disk or Disk()
-        try:
-            disk.make_directory(root)
-        except OSError as error:
-            raise InvalidError("folder", place, f"a folder ({error.strerror})") from None
         settle = partial(_sync, disk, root)
-        return Remote(LocalStore(root), place, clock, entropy, settle=settle)
+        return Remote(_folder(place, root, disk), place, clock, entropy, settle=settle)
     is_bare = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
     try:
         bucket = from_url(
@@ -104,8 +99,28 @@ def connect(
     return Remote(bucket, place, clock, entropy)
 
 
+def _folder(place: str, root: Path, disk: Disk) -> Client:
+    """Use a folder that is there: one that is not may be on a disk that is not mounted."""
+    from obstore.store import LocalStore  # noqa: PLC0415 - an extra
+
+    try:
+        if root.is_dir():
+            with suppress(PermissionError):  # who may not read the parent did not make it just now
+                disk.sync_directory(root.parent)
+            return LocalStore(root)
+    except OSError as error:
+        raise UnavailableError(f"{place}: {error.strerror}") from error
+    raise UnavailableError(f"{place}: there is no such folder: make it, or mount its disk")
+
+
 def _sync(disk: Disk, root: Path, name: str) -> None:
-    """Make an object in a folder, or its absence, survive a power cut."""
+    """Make an object in a folder, or its absence, survive a power cut.
+
+    Raises:
+        OSError: the disk refuses, or another folder has come into its place: it was unmounted.
+    """
+    if name != MARKER and not (root / MARKER).exists():
+        raise OSError(errno.ENODEV, "it is not mounted")
     path = root / name
     with suppress(FileNotFoundError):
         descriptor = disk.open(path, os.O_RDONLY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,7 @@ def stack_of(wanted: Wanted, *, as_it_is: bool = False) -> Stack:
         wanted.large,
         wanted.cold,
         wanted.cold_after_s,
-        partial(connect, makes=not as_it_is),
+        connect,
         read_dictionary(wanted.dictionary),
         wanted.verify,
         wanted.cache_bytes,

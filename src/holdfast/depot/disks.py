@@ -149,6 +149,8 @@ def _look(path: Path) -> Claim | None:
 
 
 def _made(path: Path, own: str, seams: Seams) -> str:
+    if not path.is_dir():  # it would be made where the disk is to be mounted
+        raise UnavailableError(f"{path}: there is no such folder: make it, or mount its disk")
     guard = hold(path, seams)
     try:
         return claim(path, DISK, own, seams).id

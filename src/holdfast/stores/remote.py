@@ -365,7 +365,8 @@ class Remote:
             return _Failure(UnavailableError(message), helps_again=False)
         if status == 507 or FULL.search(text) or _errno(error) in {errno.ENOSPC, errno.EDQUOT}:
             return _Failure(FullError(message), helps_again=False)
-        stays = 400 <= status < 500 and status not in AGAIN
+        is_gone = _errno(error) == errno.ENODEV
+        stays = is_gone or (400 <= status < 500 and status not in AGAIN)
         may_come = status == 0 and UNSENT not in detail
         return _Failure(UnavailableError(message), helps_again=not stays, may_come=may_come)
 
@@ -378,6 +379,8 @@ def _reason(error: Exception, text: str, detail: str) -> tuple[str, int]:
     """Name the kind of a failure, and its HTTP status (0: none), and nothing else of the texts."""
     if isinstance(error, REFUSED):
         return "it refuses the credentials", 403
+    if _errno(error) == errno.ENODEV:
+        return "it is not mounted", 0
     found = STATUS.search(text)
     code = CODE.search(text)
     if found:
