@@ -447,6 +447,25 @@ def test_two_secrets_sign_while_they_overlap(
     assert there.got[-1].is_signed_by(newest)
 
 
+def test_a_secret_that_is_rotated_between_two_messages_signs_the_second(
+    office: Office, there: Receiver
+) -> None:
+    """The first message is under way meanwhile, and both go in one turn of the courier."""
+    secrets = [office.hook(there.url)]
+
+    def rotate(handler: programs.Handler) -> None:
+        if len(secrets) == 1:
+            secrets.append(office.hooks.rotate("w", 0))
+        handler.answer(204)
+
+    there.act = rotate
+    office.put("a", "b")
+    office.settle()
+    assert there.keys() == ["a", "b"]
+    for got, secret in zip(there.got, secrets, strict=True):
+        assert got.is_signed_by(secret)
+
+
 def test_what_compaction_drops_is_told_and_the_rest_follows(
     office: Office, there: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,13 +10,15 @@ tried.
 from __future__ import annotations
 
 import logging
+from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from holdfast.core import events, limits
-from holdfast.core.errors import BlobError, CompactedError
+from holdfast.core.errors import BlobError, CompactedError, NotFoundError
 from holdfast.core.kv import Delete, Put
 from holdfast.core.stream import Cursor, parse_cursor
 from holdfast.core.webhook import Message
@@ -59,7 +61,7 @@ class Courier:
     def __init__(self, kit: Kit, line: Line, standing: Standing, revision: int) -> None:
         self._kit = kit
         self._line = line
-        self._news: tuple[Stored, bool] | None = None
+        self._news: deque[tuple[Stored, bool]] = deque(maxlen=1)
         self._stored: Stored | None = None
         self._is_active = False
         self._is_stopping = False
@@ -74,7 +76,7 @@ class Courier:
 
     def inform(self, stored: Stored, *, is_active: bool) -> None:
         """Take what the webhook is from now on, and whether its owner may be told anything."""
-        self._news = (stored, is_active)
+        self._news.append((stored, is_active))
 
     def stop(self) -> None:
         """End what is under way as soon as that can be."""
@@ -89,7 +91,7 @@ class Courier:
         now_s = self._kit.clock.monotonic_s()
         if self._is_stopping or now_s < self._rest_until_s:
             return False
-        if self._news is not None or (self._is_unsaved and now_s >= self._saved_s + SAVE_S):
+        if self._news or (self._is_unsaved and now_s >= self._saved_s + SAVE_S):
             return True
         if not self._is_open():
             return False
@@ -182,6 +184,11 @@ class Courier:
         return message_of(self._kit.log_id, event, self._kit.clock.now_us())
 
     def _send(self, message: Message) -> Outcome:
+        """Send, signed as is right by now: secrets may have been rotated since the turn began."""
+        with suppress(NotFoundError):  # the next look ends what is gone
+            stored = self._kit.hooks.stored(self._webhook.name)
+            if stored.webhook.created_us == self._webhook.created_us:
+                self._stored = stored
         assert self._stored is not None
         return send(self._line, self._stored, message, self._kit.clock)
 
@@ -347,15 +354,13 @@ class Courier:
         return not is_waiting and self._kit.pages.is_behind(self._cursor)
 
     def _goes_on(self, end_s: float) -> bool:
-        is_over = self._is_stopping or self._news is not None
+        is_over = self._is_stopping or self._news
         return not is_over and self._kit.clock.monotonic_s() < end_s
 
     def _hear(self) -> None:
         """Take news of the webhook, and what people have changed of where it stands."""
-        news, self._news = self._news, None
-        if news is None:
-            return
-        self._stored, self._is_active = news
+        if self._news:
+            self._stored, self._is_active = self._news.pop()
         found = self._kit.hooks.standing(self._webhook.name)
         if found is None:
             self._is_active = False
@@ -383,12 +388,10 @@ class Courier:
             self._save(self._standing)
 
     def _save(self, standing: Standing, letters: Sequence[Write] = ()) -> bool:
-        """Commit where the webhook stands; False if somebody has changed that meanwhile."""
+        """Commit where the webhook stands; False if somebody has: the next turn goes by that."""
         standing = replace(standing, cursor=str(self._cursor))
         revision = self._kit.hooks.save(self._webhook.name, standing, self._revision, letters)
         if not revision:
-            if self._news is None:
-                self._news = (self._stored, self._is_active)  # type: ignore[assignment] # it is there
             return False
         self._standing, self._revision = standing, revision
         self._saved_s = self._kit.clock.monotonic_s()
