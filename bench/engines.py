@@ -3,13 +3,13 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from bench.library import measure_alone
 from bench.stage import Row, Stage
-from bench.table import Line, NotRunError, in_turn, median, ratio, spell, spread
+from bench.table import Line, NotRunError, faced, in_turn
 
 RIVALS = ("rocksdict", "diskcache")
 INSTALL_WAIT_S = 300
@@ -52,24 +52,13 @@ def _wrapper_name(what: str, name: str, data: str) -> str:
 
 
 def _engine(what: str, name: str, stage: Stage) -> Iterator[Line]:
-    yield _line(_engine_name(what, name), _measured(stage, what, ("log", name)), name)
+    rates = _measured(stage, what, ("log", name))
+    yield faced(_engine_name(what, name), rates, None, name)
 
 
 def _wrapper(what: str, name: str, data: str, stage: Stage) -> Iterator[Line]:
     names = (f"{name} {data}", f"bare {data}")
-    yield _line(_wrapper_name(what, name, data), _measured(stage, what, names), "bare")
-
-
-def _line(title: str, rates: Mapping[str, Sequence[float]], peer: str) -> Line:
-    ours, theirs = rates.values()
-    return Line(
-        title,
-        ratio(ours, theirs),
-        None,
-        ours=f"{spell(median(ours))}/s",
-        peer=f"{spell(median(theirs))}/s {peer}",
-        note=spread(rates),
-    )
+    yield faced(_wrapper_name(what, name, data), _measured(stage, what, names), None, "bare")
 
 
 def _measured(stage: Stage, what: str, names: Sequence[str]) -> dict[str, list[float]]:

@@ -8,7 +8,7 @@ from bench.load import Measured, Work
 from bench.peers import holdfast
 from bench.process import Running, ask
 from bench.stage import Row, Scene, Stage, Target, cost
-from bench.table import Bar, Line, NotRunError, in_turn, median, paired, spell, spread
+from bench.table import Bar, Line, NotRunError, faced, in_turn, paired
 
 KIB = 1024
 BLOBS = 1000
@@ -53,15 +53,7 @@ def _put(stage: Stage) -> Iterator[Line]:
 
 def _line(name: str, results: dict[str, list[Measured]]) -> Line:
     rates = {each: [turn.rate for turn in turns] for each, turns in results.items()}
-    guarded, plain = rates.values()
-    return Line(
-        name,
-        paired(guarded, plain),
-        BAR,
-        ours=f"{spell(median(guarded))}/s",
-        peer=f"{spell(median(plain))}/s without",
-        note="; ".join(filter(None, [cost(results), spread(rates)])),
-    )
+    return faced(name, rates, BAR, "without", figure=paired).noted(cost(results))
 
 
 def _pair(scene: Scene) -> list[Target]:

@@ -14,7 +14,7 @@ from bench.load import Work
 from bench.peers import ROOT, holdfast
 from bench.process import await_answer, start
 from bench.stage import Row, Stage, Target
-from bench.table import Bar, Line, NotRunError, in_turn, median, ratio, spell, spread
+from bench.table import Bar, Line, NotRunError, faced, in_turn, median, spell
 
 KIB = 1024
 CHILD_WAIT_S = 900
@@ -98,15 +98,7 @@ def _put(stage: Stage) -> Iterator[Line]:
 
         runs = {name: partial(run, name) for name in ("put", "files")}
         rates = in_turn(runs, stage.options.rounds)
-    ours, theirs = rates.values()
-    yield Line(
-        "library put 1 KiB, 64 threads",
-        ratio(ours, theirs),
-        PUT_BAR,
-        ours=f"{spell(median(ours))}/s",
-        peer=f"{spell(median(theirs))}/s file each",
-        note=spread(rates),
-    )
+    yield faced("library put 1 KiB, 64 threads", rates, PUT_BAR, "file each")
 
 
 def _get(stage: Stage) -> Iterator[Line]:

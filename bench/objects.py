@@ -6,7 +6,7 @@ from functools import partial
 from bench.library import measure_alone
 from bench.seaweed import Seaweed, install
 from bench.stage import Row, Stage
-from bench.table import Line, in_turn, median, ratio, spell, spread
+from bench.table import Line, faced, in_turn, spell
 
 WORK = (("put", 1 << 20), ("get", 1 << 20), ("put", 64 << 20), ("get", 64 << 20))
 RANGES = ("range", 64 << 20)
@@ -36,13 +36,6 @@ def _compare(what: str, size_bytes: int, stage: Stage) -> Iterator[Line]:
             return measure_alone("bench.bucket", (what, way, *map(str, numbers)))["rate"]
 
         rates = in_turn({way: partial(run, way) for way in WAYS}, stage.options.rounds)
-    ours, raw = rates.values()
     unit = "/s" if what == "range" else "MB/s"
-    yield Line(
-        _name(what, size_bytes),
-        ratio(ours, raw),
-        None,
-        ours=f"{spell(median(ours))} {unit}",
-        peer=f"{spell(median(raw))} {unit} obstore",
-        note=spread(rates),
-    )
+    name = _name(what, size_bytes)
+    yield faced(name, rates, None, "obstore", text=lambda rate: f"{spell(rate)} {unit}")

@@ -9,7 +9,7 @@ from bench.load import Work, compile_c, wrk_rate
 from bench.peers import holdfast, nginx
 from bench.process import Server
 from bench.stage import Row, Scene, Stage, Target, cost
-from bench.table import Bar, Line, in_turn, median, ratio, spell, spell_us, spread
+from bench.table import Bar, Line, each_second, faced, in_turn, median, ratio, spell_us, spread
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -109,22 +109,11 @@ def _compare(stage: Stage, name: str, size: Size, *, sendfile: bool, workers: in
 def _rate_line(
     name: str, rates: Mapping[str, list[float]], size: Size, bar: Bar | None, notes: list[str]
 ) -> Line:
-    ours, theirs = rates.values()
-    return Line(
-        name,
-        ratio(ours, theirs),
-        bar,
-        ours=_rate_text(ours, size),
-        peer=_rate_text(theirs, size) + " nginx",
-        note="; ".join(filter(None, [*notes, spread(rates)])),
-    )
+    def text(rate: float) -> str:
+        is_small = size.size_bytes < MIB
+        return each_second(rate) if is_small else f"{rate * size.size_bytes / 1e9:.2f} GB/s"
 
-
-def _rate_text(rates: list[float], size: Size) -> str:
-    rate = median(rates)
-    if size.size_bytes < MIB:
-        return f"{spell(rate)}/s"
-    return f"{rate * size.size_bytes / 1e9:.2f} GB/s"
+    return faced(name, rates, bar, "nginx", text=text).noted(*notes)
 
 
 def _by_wrk(stage: Stage) -> Iterator[Line]:

@@ -6,7 +6,7 @@ from functools import partial
 from bench.load import Measured
 from bench.peers import holdfast
 from bench.stage import Row, Stage, Target, cost
-from bench.table import Bar, Line, in_turn, median, paired, spell, spell_us, spread
+from bench.table import Bar, Line, faced, in_turn, paired, spell_us
 
 KIB = 1024
 WRITERS = 64
@@ -26,30 +26,15 @@ def rows() -> list[Row]:
 def _batches(stage: Stage) -> Iterator[Line]:
     results = _measured(stage, {"batches": BATCHED, "one by one": SHARDS}, WRITERS)
     rates = {name: [turn.rate for turn in turns] for name, turns in results.items()}
-    ours, theirs = rates.values()
-    yield Line(
-        BATCHES,
-        paired(ours, theirs),
-        BATCH_BAR,
-        ours=f"{spell(median(ours))}/s",
-        peer=f"{spell(median(theirs))}/s one by one",
-        note="; ".join(filter(None, [cost(results), spread(rates)])),
-    )
+    line = faced(BATCHES, rates, BATCH_BAR, "one by one", figure=paired)
+    yield line.noted(cost(results))
 
 
 def _async(stage: Stage) -> Iterator[Line]:
     settings = {"async": {**BATCHED, "HOLDFAST_ASYNC_WRITE": "true"}, "durable": BATCHED}
     results = _measured(stage, settings, 1)
     times = {name: [turn.p50_us for turn in turns] for name, turns in results.items()}
-    ours, theirs = times.values()
-    yield Line(
-        ASYNC,
-        paired(ours, theirs),
-        ASYNC_BAR,
-        ours=spell_us(median(ours)),
-        peer=f"{spell_us(median(theirs))} durable",
-        note=spread(times, " us"),
-    )
+    yield faced(ASYNC, times, ASYNC_BAR, "durable", figure=paired, text=spell_us)
 
 
 def _measured(

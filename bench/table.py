@@ -1,7 +1,7 @@
 """What was measured, what it had to be, and the table that says both."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -66,6 +66,10 @@ class Line:
         bar = "-" if self.bar is None else self.bar.text
         return (self.row, self.ours or "-", self.peer or "-", figure, bar, self.verdict)
 
+    def noted(self, *notes: str) -> "Line":
+        """The same with more to say of it, before what it says already."""
+        return replace(self, note="; ".join(filter(None, [*notes, self.note])))
+
 
 def median(values: Sequence[float]) -> float:
     """Return the middle of `values`, or the mean of the middle two."""
@@ -85,6 +89,32 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Divide the medians."""
     return median(ours) / median(theirs)
+
+
+def each_second(rate: float) -> str:
+    """Write how many a second."""
+    return f"{spell(rate)}/s"
+
+
+def faced(
+    row: str,
+    turns: Mapping[str, Sequence[float]],
+    bar: Bar | None,
+    peer: str = "",
+    *,
+    figure: Callable[[Sequence[float], Sequence[float]], float] = ratio,
+    text: Callable[[float], str] = each_second,
+) -> Line:
+    """Make the line of two that were measured in turn, ours first; `text` spells either."""
+    ours, theirs = turns.values()
+    return Line(
+        row,
+        figure(ours, theirs),
+        bar,
+        ours=text(median(ours)),
+        peer=f"{text(median(theirs))} {peer}".rstrip(),
+        note=spread(turns, " us" if text is spell_us else ""),
+    )
 
 
 def spread(turns: Mapping[str, Sequence[float]], unit: str = "") -> str:

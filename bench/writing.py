@@ -11,7 +11,7 @@ from bench.load import Measured, Work
 from bench.peers import holdfast, nginx
 from bench.seaweed import Seaweed, install
 from bench.stage import Row, Scene, Stage, Target, cost
-from bench.table import Bar, Line, NotRunError, in_turn, median, ratio, spell, spread
+from bench.table import Bar, Line, NotRunError, each_second, faced, in_turn, median, ratio
 from holdfast.core.seams import Disk
 
 KIB = 1024
@@ -87,17 +87,10 @@ def _small_line(
     row = f"{row} / {name}"
     pair = {each: results[each] for each in ("holdfast", name) if each in results}
     rates = {each: [turn.rate for turn in turns] for each, turns in pair.items()}
-    ours = f"{spell(median(rates['holdfast']))}/s"
     if missing:
+        ours = each_second(median(rates["holdfast"]))
         return Line(row, None, bar, ours=ours, note=f"not run: {missing}")
-    return Line(
-        row,
-        ratio(rates["holdfast"], rates[name]),
-        bar,
-        ours=ours,
-        peer=f"{spell(median(rates[name]))}/s",
-        note="; ".join(filter(None, [cost(pair), spread(rates)])),
-    )
+    return faced(row, rates, bar).noted(cost(pair))
 
 
 def _nginx(stage: Stage, scene: Scene) -> list[Target]:

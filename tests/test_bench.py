@@ -10,6 +10,7 @@ from bench.table import (
     Bar,
     Line,
     draw,
+    faced,
     in_turn,
     median,
     paired,
@@ -36,6 +37,15 @@ def test_a_ratio_divides_medians_and_not_means() -> None:
 def test_neighbours_are_compared_before_the_median_is_taken() -> None:
     assert paired([10, 1, 5], [10, 2, 5]) == 1
     assert ratio([10, 1, 5], [10, 2, 4]) == 1.25
+
+
+def test_a_line_faces_ours_with_theirs() -> None:
+    line = faced("r", {"ours": [2, 4], "theirs": [1, 1]}, Bar(2, "x"), "theirs", figure=paired)
+    assert line.noted("dear", "").cells == ("r", "3/s", "1/s theirs", "3 x", ">= 2 x", "met")
+    assert line.noted("dear", "").note == "dear; unsteady turns: ours 2 4"
+    times = faced("r", {"ours": [1, 2], "theirs": [1, 1]}, None, text=spell_us)
+    assert (times.value, times.ours, times.peer, times.verdict) == (1.5, "1.5 us", "1 us", "info")
+    assert times.note == "unsteady turns: ours 1 2 us"
 
 
 def test_runs_take_turns_there_and_back() -> None:
