@@ -12,6 +12,7 @@ from itertools import zip_longest
 from operator import add
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from holdfast.core import limits
 from holdfast.core.errors import BlobError
 from holdfast.core.pending import Pending
 from holdfast.core.store import Staged
@@ -196,6 +197,18 @@ class KV(Protocol):
 
     def close(self) -> None:
         """Finish what was committed and let go; a second call does nothing."""
+
+
+def pages(kv: KV, start: bytes, end: bytes = b"", size: int | None = None) -> Iterator[list[Item]]:
+    """Yield all keys k with start <= k < end, in order; without an end, those that begin so.
+
+    Each page is read at one revision, when it is asked for; it has at most `size` of them, or as
+    many as a page may.
+    """
+    end = end or prefix_end(start)
+    while page := kv.scan(start, end, limit=size or limits.LIST_LIMIT_MAX):
+        yield page
+        start = page[-1].key + b"\x00"
 
 
 def prefix_end(prefix: bytes) -> bytes:

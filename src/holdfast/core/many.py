@@ -1,11 +1,12 @@
-"""Calls for many blobs, on any store.
+"""Calls for many blobs, on any store, and on several as one.
 
-`put_each` and `open_each` are for stores that have no better way than one after the other. The
-rest is built on the contract: whole blobs as bytes, and exact parts of them. In all of them an
-error of one blob is a value, and stops nothing.
+`put_each` and `open_each` are for stores that have no better way than one after the other, and
+`merged`, `joined` and `total` for those that consist of others. The rest is built on the contract:
+whole blobs as bytes, and exact parts of them. An error of one blob is a value, and stops nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
@@ -13,7 +14,7 @@ from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, UnsatisfiableError, bare
 from holdfast.core.seams import Buffer
-from holdfast.core.store import Source, Span, Store
+from holdfast.core.store import Sink, Source, Span, Store, Usage, Verdict
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,16 +42,19 @@ def name_all(payloads: Sequence[Buffer]) -> list[tuple[BlobRef, bytes]]:
     return [(BlobRef(Digest.of(one), len(one)), one) for one in copies]
 
 
-def grouped(blobs: Iterable[tuple[BlobRef, bytes]]) -> Iterator[dict[BlobRef, bytes]]:
-    """Put together what one batch takes of blobs that it takes at all."""
-    group: dict[BlobRef, bytes] = {}
+def grouped(
+    refs: Iterable[BlobRef], bytes_max: int | None = None, count_max: int | None = None
+) -> Iterator[list[BlobRef]]:
+    """Put blobs together as a batch takes them, or as is said; one that is larger stands alone."""
+    group: list[BlobRef] = []
     size_bytes = 0
-    for ref, payload in blobs:
-        if group and size_bytes + len(payload) > limits.BATCH_BYTES_MAX:
+    for ref in refs:
+        is_full = size_bytes + ref.size_bytes > (bytes_max or limits.BATCH_BYTES_MAX)
+        if group and (is_full or len(group) == (count_max or limits.BATCH_REFS_MAX)):
             yield group
-            group, size_bytes = {}, 0
-        group[ref] = payload
-        size_bytes += len(payload)
+            group, size_bytes = [], 0
+        group.append(ref)
+        size_bytes += ref.size_bytes
     if group:
         yield group
 
@@ -73,6 +77,46 @@ def open_one(store: Store, digest: Digest, span: Span | None = None) -> Source |
     source = outcome(store.open, digest, span)
     assert source is not None
     return source
+
+
+def begin(store: Store, chunks: Iterable[Buffer]) -> Sink:
+    """Open a way in for a blob, and write what there is of it.
+
+    Raises:
+        FullError, UnavailableError: the medium refused; nothing is left open.
+    """
+    sink = store.sink()
+    try:
+        for chunk in chunks:
+            sink.write(chunk)
+    except BaseException:
+        sink.close()
+        raise
+    return sink
+
+
+def merged(*scans: Iterator[BlobRef]) -> Iterator[BlobRef]:
+    """Merge scans of several stores; a blob that is in more than one is one."""
+    last = None
+    for ref in heapq.merge(*scans):
+        if ref.digest != last:
+            yield ref
+        last = ref.digest
+
+
+def joined(parts: Iterable[Mapping[Digest, Verdict]]) -> dict[Digest, Verdict]:
+    """What became of blobs that several stores were asked for: one that is left is not gone."""
+    verdicts: dict[Digest, Verdict] = {}
+    for part in parts:
+        for digest, verdict in part.items():
+            if verdicts.get(digest, Verdict.REMOVED) is Verdict.REMOVED:
+                verdicts[digest] = verdict
+    return verdicts
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """What several stores take."""
+    return Usage(*map(sum, zip(*usages, strict=True)))
 
 
 def drain(opened: Source | BlobError) -> bytes | BlobError:

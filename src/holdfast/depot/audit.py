@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from holdfast.core.errors import CorruptError
 from holdfast.core.inspection import Finding
-from holdfast.core.kv import Delete, Item
+from holdfast.core.kv import Delete, Item, pages
 from holdfast.depot import catalog
-from holdfast.depot.recount import KIND, decode, pages, recount
+from holdfast.depot.recount import KIND, decode, recount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import CorruptError
-from holdfast.core.kv import Add, Delete, Item, Plan, Put, prefix_end
-from holdfast.core.many import paged
+from holdfast.core.kv import Add, Delete, Item, Plan, Put, pages, prefix_end
+from holdfast.core.many import grouped, paged
 from holdfast.core.store import Verdict
 from holdfast.core.verify import check_content
 from holdfast.depot import catalog
 from holdfast.depot.large import COLD
-from holdfast.depot.recount import decode, pages
+from holdfast.depot.recount import decode
 from holdfast.stores.cooled import CooledStore
 from holdfast.stores.moving import Moved, Mover
 
@@ -69,10 +69,9 @@ class Rows:
         """Read the rows, a page at a time."""
         start = catalog.COLD if after is None else catalog.COLD + after + b"\x00"
         end = prefix_end(catalog.COLD) if last is None else catalog.COLD + last + b"\x00"
-        while page := self._kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
+        for page in pages(self._kv, start, end):
             for item in page:
                 yield BlobRef(Digest(item.key[1:]), int.from_bytes(item.value, "little"))
-            start = page[-1].key + b"\x00"
 
     def add(self, refs: Collection[BlobRef]) -> None:
         """Write them in one commit, also when the disk is full: moving them frees it."""
@@ -128,7 +127,8 @@ class Tier:
         before_us = now_us - int(after_s * SECOND_US)
         for page in paged(self._old(before_us), LOOK_REFS):
             yield Moved()
-            for group in _groups(self._here(page, before_us, stored_us)):
+            old = self._here(page, before_us, stored_us)
+            for group in grouped(old, limits.COLD_BATCH_BYTES, limits.WRITES_MAX):
                 if dry_run:
                     yield Moved(0, len(group), sum(ref.size_bytes for ref in group))
                     continue
@@ -199,17 +199,3 @@ def _wanted(digest: Digest, moment: Moment | None) -> bool:
     """Remove nothing."""
     del digest, moment
     return True
-
-
-def _groups(refs: Sequence[BlobRef]) -> Iterator[list[BlobRef]]:
-    """Cut blobs into what is moved together."""
-    group: list[BlobRef] = []
-    room_bytes = limits.COLD_BATCH_BYTES
-    for ref in refs:
-        if group and (ref.size_bytes > room_bytes or len(group) == limits.WRITES_MAX):
-            yield group
-            group, room_bytes = [], limits.COLD_BATCH_BYTES
-        group.append(ref)
-        room_bytes -= ref.size_bytes
-    if group:
-        yield group

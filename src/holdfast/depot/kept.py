@@ -17,6 +17,7 @@ from holdfast.core.kv import (
     Delete,
     Empty,
     Unchanged,
+    pages,
     prefix_end,
 )
 from holdfast.depot import catalog
@@ -118,9 +119,8 @@ class Expiry:
 
         Whoever stops early may begin again.
         """
-        start = catalog.DUE
         end = catalog.DUE + (self._clock.now_us() + 1).to_bytes(catalog.TIME_BYTES, "big")
-        while items := self._kv.scan(start, end, limit=DUE_STEP):
+        for items in pages(self._kv, catalog.DUE, end, DUE_STEP):
             begun = []
             for item in items:
                 due = catalog.read_due(item.key)
@@ -133,7 +133,6 @@ class Expiry:
                     yield from self._clear(due)
                     begun.append((due.table, self._begin(due)))
             yield _sum(begun)
-            start = items[-1].key + b"\x00"
 
     def _clear(self, due: Due) -> Iterator[Expired]:
         """Remove the versions of a name that goes."""

@@ -20,7 +20,7 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.access import ALL_SCOPES, ApiKey, Caller, Scope, Token, parse_token
 from holdfast.core.errors import CorruptError, InvalidError, NotFoundError
-from holdfast.core.kv import Delete, Put, Unchanged, Versioned, prefix_end
+from holdfast.core.kv import Delete, Put, Unchanged, Versioned, pages, prefix_end
 from holdfast.core.networks import allows
 from holdfast.core.policy import NOBODY
 from holdfast.core.rates import NO_RATES
@@ -142,13 +142,12 @@ class Keys:
     ) -> list[ApiKey]:
         """Keys behind the id `after`, of one owner or all, in the order of their ids."""
         found: list[ApiKey] = []
-        start, end = _row(after) + b"\x00" if after else KEY, prefix_end(KEY)
-        while items := self._kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
+        start = _row(after) + b"\x00" if after else KEY
+        for items in pages(self._kv, start, prefix_end(KEY)):
             keys = [_read(Versioned(item.value, item.revision)).key for item in items]
             found += [key for key in keys if owner in (None, key.owner)]
             if len(found) >= limit:
                 break
-            start = items[-1].key + b"\x00"
         return found[:limit]
 
     def has_operator(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.kv import Delete, Unchanged, prefix_end
+from holdfast.core.kv import Delete, Unchanged, pages, prefix_end
 from holdfast.core.policy import OWNER_MARK, bucket_of
 from holdfast.depot import catalog
 from holdfast.depot.keys import KEY, key_owner
@@ -68,14 +68,12 @@ def _remove(kv: KV, prefix: bytes) -> Iterator[int]:
 
 
 def _revoke(kv: KV, owner: str) -> Iterator[int]:
-    start, end = KEY, prefix_end(KEY)
-    while items := kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
+    for items in pages(kv, KEY):
         mine = [item for item in items if key_owner(item) == owner]
         for at in range(0, len(mine), STEP_ROWS):
             some = mine[at : at + STEP_ROWS]
             kv.commit((), [Delete(item.key) for item in some] + [CHANGED]).result()
         yield 0
-        start = items[-1].key + b"\x00"
 
 
 def _commit(kv: KV, items: list[Item], writes: list[Write]) -> int:

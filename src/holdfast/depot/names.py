@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from holdfast.core import limits
 from holdfast.core.entry import Entry, Page, Stats
 from holdfast.core.errors import ConflictError, GoneError, NotFoundError, PreconditionError
-from holdfast.core.kv import Plan, Transaction, Versioned, prefix_end
+from holdfast.core.kv import Plan, Transaction, Versioned, pages, prefix_end
 from holdfast.core.preconditions import NO_CONDITIONS, Conditions, Outcome, Validators, evaluate
 from holdfast.depot import catalog
 from holdfast.depot.change import Change, Place, Wish
@@ -227,13 +226,11 @@ class Names:
     def stats(self, away: str = "") -> Stats:
         """Add up the counters of all buckets; `away` is told with them."""
         entries = size_bytes = 0
-        start, end = catalog.USAGE, prefix_end(catalog.USAGE)
-        while page := self._kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
+        for page in pages(self._kv, catalog.USAGE):
             for item in page:
                 used = read_used(Versioned(item.value, item.revision))
                 entries += used.entries
                 size_bytes += used.entry_bytes
-            start = page[-1].key + b"\x00"
         return Stats(entries, size_bytes, self._kv.revision(), away)
 
     def swept(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError, DeniedError, FullError, QuotaError, UnavailableError
-from holdfast.core.kv import Add, Committed, Delete, Put, Unchanged, counters, prefix_end
+from holdfast.core.kv import Add, Committed, Delete, Put, Unchanged, counters, pages, prefix_end
 from holdfast.core.policy import NO_POLICY, NOBODY, OWNER_MARK, Owner, Policy, bucket_of, owner_of
 from holdfast.depot import catalog
 from holdfast.depot.catalog import Due
@@ -198,9 +198,8 @@ class Policies:
         """Yield the buckets of a table whose names begin so, behind one."""
         prefix = table + space.encode()
         start = max(prefix, table + after.encode() + (b"\x00" if after else b""))
-        while items := self._kv.scan(start, prefix_end(prefix), limit=limits.LIST_LIMIT_MAX):
+        for items in pages(self._kv, start, prefix_end(prefix)):
             yield from (item.key[1:].decode() for item in items)
-            start = items[-1].key + b"\x00"
 
     def _is_used(self, bucket: str) -> bool:
         return any(self.used(bucket)) or self.policy(bucket) != NO_POLICY

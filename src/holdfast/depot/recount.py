@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from holdfast.core import limits
 from holdfast.core.errors import CorruptError
 from holdfast.core.inspection import Finding
-from holdfast.core.kv import COUNTER_BYTES, Delete, Item, Put, add_counters, counters, prefix_end
+from holdfast.core.kv import COUNTER_BYTES, Delete, Item, Put, add_counters, counters, pages
 from holdfast.core.policy import NOBODY, bucket_of
 from holdfast.depot import catalog
 
@@ -164,11 +163,3 @@ def _is_held(value: bytes, size_bytes: int) -> bool:
         return catalog.decode_held(value).size_bytes == size_bytes
     except CorruptError:
         return False
-
-
-def pages(kv: KV, prefix: bytes) -> Iterator[list[Item]]:
-    """Yield all keys under a prefix."""
-    start, end = prefix, prefix_end(prefix)
-    while page := kv.scan(start, end, limit=limits.LIST_LIMIT_MAX):
-        yield page
-        start = page[-1].key + b"\x00"

@@ -20,7 +20,7 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError, InvalidError, NotFoundError, TooLargeError
-from holdfast.core.kv import Committed, Delete, Plan, Put, Unchanged, prefix_end
+from holdfast.core.kv import Committed, Delete, Plan, Put, Unchanged, pages, prefix_end
 from holdfast.core.policy import NOBODY, OWNER_MARK
 from holdfast.core.webhook import SECRET_BYTES, Secrets, Webhook, new_secret
 from holdfast.depot.events import latest
@@ -352,10 +352,8 @@ class Webhooks:
             self._kv.commit((), [Delete(item.key) for item in items]).result()
 
     def _pages(self, name: str) -> Iterator[list[Letter]]:
-        start, end = _letters(name), prefix_end(_letters(name))
-        while items := self._kv.scan(start, end, limit=limits.LIST_LIMIT_DEFAULT):
-            yield [_letter(item) for item in items]
-            start = items[-1].key + b"\x00"
+        found = pages(self._kv, _letters(name), size=limits.LIST_LIMIT_DEFAULT)
+        return (list(map(_letter, items)) for items in found)
 
 
 def removing(name: str) -> list[Write]:

@@ -9,14 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
-from holdfast.core.digest import Digest, Hasher
-from holdfast.core.errors import BlobError, CorruptError
-from holdfast.core.many import get_many
+from holdfast.core.digest import BlobRef, Digest, Hasher
+from holdfast.core.errors import BlobError, CorruptError, NotFoundError
+from holdfast.core.many import get_many, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from holdfast.core.store import Source, Store
+
+
+LOST = (CorruptError, NotFoundError)
+"""What is the matter with a blob, and not with its store."""
 
 
 class Lack(NamedTuple):
@@ -55,11 +59,12 @@ class Copying:
         Raises:
             BlobError: a store refuses; what was stored stays.
         """
-        for batch in _batches(lack):
-            yield self._copy_small(batch)
-        for digest in lack.digests:
-            if lack.sizes.get(digest, 0) > limits.SMALL_BLOB_BYTES_MAX:
-                yield from self._copy_large(digest)
+        refs = [BlobRef(each, lack.sizes[each]) for each in lack.digests if each in lack.sizes]
+        for batch in grouped(ref for ref in refs if _is_small(ref)):
+            yield self._copy_small([ref.digest for ref in batch])
+        for ref in refs:
+            if not _is_small(ref):
+                yield from self._copy_large(ref.digest)
 
     def _copy_small(self, digests: Sequence[Digest]) -> int:
         """Store some at once; what is read wrong would get another name, and is told."""
@@ -103,9 +108,6 @@ class Copying:
         return digest == actual
 
 
-LOST = (CorruptError, LookupError)
-
-
 class _ReadError(Exception):
     """The old store could not give a blob."""
 
@@ -122,18 +124,5 @@ def _chunks(store: Store, digest: Digest) -> Iterator[bytes | bytearray | memory
         raise _ReadError from error
 
 
-def _batches(lack: Lack) -> Iterator[list[Digest]]:
-    """Cut small blobs into what one append takes."""
-    batch: list[Digest] = []
-    room_bytes = limits.BATCH_BYTES_MAX
-    for digest in lack.digests:
-        size_bytes = lack.sizes.get(digest)
-        if size_bytes is None or size_bytes > limits.SMALL_BLOB_BYTES_MAX:
-            continue
-        if size_bytes > room_bytes:
-            yield batch
-            batch, room_bytes = [], limits.BATCH_BYTES_MAX
-        batch.append(digest)
-        room_bytes -= size_bytes
-    if batch:
-        yield batch
+def _is_small(ref: BlobRef) -> bool:
+    return ref.size_bytes <= limits.SMALL_BLOB_BYTES_MAX

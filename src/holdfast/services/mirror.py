@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.errors import CompactedError, ConflictError
-from holdfast.core.kv import Conflict, Delete, Item, Put, prefix_end
+from holdfast.core.kv import Conflict, Delete, Item, Put, pages, prefix_end
 from holdfast.depot import catalog
 from holdfast.depot.events import latest
 from holdfast.depot.webhooks import STANDING
@@ -172,6 +172,5 @@ def pairs(
 
 def _read(kv: KV, start: bytes, end: bytes) -> Iterator[Item]:
     """All rows in order that may be those of another store, too, a page at a time."""
-    while page := kv.scan(start, end, limit=PAGE):
+    for page in pages(kv, start, end, PAGE):
         yield from (item for item in page if not item.key.startswith(OWN))
-        start = page[-1].key + b"\x00"

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from holdfast.core import limits
 from holdfast.core.errors import ConflictError, UnavailableError
 from holdfast.core.events import event
-from holdfast.core.kv import Plan, prefix_end
+from holdfast.core.kv import Plan
 from holdfast.core.seams import Disk, SystemClock
 from holdfast.core.verify import verify_steps
-from holdfast.depot import catalog
 from holdfast.depot.around import beneath
 from holdfast.depot.assembly import succeed
 from holdfast.depot.local import open_depot
 from holdfast.depot.moving import End, Stage, State, find, look, write
 from holdfast.services.caretaker import Done, Steps
 from holdfast.services.copying import LOST, Copying, Lack
+from holdfast.services.marks import has_name
 from holdfast.services.mirror import END, PAGE, START, Mirror
 from holdfast.stores.successor import SuccessorStore
 
@@ -283,7 +283,7 @@ class MoveTask(Steps):
 
     def _note(self, digest: Digest) -> None:
         """Count a blob that the old store cannot give, if it is still wanted."""
-        if not _is_held(self._move.depot, digest):
+        if not has_name(self._move.depot.engine, digest):
             return
         self._damaged += 1
         if len(self._examples) < EXAMPLES_MAX:
@@ -367,11 +367,6 @@ class Read(MoveTask):
         copying = Copying(old, self._inner(), _look_again)
         for size_bytes in copying.copy(Lack([digest], old.stat([digest]), {})):
             yield Done(size_bytes, 0)
-
-
-def _is_held(depot: Depot, digest: Digest) -> bool:
-    start = catalog.holds(digest)
-    return bool(depot.engine.kv.scan(start, prefix_end(start), limit=1))
 
 
 def _look_again(digest: Digest) -> None:

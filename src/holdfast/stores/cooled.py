@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from holdfast.core import limits
 from holdfast.core.errors import LOST, BlobError, NotFoundError, UnavailableError
-from holdfast.core.many import name_all, open_one
+from holdfast.core.many import joined, name_all, open_one, total
 from holdfast.core.pending import Promise
 from holdfast.core.store import Store, Traits, Usage, Verdict
 from holdfast.stores.busy import Busy
@@ -206,8 +206,7 @@ class CooledStore:
             here = self.here.expire(digests, before_us, keep)
             removed = Verdict.REMOVED
             self.register.remove([each for each in away if cold.get(each, removed) is removed])
-        left = {digest: verdict for digest, verdict in cold.items() if verdict is not removed}
-        return {**cold, **here, **left}
+        return joined((cold, here))
 
     def _expire_cold(
         self, digests: Collection[Digest], before_us: int, keep: Keep
@@ -237,7 +236,7 @@ class CooledStore:
 
     def usage(self) -> Usage:
         """Add both up."""
-        return Usage(*map(sum, zip(self.here.usage(), self.cold.usage(), strict=True)))
+        return total((self.here.usage(), self.cold.usage()))
 
     def close(self) -> None:
         """Close both."""

@@ -50,7 +50,8 @@ class SegmentStore:
         named = name_all(payloads)
         outcomes: dict[BlobRef, BlobRef | BlobError] = {}
         fitting = {ref: data for ref, data in named if len(data) <= limits.BATCH_BYTES_MAX}
-        pending = [(group, self._begin(group)) for group in grouped(fitting.items())]
+        groups = [{ref: fitting[ref] for ref in group} for group in grouped(fitting)]
+        pending = [(group, self._begin(group)) for group in groups]
         for group, stored in pending:
             error = _error_of(stored)
             outcomes |= {ref: error or ref for ref in group}

@@ -15,7 +15,6 @@ removed.
 
 from __future__ import annotations
 
-import heapq
 import math
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
@@ -23,7 +22,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, FullError, NotFoundError, UnavailableError
-from holdfast.core.many import open_each, open_one, put_each
+from holdfast.core.many import begin, joined, merged, open_each, open_one, put_each, total
 from holdfast.core.store import Traits, Usage, Verdict, no_such_blob
 from holdfast.stores.continued import ContinuedSource, instead
 
@@ -149,11 +148,7 @@ class SpreadStore:
 
     def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
         """Merge the scans of all; a blob that is in several is one."""
-        last = None
-        for ref in heapq.merge(*(member.store.scan(after) for member in self._members)):
-            if ref.digest != last:
-                yield ref
-            last = ref.digest
+        return merged(*(member.store.scan(after) for member in self._members))
 
     def remove(self, digests: Collection[Digest]) -> None:
         """Forget blobs everywhere."""
@@ -166,17 +161,11 @@ class SpreadStore:
     ) -> Mapping[Digest, Verdict]:
         """Forget blobs everywhere; one that is left anywhere is not gone."""
         assert len(digests) <= limits.BATCH_REFS_MAX
-        verdicts: dict[Digest, Verdict] = {}
-        for member in self._members:
-            for digest, verdict in member.store.expire(digests, before_us, keep).items():
-                if verdicts.get(digest, Verdict.REMOVED) is Verdict.REMOVED:
-                    verdicts[digest] = verdict
-        return verdicts
+        return joined(each.store.expire(digests, before_us, keep) for each in self._members)
 
     def usage(self) -> Usage:
         """Add all up."""
-        usages = [member.store.usage() for member in self._members]
-        return Usage(*map(sum, zip(*usages, strict=True)))
+        return total(member.store.usage() for member in self._members)
 
     def close(self) -> None:
         """Close all."""
@@ -267,7 +256,7 @@ class SpreadSink:
         failure: BlobError = UnavailableError("no store takes new blobs")
         for member in self._store.takers(key):
             try:
-                self._sink = self._begin(member)
+                self._sink = begin(member.store, [self._part])
             except ELSEWHERE as error:
                 self._store.pass_over(member)
                 failure = error
@@ -281,22 +270,13 @@ class SpreadSink:
         assert self._member is not None
         self._store.pass_over(self._member)
 
-    def _begin(self, member: Member) -> Sink:
-        sink = member.store.sink()
-        try:
-            sink.write(self._part)
-        except BaseException:
-            sink.close()
-            raise
-        return sink
-
     def _by_digest(self, ref: BlobRef, end: Callable[[Member, Sink, BlobRef], Ended]) -> Ended:
         """End in the first member that takes a small blob."""
         assert ref.size_bytes == len(self._part)
         failure: BlobError = UnavailableError("no store takes new blobs")
         for member in self._store.takers(ref.digest):
             try:
-                with self._begin(member) as sink:
+                with begin(member.store, [self._part]) as sink:
                     return end(member, sink, ref)
             except ELSEWHERE as error:
                 self._store.pass_over(member)

@@ -53,10 +53,10 @@ class SqliteStore:
         named = name_all(payloads)
         outcomes: dict[BlobRef, BlobRef | BlobError] = {}
         blobs = dict(named)
-        small = {ref: data for ref, data in blobs.items() if len(data) <= self._small_bytes_max}
-        large = [{ref: data} for ref, data in blobs.items() if ref not in small]
-        for group in (*grouped(small.items()), *large):
-            error = outcome(self._put_group, group)
+        small = [ref for ref in blobs if ref.size_bytes <= self._small_bytes_max]
+        large = [[ref] for ref in blobs if ref.size_bytes > self._small_bytes_max]
+        for group in (*grouped(small), *large):
+            error = outcome(self._put_group, {ref: blobs[ref] for ref in group})
             outcomes |= {ref: error or ref for ref in group}
         return [outcomes[ref] for ref, _ in named]
 

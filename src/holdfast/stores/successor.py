@@ -12,7 +12,6 @@ store once nothing of it is `lent`.
 
 from __future__ import annotations
 
-import heapq
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.errors import LOST, BlobError, CorruptError, NotFoundError
-from holdfast.core.many import open_one
+from holdfast.core.many import merged, open_one, total
 from holdfast.core.store import Span, Usage, Verdict, no_such_blob
 from holdfast.stores.continued import ContinuedSource, instead
 from holdfast.stores.framed import PartSource
@@ -112,11 +111,7 @@ class SuccessorStore(Wrapper):
             if old is None:
                 yield from self.inner.scan(after)
                 return
-            last = None
-            for ref in heapq.merge(self.inner.scan(after), old.scan(after)):
-                if ref.digest != last:
-                    yield ref
-                last = ref.digest
+            yield from merged(self.inner.scan(after), old.scan(after))
 
     def remove(self, digests: Collection[Digest]) -> None:
         """Forget blobs of the new store; what is in the old one stays there until that goes."""
@@ -138,7 +133,7 @@ class SuccessorStore(Wrapper):
         with self._borrowed() as old:
             if old is None:
                 return self.inner.usage()
-            return Usage(*map(sum, zip(self.inner.usage(), old.usage(), strict=True)))
+            return total((self.inner.usage(), old.usage()))
 
     @contextmanager
     def _borrowed(self) -> Iterator[Store | None]:

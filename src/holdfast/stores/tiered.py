@@ -6,7 +6,6 @@ blob that is in both is one blob: who reads it goes on in the large store where 
 damaged.
 """
 
-import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
@@ -14,7 +13,7 @@ from typing import Self
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import LOST, BlobError, CorruptError, NotFoundError, UnavailableError
-from holdfast.core.many import open_one
+from holdfast.core.many import begin, joined, merged, open_one, total
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Buffer
 from holdfast.core.store import (
@@ -43,6 +42,7 @@ class TieredStore:
         assert small_bytes_max >= 0
         self._small = small
         self._large = large
+        self._stores = (large, small)
         self._small_bytes_max = small_bytes_max
         self._is_log = bool(small.traits.log_id)
         """Small blobs are verified whole before they are given out, and not damaged later."""
@@ -124,37 +124,28 @@ class TieredStore:
 
     def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
         """Merge both scans, which are in order already."""
-        last = None
-        for ref in heapq.merge(self._small.scan(after), self._large.scan(after)):
-            if ref.digest != last:
-                yield ref
-            last = ref.digest
+        return merged(self._small.scan(after), self._large.scan(after))
 
     def remove(self, digests: Collection[Digest]) -> None:
         """Forget blobs in both."""
         assert len(digests) <= limits.BATCH_REFS_MAX
-        self._large.remove(digests)
-        self._small.remove(digests)
+        for store in self._stores:
+            store.remove(digests)
 
     def expire(
         self, digests: Collection[Digest], before_us: int, keep: Keep
     ) -> Mapping[Digest, Verdict]:
         """Forget blobs in both; one that is left in either is not gone."""
-        large = self._large.expire(digests, before_us, keep)
-        small = self._small.expire(digests, before_us, keep)
-        left = {
-            digest: verdict for digest, verdict in large.items() if verdict is not Verdict.REMOVED
-        }
-        return {**large, **small, **left}
+        return joined(store.expire(digests, before_us, keep) for store in self._stores)
 
     def usage(self) -> Usage:
         """Add both up."""
-        return Usage(*map(sum, zip(self._small.usage(), self._large.usage(), strict=True)))
+        return total(store.usage() for store in self._stores)
 
     def close(self) -> None:
         """Close both."""
-        self._large.close()
-        self._small.close()
+        for store in self._stores:
+            store.close()
 
 
 class TieredSink:
@@ -174,13 +165,13 @@ class TieredSink:
             self._chunks.append(bytes(chunk))
             return
         if self._sink is None:
-            self._sink = self._open(self._large)
+            self._sink = begin(self._large, self._taken())
         self._sink.write(chunk)
 
     def commit(self, ref: BlobRef) -> Pending[None]:
         """Commit where the bytes are; a large blob is durable when this returns."""
         if self._sink is None:
-            self._sink = self._open(self._small)
+            self._sink = begin(self._small, self._taken())
             return self._sink.commit(ref)
         done = self._sink.commit(ref)
         done.exception()
@@ -189,7 +180,7 @@ class TieredSink:
     def stage(self, ref: BlobRef) -> Staged | None:
         """Leave it to the store where the bytes are."""
         if self._sink is None:
-            self._sink = self._open(self._small)
+            self._sink = begin(self._small, self._taken())
         return self._sink.stage(ref)
 
     def close(self) -> None:
@@ -204,13 +195,7 @@ class TieredSink:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _open(self, store: Store) -> Sink:
-        sink = store.sink()
-        try:
-            for chunk in self._chunks:
-                sink.write(chunk)
-        except BaseException:
-            sink.close()
-            raise
-        self._chunks.clear()
-        return sink
+    def _taken(self) -> Iterator[bytes]:
+        """What is in memory, which is held no longer than it must be."""
+        chunks, self._chunks = self._chunks, []
+        return iter(chunks)
