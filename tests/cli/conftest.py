@@ -13,7 +13,8 @@ import pytest
 from result import Holdfast, Result
 
 from holdfast.cli.program import run
-from holdfast.depot.engine import SQLITE, Limits
+from holdfast.core.marker import SQLITE
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.depot.engine import LOG, SQLITE
+from holdfast.core.marker import LOG, SQLITE
 
 ON_DISK = {"test_depot_disk"}
 """Modules that ask a real disk; the others open depots by the hundred."""

@@ -21,9 +21,10 @@ from holdfast.core.errors import (
     UnsupportedError,
 )
 from holdfast.core.limits import KIB, MIB
+from holdfast.core.marker import LOG, SQLITE
 from holdfast.core.seams import Disk
 from holdfast.depot.depot import Depot
-from holdfast.depot.engine import LOG, SQLITE, Limits
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import hold_depot, open_depot
 from holdfast.depot.stack import Stack
 from holdfast.services.check import Check

@@ -20,7 +20,8 @@ from holdfast.core.errors import (
     UnavailableError,
 )
 from holdfast.core.limits import KIB, MIB
-from holdfast.depot.engine import SQLITE, Limits
+from holdfast.core.marker import SQLITE
+from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.depot.sharded import LAYOUT
 from holdfast.depot.stack import Stack

@@ -11,9 +11,8 @@ from holdfast.config.sharding import Sharding
 from holdfast.config.stack import Located, locate, options_of
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError, UnsupportedError
-from holdfast.core.marker import recorded_engine
+from holdfast.core.marker import SQLITE, recorded_engine
 from holdfast.core.urls import shown_url
-from holdfast.depot.engine import SQLITE
 from holdfast.services.reshard import Reshard
 from holdfast.shards.folder import Shape
 from holdfast.shards.routing import HASHES

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from holdfast.config.settings import SQLITE
 from holdfast.config.stack import Located, Wanted
 from holdfast.core.limits import GIB, KIB, MIB
-from holdfast.core.marker import recorded_engine
+from holdfast.core.marker import SQLITE, recorded_engine
 from holdfast.depot.large import COLD, place_of
 from holdfast.depot.wrapped import Written, written
 

@@ -19,7 +19,6 @@ from holdfast.config.settings import (
     CACHE_DIR_ALLOWED,
     RULES,
     SPREAD_ALLOWED,
-    SQLITE,
     Settings,
     is_loopback,
     read_value,
@@ -27,6 +26,7 @@ from holdfast.config.settings import (
 )
 from holdfast.config.stack import locate, spell
 from holdfast.core.errors import InvalidError
+from holdfast.core.marker import SQLITE
 
 ENVIRONMENT_PREFIX = "HOLDFAST_"
 OTHER_VARIABLES = frozenset({f"HOLDFAST_{name}" for name in ("CONFIG", "STORE", "BUCKET", "KEY")})

@@ -30,6 +30,7 @@ from holdfast.config.kinds import (
 )
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
+from holdfast.core.marker import LOG, SQLITE
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ ENCRYPT = Text(
     re.compile(r"(env:(?![0-9A-Fa-f]{64}$)[A-Za-z_][A-Za-z0-9_]*|file:[^\n]+)?"),
 )
 PLACE = Text("a folder, or the URL of an engine in a folder, or nothing", re.compile(r"[^\n\0]*"))
-AUTO, SQLITE = "auto", "sqlite"
+AUTO = "auto"
 CHECKSUMS, DIGEST = "checksums", "digest"
 COLD_ALLOWED = "without `large`: it is for blobs that lie in a folder"
 SPREAD_ALLOWED = "without `large`: large blobs go to disks or to an object store"
@@ -80,7 +81,7 @@ class Settings:
     )
     engine: str = setting(
         AUTO,
-        Choice((AUTO, "log", SQLITE)),
+        Choice((AUTO, LOG, SQLITE)),
         "What keeps a new store: one log, or shards; auto: sqlite if `shards` is set, else log.",
     )
     shards: int = setting(

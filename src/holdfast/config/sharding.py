@@ -6,11 +6,11 @@ sqlite:///data?shards=8&hash=xxh3&batch_size=64&batch_timeout_ms=5
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from holdfast.config.settings import AUTO, SQLITE, Settings, read_text
+from holdfast.config.settings import AUTO, Settings, read_text
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
+from holdfast.core.marker import LOG, SQLITE
 
-LOG = "log"
 OPTIONS = {
     "shards": "shards",
     "hash": "shard_hash",

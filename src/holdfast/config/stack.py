@@ -24,7 +24,6 @@ from holdfast.config.settings import (
     COLD_ALLOWED,
     DIGEST,
     SPREAD_ALLOWED,
-    SQLITE,
     Settings,
     read_text,
 )
@@ -32,6 +31,7 @@ from holdfast.config.sharding import OPTIONS as SHARDING
 from holdfast.config.sharding import Sharding, read_sharding
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
+from holdfast.core.marker import SQLITE
 from holdfast.core.urls import shown_url
 from holdfast.depot.stack import Place
 

@@ -59,3 +59,12 @@ def _covers(own: float, other: float) -> bool:
 
 
 NO_RATES = Rates()
+
+
+def doubled(first_s: float, times: int, most_s: float) -> float:
+    """A wait that doubles from one time to the next, up to a bound.
+
+    >>> [doubled(1, times, 5) for times in range(5)]
+    [1.0, 2.0, 4.0, 5, 5]
+    """
+    return min(first_s * 2.0 ** min(times, 32), most_s)

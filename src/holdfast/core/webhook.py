@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
 from holdfast.core.policy import check_bucket, owner_of
+from holdfast.core.rates import doubled
 from holdfast.core.stream import Event, Kind
 
 SECRET_MARK = "whsec_"  # noqa: S105 - what secrets begin with
@@ -24,7 +25,6 @@ SECRET_BYTES = 32
 TOPICS = tuple(kind.topic for kind in Kind)
 URL_TEXT = re.compile(r"[!-~]+")  # ASCII that can be seen
 SCHEMES = ("http", "https")
-PORT_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,5 +205,5 @@ def message_id(log_id: str, event: Event) -> str:
 
 def back_off_s(failures: int, chance: int) -> float:
     """Seconds until the next try: half to the whole of a doubling time, by a byte of chance."""
-    doubled = limits.WEBHOOK_RETRY_S * 2.0 ** min(failures - 1, 32)
-    return min(doubled, limits.WEBHOOK_RETRY_S_MAX) * (0.5 + chance / 512)
+    longest_s = doubled(limits.WEBHOOK_RETRY_S, failures - 1, limits.WEBHOOK_RETRY_S_MAX)
+    return longest_s * (0.5 + chance / 512)

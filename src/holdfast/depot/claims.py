@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdfast.core.errors import ConflictError, CorruptError, UnsupportedError
+from holdfast.core.errors import ConflictError, UnsupportedError
 from holdfast.core.guard import Guard
-from holdfast.core.marker import NAME
-from holdfast.log.folder import replace_file
+from holdfast.core.marker import NAME, about_of, damaged, write_marker
 from holdfast.stores.handles import blob_error, world
 from holdfast.stores.wrapper import Wrapper
 
@@ -68,18 +67,18 @@ def claim_of(folder: Path) -> Claim | None:
         ConflictError: it is a store.
         UnavailableError: the disk refuses.
     """
-    path = folder / NAME
     try:
-        about = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-        found = msgspec.convert(about, Claim) if "of" in about else None
-    except FileNotFoundError:
-        return None
+        about = about_of(folder)
     except OSError as error:
-        raise blob_error(f"reading {path}", error) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
-    if found is None:
+        raise blob_error(f"reading {folder / NAME}", error) from error
+    if not about:
+        return None
+    if "of" not in about:
         raise ConflictError(f"{folder} is a store")
+    try:
+        found = msgspec.convert(about, Claim)
+    except msgspec.ValidationError as error:
+        raise damaged(folder) from error
     if found.format != FORMAT:
         raise UnsupportedError(f"{folder}: a newer holdfast uses it")
     return found
@@ -119,5 +118,5 @@ def _make(folder: Path, new: Claim, seams: Seams) -> Claim:
     with world(f"claiming {folder}"):
         if set(os.listdir(folder)) - NOBODYS:  # noqa: PTH208 - names are all we need
             raise ConflictError(f"{folder} is not empty")
-        replace_file(folder / NAME, msgspec.json.encode(new) + b"\n", seams.disk)
+        write_marker(folder, new, seams.disk)
     return new

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError
 from holdfast.core.many import cut, read_all
+from holdfast.core.marker import replace_file
 from holdfast.core.store import Span
-from holdfast.log.folder import replace_file
 from holdfast.stores.encoded import EncodedStore
 from holdfast.stores.handles import blob_error, world
 from holdfast.stores.memory import MemorySource, MemoryStore

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     """From a digest, and a coding if one is wanted (`log.spot.find`)."""
 
 LOOKS_MAX = 100
-LOG, SQLITE = "log", "sqlite"
-"""The engines."""
 
 Result = TypeVar("Result")
 Named = TypeVar("Named")

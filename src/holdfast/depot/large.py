@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdfast.core.errors import ConflictError, CorruptError, UnsupportedError
+from holdfast.core.marker import replace_file
 from holdfast.depot import wrapped
 from holdfast.depot.ownership import Ownership, claim
-from holdfast.log.folder import mark_wrapped, replace_file
+from holdfast.log.folder import mark_wrapped
 from holdfast.log.segment import map_disk_error
 from holdfast.stores.tiered import TieredStore
 

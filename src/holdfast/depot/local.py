@@ -8,14 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core.errors import BlobError, ConflictError, UnavailableError, UnsupportedError
-from holdfast.core.marker import UNFINISHED, recorded_engine
+from holdfast.core.marker import LOG, SQLITE, UNFINISHED, recorded_engine
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.verify import check_content
 from holdfast.depot.around import is_direct, surround
 from holdfast.depot.assembly import Parts, assemble
 from holdfast.depot.cold import Tier, cool
 from holdfast.depot.disks import open_disks
-from holdfast.depot.engine import LOG, SQLITE, Limits
+from holdfast.depot.engine import Limits
 from holdfast.depot.large import check_alone, open_elsewhere, tier
 from holdfast.depot.logaudit import SCRATCH, LogGround
 from holdfast.depot.moving import check_open

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdfast.core.entry import moment
-from holdfast.core.errors import ConflictError, CorruptError, NotFoundError
-from holdfast.core.marker import check_apart
-from holdfast.log.folder import MOVING_FORMAT, about_of, replace_file
+from holdfast.core.errors import ConflictError, NotFoundError
+from holdfast.core.marker import MOVING_FORMAT, about_of, check_apart, damaged, write_marker
 from holdfast.log.segment import map_disk_error
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def look(folder: Path) -> Known:
         mark = None if found is None else msgspec.convert(found, Mark)
         return Known(msgspec.convert(about.get("id", ""), str), mark)
     except msgspec.ValidationError as error:
-        raise CorruptError("the file HOLDFAST is damaged", file=str(folder / "HOLDFAST")) from error
+        raise damaged(folder) from error
 
 
 def check_open(folder: Path) -> None:
@@ -150,7 +149,7 @@ def write(folder: Path, state: State, other: tuple[str, Path], disk: Disk, clock
     about["format"] = own_format if state is State.ARRIVED else MOVING_FORMAT
     about[MOVE] = msgspec.to_builtins(mark)
     try:
-        replace_file(folder / "HOLDFAST", msgspec.json.encode(about) + b"\n", disk)
+        write_marker(folder, about, disk)
     except OSError as error:
         raise map_disk_error(error) from error
 

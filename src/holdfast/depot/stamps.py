@@ -8,7 +8,6 @@ in the folder that it was made in, and without it the next pass begins at the be
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from xxhash import xxh3_64_intdigest
 
 from holdfast.core import limits
 from holdfast.core.inspection import Finding
+from holdfast.core.marker import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -153,13 +153,7 @@ class Stamps:
         """
         assert self._pass is not None
         data = _encode(self._pass)
-        temporary = self._path.with_suffix(".new")
-        descriptor = self._disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            self._disk.pwrite_all(descriptor, (_checksum(data), data), 0)
-        finally:
-            self._disk.close(descriptor)
-        self._disk.rename(temporary, self._path)
+        replace_file(self._path, _checksum(data) + data, self._disk, is_hint=True)
 
     def verified_us(self, media: Sequence[Medium], digest: Digest) -> int | None:
         """When a blob was last read from the disk and found sound; None when that is not known.

@@ -26,8 +26,9 @@ from holdfast.core.errors import (
     UnsupportedError,
 )
 from holdfast.core.guard import Guard
+from holdfast.core.marker import replace_file
 from holdfast.depot import dictionaries
-from holdfast.log.folder import is_wrapped, mark_wrapped, replace_file
+from holdfast.log.folder import is_wrapped, mark_wrapped
 from holdfast.log.segment import map_disk_error
 from holdfast.stores.encoded import EncodedStore, Form
 from holdfast.stores.through import Codecs

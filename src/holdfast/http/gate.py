@@ -58,9 +58,6 @@ class Rules(NamedTuple):
     """Of authentication, from one address; 0: no limit."""
 
 
-OPEN = Rules()
-
-
 def rules(settings: Settings) -> Rules:
     """What the settings of a server say of it."""
     burst_s = settings.rate_burst_s

@@ -19,6 +19,7 @@ from holdfast.config.target import bounds_of
 from holdfast.core import limits
 from holdfast.core.errors import BlobError
 from holdfast.core.events import event
+from holdfast.core.rates import doubled
 from holdfast.core.seams import SystemEntropy
 from holdfast.depot.moving import End, Stage
 from holdfast.http.background import bounds, caretaker, dispatch, mover
@@ -151,8 +152,7 @@ class _Course:
         """Until a switch is tried again that failed."""
         if not self._failures:
             return 0.0
-        doublings = min(self._failures - 1, 32)
-        return float(min(limits.TASK_RETRY_S * 2**doublings, limits.TASK_RETRY_S_MAX))
+        return doubled(limits.TASK_RETRY_S, self._failures - 1, limits.TASK_RETRY_S_MAX)
 
 
 def _nothing() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, UnavailableError
 from holdfast.core.events import defect, event
+from holdfast.core.rates import doubled
 from holdfast.core.seams import SystemEntropy
 from holdfast.depot.local import sweep_uploads
 from holdfast.http import journal
@@ -169,7 +170,7 @@ class Supervisor:
             numbers[READY] = 0
             if not self._is_serving or seat.failures >= limits.WORKER_STARTS_MAX:
                 raise UnavailableError(f"worker {seat.number} cannot start: {status}")
-            wait_s = min(AGAIN_S * 2**seat.failures, AGAIN_S_MAX) if seat.failures else 0.0
+            wait_s = doubled(AGAIN_S, seat.failures, AGAIN_S_MAX) if seat.failures else 0.0
             seat.due_s = self._clock.monotonic_s() + wait_s
             numbers[RESTARTS] += 1
             event(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.core.errors import CorruptError, UnsupportedError
+from holdfast.core.marker import LOG, MOVING_FORMAT, NAME, about_of, damaged, write_marker
 from holdfast.log.board import Board
 from holdfast.log.index import Index, open_index, renew_index
 from holdfast.log.record import unpack
@@ -33,10 +34,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 WRAPPED_FORMAT = 3
 """The same, but that blobs have other forms, which older versions would take for blobs."""
-MOVING_FORMAT = 4
-"""That of a store of any engine that takes part in a move (depot/moving.py)."""
 FORMATS = (1, FORMAT, WRAPPED_FORMAT, MOVING_FORMAT)
-ENGINE = "log"
 CHECKSUM_BYTES = 8
 
 
@@ -45,7 +43,7 @@ class _Marker(msgspec.Struct, omit_defaults=True):
 
     format: int
     id: str
-    engine: str = ENGINE
+    engine: str = LOG
 
 
 class Folder:
@@ -64,16 +62,15 @@ class Folder:
             CorruptError: the file is damaged.
             UnsupportedError: a newer holdfast wrote it.
         """
-        path = self.path / "HOLDFAST"
-        if not path.exists():
+        if not (self.path / NAME).exists():
             marker = _Marker(FORMAT, entropy.random_bytes(16).hex())
-            self._write_marker(marker)
+            write_marker(self.path, marker, self._disk)
             return marker.id
-        marker = self._read_marker(path)
+        marker = self._read_marker()
         if marker.format not in FORMATS:
             raise UnsupportedError(f"format {marker.format} is newer than this holdfast")
         if marker.format < FORMAT:
-            self._write_marker(_Marker(FORMAT, marker.id))
+            write_marker(self.path, _Marker(FORMAT, marker.id), self._disk)
         return marker.id
 
     def check_engine(self) -> None:
@@ -83,8 +80,7 @@ class Folder:
             CorruptError: the file HOLDFAST is damaged.
             UnsupportedError: it is another one's.
         """
-        path = self.path / "HOLDFAST"
-        if path.exists() and self._read_marker(path).engine != ENGINE:
+        if (self.path / NAME).exists() and self._read_marker().engine != LOG:
             raise UnsupportedError(f"{self.path} holds a store of another engine")
 
     def check_new(self) -> None:
@@ -141,11 +137,11 @@ class Folder:
         """Say that the index was closed in order."""
         self._write_state(clean_state(self._disk, self.index))
 
-    def _read_marker(self, path: Path) -> _Marker:
+    def _read_marker(self) -> _Marker:
         try:
-            return msgspec.json.decode(path.read_bytes(), type=_Marker)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
+            return msgspec.convert(about_of(self.path), _Marker)
+        except msgspec.ValidationError as error:
+            raise damaged(self.path) from error
 
     def _missing(self, applied: Position | None) -> list[Damage]:
         """What the index has applied and the newest segment does not hold any more."""
@@ -186,9 +182,6 @@ class Folder:
             return False
         return sum(a != b for a, b in zip(header, last.header, strict=True)) < CHECKSUM_BYTES
 
-    def _write_marker(self, marker: _Marker) -> None:
-        replace_file(self.path / "HOLDFAST", msgspec.json.encode(marker) + b"\n", self._disk)
-
     def _write_state(self, state: str) -> None:
         """Write over the file, for a full disk has no room for another one.
 
@@ -213,10 +206,10 @@ def mark_wrapped(path: Path, disk: Disk, *, by_codecs: bool = False) -> None:
     """
     before = about_of(path)
     after = before | ({"wrapped": True} if by_codecs else {})
-    if after.get("engine", ENGINE) == ENGINE:
+    if after.get("engine", LOG) == LOG:
         after |= _wrapped(after)
     if after != before:
-        replace_file(path / "HOLDFAST", msgspec.json.encode(after) + b"\n", disk)
+        write_marker(path, after, disk)
 
 
 def is_wrapped(path: Path) -> bool:
@@ -234,35 +227,3 @@ def _wrapped(about: Mapping[str, object]) -> dict[str, object]:
     if about.get("format") == MOVING_FORMAT and isinstance(move, dict):
         return {"move": {**move, "format": WRAPPED_FORMAT}}
     return {"format": WRAPPED_FORMAT}
-
-
-def about_of(path: Path) -> dict[str, object]:
-    """What the file HOLDFAST of a folder says; nothing where there is none.
-
-    Raises:
-        CorruptError: it is damaged.
-    """
-    file = path / "HOLDFAST"
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, object])
-    except FileNotFoundError:
-        return {}
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptError("the file HOLDFAST is damaged", file=str(file)) from error
-
-
-def replace_file(path: Path, content: bytes, disk: Disk) -> None:
-    """Replace a small file so that a power cut leaves the old or the new one.
-
-    Raises:
-        OSError: the disk refuses; the old one is there, unless the last sync failed.
-    """
-    temporary = path.with_suffix(".new")
-    descriptor = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        disk.pwrite_all(descriptor, (content,), 0)
-        disk.sync(descriptor)
-    finally:
-        disk.close(descriptor)
-    disk.rename(temporary, path)
-    disk.sync_directory(path.parent)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 from holdfast.core import limits
 from holdfast.core.errors import BlobError
 from holdfast.core.events import defect, event
+from holdfast.core.rates import doubled
 from holdfast.core.seams import SystemClock
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ class _Turn:
 
     def _wait_longer(self) -> float:
         self.failures += 1
-        doublings = min(self.failures - 1, 32)
-        return float(min(limits.TASK_RETRY_S * 2**doublings, limits.TASK_RETRY_S_MAX))
+        return doubled(limits.TASK_RETRY_S, self.failures - 1, limits.TASK_RETRY_S_MAX)
 
 
 class Caretaker:

@@ -20,6 +20,7 @@ import msgspec
 from holdfast.core import events, limits
 from holdfast.core.errors import BlobError, CompactedError, NotFoundError
 from holdfast.core.kv import Delete, Put
+from holdfast.core.rates import doubled
 from holdfast.core.stream import Cursor, parse_cursor
 from holdfast.core.webhook import Message
 from holdfast.depot.webhooks import STEP_LETTERS
@@ -300,7 +301,7 @@ class Courier:
 
     def _rest(self) -> float:
         """Leave the store alone for a while that doubles."""
-        wait_s = min(limits.TASK_RETRY_S * 2.0 ** min(self._troubles, 32), limits.TASK_RETRY_S_MAX)
+        wait_s = doubled(limits.TASK_RETRY_S, self._troubles, limits.TASK_RETRY_S_MAX)
         self._troubles += 1
         self._rest_until_s = self._kit.clock.monotonic_s() + wait_s
         return wait_s

@@ -11,7 +11,6 @@ made in, and without it every grace begins again.
 
 from __future__ import annotations
 
-import os
 from array import array
 from contextlib import suppress
 from itertools import islice
@@ -21,6 +20,7 @@ from xxhash import xxh3_64_digest
 
 from holdfast.core.digest import DIGEST_BYTES, Digest
 from holdfast.core.kv import prefix_end
+from holdfast.core.marker import replace_file
 from holdfast.depot import catalog
 from holdfast.depot.stamps import identity
 
@@ -86,16 +86,8 @@ class Marks:
             data += digest + since_us.to_bytes(NUMBER_BYTES, "big")
         self._known = pile
         with suppress(OSError):
-            self._write(bytes(data))
-
-    def _write(self, data: bytes) -> None:
-        temporary = self._path.with_suffix(".new")
-        descriptor = self._disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            self._disk.pwrite_all(descriptor, (xxh3_64_digest(data), data), 0)
-        finally:
-            self._disk.close(descriptor)
-        self._disk.rename(temporary, self._path)
+            content = xxh3_64_digest(data) + data
+            replace_file(self._path, content, self._disk, is_hint=True)
 
     def _load(self) -> Pile:
         """Read the file; what is damaged, or about another folder, is as good as none."""

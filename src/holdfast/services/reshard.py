@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 from holdfast.core import limits
 from holdfast.core.errors import ConflictError, CorruptError
 from holdfast.core.many import cut, paged
-from holdfast.core.marker import UNFINISHED, check_apart
+from holdfast.core.marker import UNFINISHED, check_apart, replace_file
 from holdfast.core.seams import Disk
 from holdfast.depot.dictionaries import DICTIONARIES
 from holdfast.depot.moving import check_open
 from holdfast.depot.sharded import LAYOUT
-from holdfast.log.folder import replace_file
 from holdfast.shards.folder import Shape
 from holdfast.shards.shards import Options, Shards
 from holdfast.stores.sqlite import SqliteStore

@@ -22,6 +22,7 @@ import msgspec
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, InvalidError, UnsupportedError
+from holdfast.core.marker import MOVING_FORMAT, NAME, SQLITE, about_of, damaged, write_marker
 from holdfast.shards import tables
 from holdfast.shards.connection import connect, world
 from holdfast.shards.routing import FNV, WHOLE, Layout, Routing
@@ -32,12 +33,9 @@ if TYPE_CHECKING:
 
     from holdfast.core.seams import Disk, Entropy
 
-ENGINE = "sqlite"
 FORMAT = 3
 """Of the file HOLDFAST; the engine with a log has had 1 and 2."""
-MOVING_FORMAT = 4
-"""While the store takes part in a move (depot/moving.py)."""
-NAME = re.compile(r"shard_(0|[1-9][0-9]*)\.db")
+SHARD = re.compile(r"shard_(0|[1-9][0-9]*)\.db")
 BESIDE = re.compile(r"shard_[0-9]+\.db-(wal|shm|journal)")
 
 
@@ -91,14 +89,10 @@ class Folder:
     # What is there
 
     def _read_marker(self) -> _Marker | None:
-        path = self.path / "HOLDFAST"
-        if not path.exists():
+        if not (self.path / NAME).exists():
             return None
-        try:
-            about = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
-        if about.get("engine") != ENGINE:
+        about = about_of(self.path)
+        if about.get("engine") != SQLITE:
             raise UnsupportedError(
                 f"{self.path} holds a store of another engine: open it by its path"
             )
@@ -107,7 +101,7 @@ class Folder:
         try:
             return msgspec.convert(about, _Marker)
         except msgspec.ValidationError as error:
-            raise CorruptError("the file HOLDFAST is damaged", file=str(path)) from error
+            raise damaged(self.path) from error
 
     def _meta(self, number: int, store_id: str) -> dict[str, str]:
         """What a shard says of itself.
@@ -162,7 +156,7 @@ class Folder:
             for number in range(count):
                 self._make(number, store_id, routing)
             self._disk.sync_directory(self.path)
-            self._write_marker(_Marker(FORMAT, ENGINE, store_id, count))
+            write_marker(self.path, _Marker(FORMAT, SQLITE, store_id, count), self._disk)
         return store_id, routing
 
     def _remove_unfinished(self) -> None:
@@ -172,7 +166,7 @@ class Folder:
             CorruptError: there is something in one of them.
         """
         for path in sorted(self.path.iterdir()):
-            if NAME.fullmatch(path.name) is None:
+            if SHARD.fullmatch(path.name) is None:
                 continue
             if not _is_empty(path):
                 raise CorruptError(
@@ -206,18 +200,6 @@ class Folder:
             first = State(before=[0] * routing.count)
             database.execute(tables.PUT_STATE, (pack_state(first),))
             self._disk.commit(database)
-
-    def _write_marker(self, marker: _Marker) -> None:
-        path = self.path / "HOLDFAST"
-        temporary = path.with_suffix(".new")
-        descriptor = self._disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            self._disk.pwrite_all(descriptor, (msgspec.json.encode(marker) + b"\n",), 0)
-            self._disk.sync(descriptor)
-        finally:
-            self._disk.close(descriptor)
-        self._disk.rename(temporary, path)
-        self._disk.sync_directory(path.parent)
 
 
 def _is_empty(path: Path) -> bool:

@@ -88,7 +88,6 @@ UNDONE = "SELECT key, epoch, revision, value, sum FROM undo WHERE key >= ? AND k
 RANGE = "SELECT key, revision, value, sum FROM rows WHERE key >= ? AND key < ? ORDER BY key"
 RANGE_BACK = RANGE + " DESC"
 CHUNK = "SELECT sum, data FROM chunks WHERE place = ?"
-CHUNKS = "SELECT place, sum, data FROM chunks WHERE place > ? ORDER BY place LIMIT ?"
 SIZES = "SELECT coalesce(sum(length(data)), 0) FROM chunks WHERE place >= ? AND place < ?"
 CHANGES = (
     "SELECT revision, key, value, sum FROM history WHERE revision >= ? AND revision < ?"

@@ -27,6 +27,7 @@ from obstore import exceptions
 
 from holdfast.core import limits
 from holdfast.core.errors import FullError, UnavailableError, UnsupportedError
+from holdfast.core.rates import doubled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -340,7 +341,7 @@ class Remote:
 
     def _pause_s(self, tries: int) -> float:
         """Twice as long each time, and by chance up to half of it less, so that not all return."""
-        longest_s: float = min(limits.OBJECT_RETRY_S * 2 ** (tries - 1), limits.OBJECT_RETRY_S_MAX)
+        longest_s = doubled(limits.OBJECT_RETRY_S, tries - 1, limits.OBJECT_RETRY_S_MAX)
         return longest_s * (1 - self._entropy.random_bytes(1)[0] / 512)
 
     def _judge(self, what: str, error: Exception) -> _Failure:
