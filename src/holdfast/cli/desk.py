@@ -94,7 +94,7 @@ def desk_of(store: str) -> Iterator[Desk]:
     """
     if not is_server(store):
         raise InvalidError("store", shown_url(store), "the URL of a server")
-    from holdfast.client.blocking import Link  # noqa: PLC0415 - httpx is slow to import
+    from holdfast.client.link import Link  # noqa: PLC0415 - httpx is slow to import
     from holdfast.client.options import ClientOptions  # noqa: PLC0415
 
     link = Link(store, ClientOptions(key=os.environ.get(KEY_VARIABLE, "")))

@@ -14,7 +14,7 @@ from holdfast.core.many import paged
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from holdfast.client.asynchronous import AsyncLink
+    from holdfast.client.asynclink import AsyncLink
     from holdfast.wire import Found
 
 Thing = TypeVar("Thing")

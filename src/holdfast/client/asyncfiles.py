@@ -17,9 +17,15 @@ from holdfast.core.seams import Buffer
 class AsyncChunks:
     """The body of an answer, as it arrives."""
 
-    def __init__(self, address: transport.Address, response: httpx.Response) -> None:
+    def __init__(
+        self,
+        address: transport.Address,
+        response: httpx.Response,
+        give_back: Callable[[], Awaitable[None]],
+    ) -> None:
         self._address = address
         self._response = response
+        self._give_back: Callable[[], Awaitable[None]] | None = give_back
         self._parts = response.aiter_raw()
 
     async def next(self) -> bytes:
@@ -42,7 +48,12 @@ class AsyncChunks:
 
     async def aclose(self) -> None:
         """Let the connection go; it serves again if the body was read to its end."""
-        await self._response.aclose()
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            try:
+                await self._response.aclose()
+            finally:
+                await give_back()
 
 
 AsyncOpen = Callable[[Call[Head]], Awaitable[tuple[Head, AsyncChunks]]]

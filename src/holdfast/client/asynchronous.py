@@ -3,24 +3,19 @@
 Works on asyncio and trio. Hashing of large bodies, files and plain iterators run in threads.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
-from typing import Self, TypeVar, cast
-
-import anyio
-import httpx
+from typing import Self, TypeVar
 
 from holdfast import wire
-from holdfast.client import calls, many, transport
+from holdfast.client import calls, many
 from holdfast.client.asyncbatches import answers, retrieve, together
 from holdfast.client.asyncevents import AsyncClientEvents
-from holdfast.client.asyncfiles import AsyncChunks, AsyncRangeFile
-from holdfast.client.asyncupload import AsyncData, AsyncUpload, uploading
+from holdfast.client.asyncfiles import AsyncRangeFile
+from holdfast.client.asynclink import AsyncLink
+from holdfast.client.asyncupload import AsyncData, uploading
 from holdfast.client.blocking import ASK_FIRST_BYTES_MIN, agreed
-from holdfast.client.calls import Answer, Call
 from holdfast.client.cursor import Cursor
-from holdfast.client.exchange import Exchange, Lost, Pause, exchange
 from holdfast.client.follow import Wanted
 from holdfast.client.many import HASHES, as_deleted, as_entry, as_size, check_key
 from holdfast.client.options import ClientOptions
@@ -36,93 +31,6 @@ from holdfast.core.store import Span
 from holdfast.wire import Found, Presigned
 
 T = TypeVar("T")
-
-
-class AsyncLink:
-    """The connections to one server, shared by all buckets of a client."""
-
-    def __init__(self, url: str, options: ClientOptions) -> None:
-        self.address = transport.Address(url, options.key)
-        self.options = options
-        self._http = httpx.AsyncClient(
-            timeout=transport.timeout(options),
-            limits=transport.pool(options),
-            trust_env=self.address.trusts_environment,
-            verify=self.address.may_use_tls,
-        )
-        self._gate = anyio.Semaphore(options.connections_max)
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
-
-    async def call(self, call: Call[T], upload: AsyncUpload | None = None) -> T:
-        """Carry a call out."""
-        steps = exchange(call, self.options, replayable=upload is None or upload.replayable)
-        async with self._gate:
-            return await _drive(steps, lambda: self._attempt(call, upload))
-
-    async def stream(self, call: Call[T]) -> tuple[T, AsyncChunks]:
-        """Carry a call out whose body the caller reads, and closes."""
-        opened: list[httpx.Response] = []
-        head = await _drive(
-            exchange(call, self.options), lambda: self._attempt(call, None, opened=opened)
-        )
-        return head, AsyncChunks(self.address, opened[-1])
-
-    async def _attempt(
-        self,
-        call: Call[T],
-        upload: AsyncUpload | None,
-        *,
-        opened: list[httpx.Response] | None = None,
-    ) -> Answer | Lost:
-        try:
-            response = await self._http.send(self._request(call, upload), stream=True)
-            if opened is not None and response.status_code < 300:
-                opened.append(response)
-                return transport.answer(response)
-            async with aclosing(response):
-                return transport.answer(response, await self._body(call, response))
-        except httpx.TransportError as error:
-            return transport.lost(self.address, error)
-
-    def _request(self, call: Call[T], upload: AsyncUpload | None) -> httpx.Request:
-        if upload is None:
-            return transport.request(self.address, call)
-        return transport.request(self.address, call, _Stream(upload.chunks), upload.size_bytes)
-
-    async def _body(self, call: Call[T], response: httpx.Response) -> bytes:
-        parts, done = [], 0
-        length = response.headers.get("content-length", "")
-        async for part in response.aiter_raw():
-            parts.append(part)
-            if call.is_download and response.is_success:
-                done += len(part)
-                self.options.progress(done, int(length) if length.isdecimal() else None)
-        return b"".join(parts)
-
-
-class _Stream(httpx.AsyncByteStream):
-    def __init__(self, chunks: Callable[[], AsyncIterator[bytes]]) -> None:
-        self._chunks = chunks
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._chunks()
-
-
-async def _drive(steps: Exchange[T], attempt: Callable[[], Awaitable[Answer | Lost]]) -> T:
-    outcome: Answer | Lost | None = None
-    try:
-        while True:
-            step = steps.send(outcome)
-            outcome = None
-            if isinstance(step, Pause):
-                await anyio.sleep(step.seconds)
-            else:
-                outcome = await attempt()
-    except StopIteration as end:
-        return cast(T, end.value)
 
 
 class AsyncClient:

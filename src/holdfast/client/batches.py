@@ -14,7 +14,7 @@ from holdfast.core.many import outcome, paged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from holdfast.client.blocking import Link
+    from holdfast.client.link import Link
     from holdfast.wire import Found
 
 Thing = TypeVar("Thing")

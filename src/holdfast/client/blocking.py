@@ -1,23 +1,18 @@
 """The blocking client: a Bucket behind a URL."""
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
-from typing import BinaryIO, Self, TypeVar, cast
-
-import httpx
+from typing import BinaryIO, Self, TypeVar
 
 from holdfast import wire
-from holdfast.client import calls, many, transport
+from holdfast.client import calls, many
 from holdfast.client.batches import answers, retrieve, together
-from holdfast.client.calls import Answer, Call
 from holdfast.client.cursor import Cursor
 from holdfast.client.events import ClientEvents
-from holdfast.client.exchange import Exchange, Lost, Pause, exchange
-from holdfast.client.files import Chunks, buffered
+from holdfast.client.files import buffered
 from holdfast.client.follow import Wanted
+from holdfast.client.link import Link
 from holdfast.client.many import HASHES, as_deleted, as_entry, as_size, check_key
 from holdfast.client.options import ClientOptions
 from holdfast.client.upload import Upload
@@ -37,95 +32,6 @@ T = TypeVar("T")
 ASK_FIRST_BYTES_MIN = (
     MIB  # a blob not known to be smaller is worth the question whether it is there
 )
-
-
-class Link:
-    """The connections to one server, shared by all buckets of a client; safe from any thread."""
-
-    def __init__(self, url: str, options: ClientOptions) -> None:
-        self.address = transport.Address(url, options.key)
-        self.options = options
-        self._http = httpx.Client(
-            timeout=transport.timeout(options),
-            limits=transport.pool(options),
-            trust_env=self.address.trusts_environment,
-            verify=self.address.may_use_tls,
-        )
-        self._gate = threading.BoundedSemaphore(options.connections_max)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._http.close()
-
-    def call(self, call: Call[T], upload: Upload | None = None) -> T:
-        """Carry a call out."""
-        steps = exchange(call, self.options, replayable=upload is None or upload.replayable)
-        with self._gate:
-            return _drive(steps, lambda: self._attempt(call, upload))
-
-    def stream(self, call: Call[T]) -> tuple[T, Chunks]:
-        """Carry a call out whose body the caller reads, and closes."""
-        opened: list[httpx.Response] = []
-        head = _drive(
-            exchange(call, self.options), lambda: self._attempt(call, None, opened=opened)
-        )
-        return head, Chunks(self.address, opened[-1])
-
-    def _attempt(
-        self,
-        call: Call[T],
-        upload: Upload | None,
-        *,
-        opened: list[httpx.Response] | None = None,
-    ) -> Answer | Lost:
-        try:
-            response = self._http.send(self._request(call, upload), stream=True)
-            if opened is not None and response.status_code < 300:
-                opened.append(response)
-                return transport.answer(response)
-            with closing(response):
-                return transport.answer(response, self._body(call, response))
-        except httpx.TransportError as error:
-            return transport.lost(self.address, error)
-
-    def _request(self, call: Call[T], upload: Upload | None) -> httpx.Request:
-        if upload is None:
-            return transport.request(self.address, call)
-        return transport.request(self.address, call, _Stream(upload.chunks), upload.size_bytes)
-
-    def _body(self, call: Call[T], response: httpx.Response) -> bytes:
-        parts, done = [], 0
-        length = response.headers.get("content-length", "")
-        for part in response.iter_raw():
-            parts.append(part)
-            if call.is_download and response.is_success:
-                done += len(part)
-                self.options.progress(done, int(length) if length.isdecimal() else None)
-        return b"".join(parts)
-
-
-class _Stream(httpx.SyncByteStream):
-    """A body whose chunks are made when they are sent, so that a lost connection costs none."""
-
-    def __init__(self, chunks: Callable[[], Iterator[bytes]]) -> None:
-        self._chunks = chunks
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks()
-
-
-def _drive(steps: Exchange[T], attempt: Callable[[], Answer | Lost]) -> T:
-    outcome: Answer | Lost | None = None
-    try:
-        while True:
-            step = steps.send(outcome)
-            outcome = None
-            if isinstance(step, Pause):
-                time.sleep(step.seconds)
-            else:
-                outcome = attempt()
-    except StopIteration as end:
-        return cast(T, end.value)
 
 
 class Client:

@@ -18,9 +18,12 @@ from holdfast.core.seams import Buffer
 class Chunks:
     """The body of an answer, as it arrives."""
 
-    def __init__(self, address: transport.Address, response: httpx.Response) -> None:
+    def __init__(
+        self, address: transport.Address, response: httpx.Response, give_back: Callable[[], None]
+    ) -> None:
         self._address = address
         self._response = response
+        self._give_back: Callable[[], None] | None = give_back
         self._parts = response.iter_raw()
 
     def next(self) -> bytes:
@@ -43,7 +46,12 @@ class Chunks:
 
     def close(self) -> None:
         """Let the connection go; it serves again if the body was read to its end."""
-        self._response.close()
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            try:
+                self._response.close()
+            finally:
+                give_back()
 
 
 Open = Callable[[Call[Head]], tuple[Head, Chunks]]

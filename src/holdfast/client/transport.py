@@ -1,5 +1,6 @@
 """What both clients say to httpx and how they read its errors."""
 
+import ssl
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -73,13 +74,9 @@ def timeout(options: ClientOptions) -> httpx.Timeout:
     return httpx.Timeout(options.idle_timeout_s, connect=options.connect_timeout_s)
 
 
-def pool(options: ClientOptions) -> httpx.Limits:
-    """Spell the bounds of the connection pool, which has none: the clients bound their calls.
-
-    A pool that is full searches all its connections for each waiting request, which made a
-    thousand waiting puts take 80 s; and files that are open must not keep calls waiting.
-    """
-    return httpx.Limits(max_connections=None, max_keepalive_connections=options.connections_max)
+def certificates(address: Address) -> ssl.SSLContext | bool:
+    """Load what TLS trusts, once for all connections; False where no TLS can be needed."""
+    return httpx.create_ssl_context() if address.may_use_tls else False
 
 
 def request(
