@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import holdfast
+from holdfast.core.policy import Policy
 from holdfast.core.seams import SystemClock
+from holdfast.depot.local import open_depot
 from holdfast.shards.routing import fnv1a_64
 from holdfast.testing.blobs import make
 
@@ -98,12 +100,66 @@ def test_what_later_releases_know_is_kept(tmp_path: Path) -> None:
 def test_what_cannot_be_stored_is_said_and_the_rest_is(tmp_path: Path) -> None:
     source, target = tmp_path / "blobnom", tmp_path / "store"
     write(source, SEED, {"good": b"good", "": b"no name", "k" * 2000: b"long"})
-    (source / "shard_7.db").write_bytes(b"not a database at all" * 500)
+    (source / "shard_4.db").write_bytes(b"not a database at all" * 500)
     done = run(source, "-s", target, "--json")
     assert done.returncode == 5
     report = json.loads(done.stdout)
     assert report["blobs"] == 1
-    assert {each["what"] for each in report["refused"]} == {"", "k" * 2000, "shard_7.db"}
+    assert {each["what"] for each in report["refused"]} == {"", "k" * 2000, "shard_4.db"}
+
+
+def test_an_odd_row_costs_no_other(tmp_path: Path) -> None:
+    """Values of other types, keys that are no text, namespaces and sizes that nobody takes."""
+    source, target = tmp_path / "blobnom", tmp_path / "store"
+    source.mkdir()
+    database = sqlite3.connect(source / "shard_0.db")
+    with database:
+        for table in ("blobs", "blobs_Photos"):
+            database.execute(f"CREATE TABLE {table} (key TEXT PRIMARY KEY, data BLOB)")
+        for key, data in (
+            *(("text", "h\u00e4h"), ("null", None), ("number", 42), (b"\xff", b"no text")),
+            *((None, b"no key"), ("large", make(300_000)), ("larger", make(500_000))),
+        ):
+            database.execute("INSERT INTO blobs VALUES (?, ?)", (key, data))
+        database.execute("INSERT INTO blobs VALUES (CAST(x'ff41' AS TEXT), x'01')")
+        database.execute("INSERT INTO blobs_Photos VALUES ('a', x'01')")
+        database.execute("INSERT INTO blobs VALUES ('last', x'02')")
+    database.close()
+    with open_depot(target) as depot:
+        depot.set_policy(Policy(blob_bytes_max=400_000))
+    done = run(source, "-s", target)
+    assert done.returncode == 5
+    assert done.stdout.endswith("3 blobs (293.0 KiB) stored, 7 places damaged\n")
+    assert "'Photos'" in done.stdout
+    with holdfast.open(target) as bucket:
+        found = {entry.key: bucket.get(entry.key) for entry in bucket.entries()}
+    assert found == {"text": "h\u00e4h".encode(), "large": make(300_000), "last": b"\x02"}
+
+
+def test_a_key_in_several_files_is_the_one_that_was_served(tmp_path: Path) -> None:
+    """As after a change of `num_shards`, and with a file that was lost."""
+    source, target = tmp_path / "blobnom", tmp_path / "store"
+    write(source, SEED, {f"k{number}": b"served" for number in range(20)})
+    for number in range(COUNT):
+        database = sqlite3.connect(source / f"shard_{number}.db")
+        with database:
+            for key, data in {f"k{each}": b"before" for each in range(20)}.items():
+                database.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (key, data))
+            astray = ("astray", b"%d" % number)
+            database.execute("INSERT INTO blobs VALUES (?, ?)", astray)
+        database.close()
+    home = fnv1a_64(b"astray") % COUNT
+    report = json.loads(run(source, "-s", target, "--json").stdout)
+    assert (report["blobs"], report["damaged"]) == (21, 20 * (COUNT - 1) + COUNT - 1)
+    with holdfast.open(target) as bucket:
+        assert bucket.get("astray") == b"%d" % home
+        assert {bucket.get(f"k{each}") for each in range(20)} == {b"served"}
+    (source / f"shard_{home}.db").unlink()
+    again = run(source, "-s", tmp_path / "again")
+    assert again.returncode == 5
+    assert f"refused  shard_{home}.db  it is not there" in again.stdout
+    with holdfast.open(tmp_path / "again") as bucket:
+        assert bucket.get("astray") == b"%d" % min({*range(COUNT)} - {home})
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:

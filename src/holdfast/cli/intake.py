@@ -1,0 +1,102 @@
+"""Rows of Blobnom on their way into a store, small ones together: they share one sync."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from typing import TYPE_CHECKING
+
+from holdfast.cli.adopted import REFUSED
+from holdfast.core import limits
+from holdfast.core.bucket import Description, Item
+from holdfast.core.errors import BlobError
+from holdfast.core.seams import SystemClock
+from holdfast.stores import blobnom
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from holdfast.cli.adopted import Adopted
+    from holdfast.core.bucket import Bucket
+
+SECOND_US = 1_000_000
+EXPIRED = 0
+
+
+def take_rows(files: Sequence[Path], bucket: Bucket, adopted: Adopted) -> Iterator[None]:
+    """Put every row of these files under its key, unless its time is over; yield behind each.
+
+    Raises:
+        BlobError: the store refuses more than one of them; an import may be repeated.
+    """
+    intake = _Intake(bucket, adopted)
+    for found in blobnom.scan(files):
+        if isinstance(found, blobnom.Broken):
+            adopted.refuse(found.path.name, found.what)
+        else:
+            intake.take(found)
+        yield
+    intake.settle()
+
+
+class _Intake:
+    """What waits to be stored together."""
+
+    def __init__(self, bucket: Bucket, adopted: Adopted) -> None:
+        self._bucket = bucket
+        self._adopted = adopted
+        self._waiting: dict[str, list[Item]] = {}
+        self._count = self._size_bytes = 0
+
+    def take(self, found: blobnom.Blob) -> None:
+        """Store one row, now or together with others."""
+        expire_s = _expire_s(found)
+        if expire_s == EXPIRED:
+            self._adopted.expired += 1
+            return
+        about = Description(expire_s=expire_s)
+        try:
+            where = self._where(found.namespace)
+            if found.size_bytes > limits.SMALL_BLOB_BYTES_MAX:
+                self._adopted.add(where.put(found.key, found.chunks(), about=about).size_bytes)
+            else:
+                self._wait(found.namespace, Item(found.key, b"".join(found.chunks()), about))
+                self._size_bytes += found.size_bytes
+        except REFUSED as error:
+            self._adopted.refuse(found.key, error.message)
+        except sqlite3.Error as error:
+            self._adopted.refuse(found.key, str(error))
+        if self._count == limits.BATCH_REFS_MAX or self._size_bytes > limits.BATCH_BYTES_MAX:
+            self.settle()
+
+    def settle(self) -> None:
+        """Store what waits.
+
+        Raises:
+            BlobError: as `take_rows`.
+        """
+        waiting, self._waiting, self._count, self._size_bytes = self._waiting, {}, 0, 0
+        for namespace, items in waiting.items():
+            outcomes = self._where(namespace).put_many(items)
+            for item, outcome in zip(items, outcomes, strict=True):
+                if isinstance(outcome, REFUSED):
+                    self._adopted.refuse(item.key, outcome.message)
+                elif isinstance(outcome, BlobError):
+                    raise outcome
+                else:
+                    self._adopted.add(outcome.size_bytes)
+
+    def _wait(self, namespace: str, item: Item) -> None:
+        self._waiting.setdefault(namespace, []).append(item)
+        self._count += 1
+
+    def _where(self, namespace: str) -> Bucket:
+        return self._bucket.bucket(namespace) if namespace else self._bucket
+
+
+def _expire_s(found: blobnom.Blob) -> int | None:
+    """In how many seconds a row goes by itself, if ever; EXPIRED when it should have gone."""
+    if found.expires_s is None:
+        return None
+    return max(EXPIRED, math.ceil(found.expires_s - SystemClock().now_us() / SECOND_US))
