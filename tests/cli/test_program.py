@@ -124,6 +124,35 @@ def test_wrong_settings_are_two_and_name_the_line(
         assert f"{file}:2" in done.err
 
 
+def test_settings_that_do_not_fit_the_store_are_found_before_it_is_served(
+    holdfast: Holdfast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "holdfast.toml"
+
+    def check(**settings: str | Path) -> tuple[int, str]:
+        file.write_text("".join(f"{name} = '{value}'\n" for name, value in settings.items()))
+        done = holdfast("config", "check", "--config", file)
+        return done.code, done.err
+
+    monkeypatch.setenv("BLOBS_KEY", "ab" * 32)
+    monkeypatch.setenv("OTHER_KEY", "cd" * 32)
+    secret = f"segments://{tmp_path}/secret?encrypt=env:BLOBS_KEY"
+    assert holdfast("put", "-s", secret, file.parent / "absent").code != 0
+    assert holdfast("put", "-s", secret, "-", "k", stdin=b"x").code == 0
+    assert check(data=tmp_path / "new", encrypt="env:BLOBS_KEY") == (0, "")
+    assert not (tmp_path / "new").exists()
+    assert check(data=tmp_path / "new", encrypt="env:NONE")[0] == 2
+    assert check(data=secret) == (0, "")
+    for wrong in ("", "env:OTHER_KEY"):
+        code, message = check(data=tmp_path / "secret", encrypt=wrong)
+        assert code == 8
+        assert str(tmp_path / "secret") in message
+    assert check(data=tmp_path / "secret", encrypt="env:BLOBS_KEY", engine="sqlite")[0] == 1
+    assert check(data=secret, move_to=tmp_path / "secret" / "inside")[0] == 2
+    assert check(data=secret, move_to=f"file://{tmp_path}/new?encrypt=env:NONE")[0] == 2
+    assert check(data=secret, move_to=tmp_path / "new") == (0, "")
+
+
 def test_a_server_asks_for_keys_by_a_flag(tmp_path: Path) -> None:
     command = [*PROGRAM, "serve", "--data", str(tmp_path / "s"), "--port", "0", "--auth", "keys"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -1,6 +1,7 @@
 """From URLs and the environment to wrappers."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -68,6 +69,38 @@ def test_what_a_url_cannot_say_is_refused(query: str) -> None:
         return
     with pytest.raises(InvalidError):
         locate(f"segments:///data?{query}", {})
+
+
+@pytest.mark.parametrize(
+    "half",
+    ["sqlite:/data?shards=4", "segments:data", "file:x", "data?compress=zstd", "d?x&level=3"],
+)
+def test_a_path_that_was_to_be_a_url_is_no_folder(half: str) -> None:
+    """Its options, such as a key, would be a part of the folder's name."""
+    with pytest.raises(InvalidError, match="segments:///folder"):
+        locate(half, {})
+    assert locate(Path(half), {}).folder == Path(half)
+
+
+@pytest.mark.parametrize("option", ["large=s3://b/c", "cold=file:///c", "spread=/a"])
+def test_shards_have_no_places_for_some_blobs(option: str) -> None:
+    with pytest.raises(InvalidError, match="for the engine log"):
+        locate(f"sqlite:///data?{option}", {})
+
+
+@pytest.mark.parametrize("url", ["file:rel", "s3://u:p@b/c", "s3://b/c?x=p", "ftp://p", "s3://[p"])
+def test_a_place_for_large_blobs_is_a_whole_url_without_secrets(url: str) -> None:
+    with pytest.raises(InvalidError, match="file:///folder") as caught:
+        locate(f"segments:///data?large={quote(url)}", {})
+    assert ":p@" not in str(caught.value)
+    assert "?x=p" not in str(caught.value)
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    for target in (tmp_path / "taken", tmp_path / "taken" / "deep", f"sqlite://{tmp_path}/taken"):
+        with pytest.raises(InvalidError, match="taken is a file"):
+            holdfast.open(target)
 
 
 def test_a_key_that_stands_in_the_url_is_not_told() -> None:

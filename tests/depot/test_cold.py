@@ -449,8 +449,10 @@ def test_a_cold_store_serves_one_folder_in_one_way(world: World, tmp_path: Path)
         world.open(f"{world.target}&large=file://{world.bucket}")
     with pytest.raises(UnsupportedError, match="--workers 1"), hold_depot(world.folder):
         pass
+    shards = tmp_path / "shards"
+    world.open(f"sqlite://{shards}").close()
     with pytest.raises(UnsupportedError, match="shards"):
-        world.open(f"sqlite://{tmp_path / 'shards'}?cold=file://{world.bucket}")
+        world.open(f"file://{shards}?cold=file://{world.bucket}")
 
 
 def test_a_folder_that_forgot_its_cold_store_is_not_opened(world: World) -> None:

@@ -13,6 +13,7 @@ from holdfast.config.explain import explain as draw
 from holdfast.config.settings import RULES
 from holdfast.config.sharding import sharding_of
 from holdfast.config.stack import Located, locate, wanted_of
+from holdfast.config.target import bounds_of
 
 file_option = click.option(
     "--config",
@@ -61,8 +62,13 @@ def show(file: Path | None, about: bool, as_json: bool) -> None:  # noqa: FBT001
 )
 @file_option
 def check(file: Path | None) -> None:
-    """Check all settings and the data folder as `holdfast serve` would, without serving."""
-    load(file).check_folders()
+    """Check all settings and the data folder as `holdfast serve` would, without serving.
+
+    Keys are read, and held to the store that is there; the store itself is not opened.
+    """
+    loaded = load(file)
+    loaded.check_folders()
+    _check_store(loaded.settings)
     click.echo("ok")
 
 
@@ -84,6 +90,27 @@ def explain(store: str, file: Path | None) -> None:
     found = locate(store) if store else _served(settings)
     for line in draw(found, settings.small_blob_bytes_max):
         click.echo(line)
+
+
+def _check_store(settings: Settings) -> None:
+    """See that the store can be opened so, as far as that shows from outside.
+
+    Raises:
+        BlobError: it cannot.
+    """
+    from holdfast.depot import moving  # noqa: PLC0415 - other commands need no engine
+    from holdfast.depot.local import engine_of  # noqa: PLC0415
+    from holdfast.depot.wrapped import check_master  # noqa: PLC0415
+
+    located = _served(settings)
+    bounds = bounds_of(located)
+    if settings.move_to:
+        new = locate(settings.move_to, {})
+        bounds_of(new)
+        moving.find(located.folder, new.folder)
+        bounds = bounds._replace(is_moving=True)
+    engine_of(located.folder, bounds)
+    check_master(located.folder, bounds.stack.master)
 
 
 def _served(settings: Settings) -> Located:

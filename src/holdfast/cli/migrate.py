@@ -12,7 +12,7 @@ import msgspec
 from holdfast.cli.amounts import NONE, Amount
 from holdfast.cli.output import bar, emit, examples, human_size, opening_bar
 from holdfast.cli.store import check_there
-from holdfast.config.stack import Located, locate
+from holdfast.config.stack import Located, check_writable, locate
 from holdfast.config.target import bounds_of, is_server
 from holdfast.core.errors import UnsupportedError
 from holdfast.core.marker import NAME, check_apart
@@ -52,6 +52,7 @@ def migrate(ctx: click.Context, /, **_: object) -> None:
     old, new = (_located(wanted[name]) for name in ("source", "target"))
     check_there(old.folder)
     check_apart(old.folder, new.folder, "TO")
+    check_writable(new.folder, "TO")
     with ExitStack() as stack:
         source = _opened(stack, old, as_it_is=True)
         target = _target(stack, new, dry_run=manner.dry_run)

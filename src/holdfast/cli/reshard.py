@@ -8,7 +8,7 @@ import msgspec
 from holdfast.cli.output import bar, emit, examples, human_size
 from holdfast.cli.store import existing
 from holdfast.config.sharding import Sharding
-from holdfast.config.stack import Located, locate, options_of
+from holdfast.config.stack import Located, check_writable, locate, options_of
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError, UnsupportedError
 from holdfast.core.marker import SQLITE, recorded_engine
@@ -56,6 +56,7 @@ def reshard(ctx: click.Context, /, **_: object) -> None:
     old, new = existing(options["old"]).folder, _located(options["new"])
     if (engine := recorded_engine(old)) != SQLITE:
         raise UnsupportedError(f"{old} holds a store of the engine {engine}, which has no shards")
+    check_writable(new.folder, "NEW")
     shape = _shape(options["shards"], options["hash_name"], new.sharding)
     work = Reshard(old, new.folder, shape, verify=options["verify"])
     with bar("copying", None) as move:

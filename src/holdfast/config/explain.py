@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from holdfast.config.stack import Located, Wanted
+from holdfast.core.errors import InvalidError
 from holdfast.core.limits import GIB, KIB, MIB
 from holdfast.core.marker import SQLITE, recorded_engine
 from holdfast.depot.large import COLD, place_of
@@ -21,9 +22,12 @@ def explain(located: Located, small_bytes_max: int) -> Iterator[str]:
     """Draw the stack of a folder, as it is or as it would be made.
 
     Raises:
+        InvalidError: it is a file.
         CorruptError, UnsupportedError: what the folder remembers cannot be read.
     """
     folder, wanted, sharding = located
+    if folder.exists() and not folder.is_dir():
+        raise InvalidError("store", str(folder), "a folder, and that is a file")
     asked = sharding.engine or (SQLITE if sharding.shards else "")
     is_sharded = (recorded_engine(folder) or asked) == SQLITE
     names = (

@@ -125,7 +125,8 @@ class Age:
     @property
     def allowed(self) -> str:
         """Name the units and the bound."""
-        return f'an age such as "30d", "12h", "15m" or 90 (seconds), up to {self.high_s:g} seconds'
+        days = self.high_s / AGE_UNITS["d"]
+        return f'an age such as "30d", "12h", "15m" or 90 (seconds), up to {days:,.0f} days'
 
     def from_text(self, text: str) -> object:
         """Leave text alone: `read` takes it."""

@@ -17,6 +17,8 @@ from typing import NamedTuple, cast
 from holdfast.config.settings import (
     ALIASES,
     CACHE_DIR_ALLOWED,
+    COLD_ALLOWED,
+    LOG_ALLOWED,
     RULES,
     SPREAD_ALLOWED,
     Settings,
@@ -24,9 +26,10 @@ from holdfast.config.settings import (
     read_value,
     shown,
 )
-from holdfast.config.stack import locate, spell
+from holdfast.config.stack import PLACES, check_writable, locate, spell
 from holdfast.core.errors import InvalidError
 from holdfast.core.marker import SQLITE
+from holdfast.core.urls import shown_url
 
 ENVIRONMENT_PREFIX = "HOLDFAST_"
 OTHER_VARIABLES = frozenset({f"HOLDFAST_{name}" for name in ("CONFIG", "STORE", "BUCKET", "KEY")})
@@ -60,7 +63,7 @@ class Loaded:
         Raises:
             InvalidError: it is no folder, or this user may not write there.
         """
-        _check_writable(self.settings.data, f"data ({self.origins['data']})")
+        check_writable(self.settings.data, f"data ({self.origins['data']})")
 
 
 def load(
@@ -105,14 +108,14 @@ def _once(layer: Iterator[Given]) -> Iterator[Given]:
 
 def _spelled(given: Given) -> Iterator[Given]:
     """A URL in the place of the data folder says several settings."""
-    if given.name != "data" or "://" not in str(given.raw):
+    if given.name != "data" or not isinstance(given.raw, str):
         yield given
         return
     try:
-        said = spell(str(given.raw))
+        said = spell(given.raw)
     except InvalidError as error:
-        path = str(given.raw).partition("?")[0]
-        raise InvalidError(f"data ({given.origin})", path, error.message) from None
+        url = shown_url(given.raw)
+        raise InvalidError(f"data ({given.origin})", url, error.message) from None
     for name, text in said.items():
         yield _given_text(name, text, given.origin)
 
@@ -215,9 +218,7 @@ def _check_together(loaded: Loaded) -> None:
     if settings.cache_dir is not None and not settings.cache:
         where = f"cache_dir ({origins['cache_dir']})"
         raise InvalidError(where, str(settings.cache_dir), CACHE_DIR_ALLOWED)
-    if settings.spread and settings.large:
-        where = f"spread ({origins['spread']})"
-        raise InvalidError(where, ",".join(settings.spread), SPREAD_ALLOWED)
+    _check_places(loaded)
     _check_alone(loaded)
     if settings.move_to:
         locate(settings.move_to, {})
@@ -230,6 +231,20 @@ def _check_together(loaded: Loaded) -> None:
         )
 
 
+def _check_places(loaded: Loaded) -> None:
+    """Refuse places for blobs that do not go with others, or with the engine."""
+    settings = loaded.settings
+    reasons: dict[str, str] = {}
+    if settings.shards or settings.engine == SQLITE:
+        reasons = dict.fromkeys(PLACES, LOG_ALLOWED)
+    elif settings.large:
+        reasons = {"spread": SPREAD_ALLOWED, "cold": COLD_ALLOWED}
+    for name, allowed in reasons.items():
+        if value := getattr(settings, name):
+            got = value if isinstance(value, str) else ",".join(value)
+            raise InvalidError(f"{name} ({loaded.origins[name]})", got, allowed)
+
+
 def _check_alone(loaded: Loaded) -> None:
     """Refuse several processes where only one knows what there is."""
     settings = loaded.settings
@@ -238,6 +253,8 @@ def _check_alone(loaded: Loaded) -> None:
         "move_to: the process that moves the store serves it": settings.move_to,
         "a cache, which knows what one process has removed": settings.cache,
         "large blobs on several disks": settings.spread,
+        "large blobs in an object store": settings.large,
+        "a cold store": settings.cold,
         "a store in SQLite, which is served by one process": settings.shards
         or settings.engine == SQLITE,
     }
@@ -245,13 +262,3 @@ def _check_alone(loaded: Loaded) -> None:
     if settings.workers > 1 and why:
         where = f"workers ({loaded.origins['workers']})"
         raise InvalidError(where, settings.workers, f"1 with {why[0]}")
-
-
-def _check_writable(folder: Path, what: str) -> None:
-    nearest = folder.absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise InvalidError(what, str(folder), f"a folder, but {nearest} is a file")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InvalidError(what, str(folder), f"a writable folder, but {nearest} is not")

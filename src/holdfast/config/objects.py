@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError, UnavailableError, UnsupportedError
 from holdfast.core.seams import Disk
+from holdfast.core.urls import shown_url
 from holdfast.stores.naming import MARKER
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Clock, Entropy
     from holdfast.stores.remote import Remote
 
-OBJECT_URLS = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder"
+OBJECT_URLS = (
+    "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder, "
+    "without a user, options or spaces"
+)
 SCHEMES = {"s3", "gs", "az", "file"}
 ENDPOINTS = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
@@ -55,10 +59,11 @@ def check_url(url: str, option: str = "large") -> str:
         parts = urlsplit(url)
         is_plain = not (parts.query or parts.fragment or parts.username or parts.password)
     except ValueError:
-        raise InvalidError(option, url, OBJECT_URLS) from None
-    has_place = parts.path.strip("/") if parts.scheme == "file" else parts.netloc
+        raise InvalidError(option, shown_url(url), OBJECT_URLS) from None
+    is_folder = url.startswith("file:///") and bool(parts.path.strip("/"))
+    has_place = is_folder if parts.scheme == "file" else parts.netloc
     if parts.scheme not in SCHEMES or not is_plain or not has_place:
-        raise InvalidError(option, parts.scheme or url[:20], OBJECT_URLS)
+        raise InvalidError(option, shown_url(url), OBJECT_URLS)
     return url.rstrip("/")
 
 

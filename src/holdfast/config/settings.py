@@ -54,6 +54,7 @@ PLACE = Text("a folder, or the URL of an engine in a folder, or nothing", re.com
 AUTO = "auto"
 CHECKSUMS, DIGEST = "checksums", "digest"
 COLD_ALLOWED = "without `large`: it is for blobs that lie in a folder"
+LOG_ALLOWED = "for the engine log: shards keep blobs of any size"
 SPREAD_ALLOWED = "without `large`: large blobs go to disks or to an object store"
 CACHE_DIR_ALLOWED = "only with `cache`, which says how much may lie there"
 

@@ -10,6 +10,7 @@ wrappers is always the same (docs/config.md), however they are named.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from holdfast.config.settings import (
     CACHE_DIR_ALLOWED,
     COLD_ALLOWED,
     DIGEST,
+    LOG_ALLOWED,
     SPREAD_ALLOWED,
     Settings,
     read_text,
@@ -58,6 +60,9 @@ WRAPPERS = {
 FROM_VARIABLES = ("compress", "level", "encrypt", "verify")
 """Those that the environment says for any folder; none sends its blobs elsewhere."""
 OPTIONS = (*WRAPPERS, *SHARDING)
+PLACES = ("large", "cold", "spread")
+"""Those that shards do not have."""
+HALF_URL = re.compile(r"(?:file|holdfast|segments|sqlite|https?):|[^?]*\?(?:.*&)?([a-z_]+)=")
 ZSTD = "zstd"
 KEY_BYTES_MAX = 1024
 
@@ -109,11 +114,14 @@ def locate(target: str | Path, variables: Mapping[str, str] | None = None) -> Lo
     if isinstance(target, Path) or "://" not in text:
         return Located(_read_path(target), _wanted({}, given))
     folder, scheme, options = _read_url(text)
-    return Located(folder, _wanted(options, given), read_sharding(scheme, options))
+    sharding = read_sharding(scheme, options)
+    if wrong := [name for name in PLACES if sharding.engine == SQLITE and name in options]:
+        raise InvalidError(", ".join(wrong), shown_url(text), LOG_ALLOWED)
+    return Located(folder, _wanted(options, given), sharding)
 
 
 def spell(url: str) -> dict[str, str]:
-    """The settings that the URL of a folder says, each as text, yet to be checked.
+    """The settings that a path or the URL of a folder says, each as text, yet to be checked.
 
     >>> spell("sqlite:///srv/blobs?shards=8&level=9")
     {'data': '/srv/blobs', 'engine': 'sqlite', 'shards': '8', 'compress_level': '9'}
@@ -121,6 +129,9 @@ def spell(url: str) -> dict[str, str]:
     Raises:
         InvalidError: it is another URL, or has options that there are not.
     """
+    if "://" not in url:
+        check_path(url)
+        return {"data": url}
     folder, scheme, options = _read_url(url)
     engine = read_sharding(scheme, options).engine
     names = WRAPPERS | SHARDING
@@ -202,9 +213,36 @@ def _read_url(text: str) -> tuple[Path, str, dict[str, str]]:
     return Path(unquote(parts.path)), parts.scheme, options_of(parts.query)
 
 
+def check_path(text: str) -> None:
+    """See that a path is no URL that lacks a part: its options would be a part of the path.
+
+    Raises:
+        InvalidError: it is one.
+    """
+    match = HALF_URL.match(text)
+    if match is not None and match[1] in {None, *OPTIONS}:
+        raise InvalidError("store", text.partition("?")[0], TARGETS)
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """See that there is a folder that this user may write, or one in which it can be made.
+
+    Raises:
+        InvalidError: there is not; it is about `what`.
+    """
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise InvalidError(what, str(folder), f"a folder, but {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InvalidError(what, str(folder), f"a writable folder, but {nearest} is not")
+
+
 def _read_path(target: str | Path) -> Path:
     if isinstance(target, Path):
         return target
+    check_path(target)
     try:
         return at_home(target)
     except ValueError:

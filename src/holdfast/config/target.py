@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.config.objects import connect
-from holdfast.config.stack import locate, read_dictionary, read_master
+from holdfast.config.stack import check_writable, locate, read_dictionary, read_master
 from holdfast.core.errors import UnsupportedError
 from holdfast.depot.stack import Stack
 
@@ -98,4 +98,5 @@ def bounds_of(located: Located, *, as_it_is: bool = False) -> Limits:
 def _open_folder(located: Located, watch: Callable[[Progress], None] | None) -> Bucket:
     from holdfast.depot.local import open_depot  # noqa: PLC0415 - a client needs no engine
 
+    check_writable(located.folder, "store")
     return open_depot(located.folder, bounds_of(located), watch=watch)

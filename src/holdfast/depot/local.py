@@ -236,7 +236,7 @@ def engine_of(path: Path, bounds: Limits) -> str:
     if there and asked not in {"", there}:
         raise UnsupportedError(
             f"{path} holds a store of the engine {there}, not {asked}: open it by its path alone,"
-            " or copy what is in it to a new folder"
+            f" or copy it by `holdfast migrate {path} NEW`"
         )
     return there or asked or LOG
 

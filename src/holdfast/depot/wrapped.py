@@ -170,6 +170,20 @@ def zstd_of(store: Store, codecs: Codecs) -> Callable[..., Form | None] | None:
     return store.open_form
 
 
+def check_master(folder: Path, master: bytes | None) -> None:
+    """See that a folder can be opened with a master key, or without one.
+
+    Raises:
+        DeniedError: it is encrypted, and the key is missing or another one.
+        CorruptError, UnsupportedError: what it remembers cannot be read.
+    """
+    if not written(folder).encrypt:
+        return
+    if master is None:
+        raise DeniedError(f"{folder} is encrypted: say encrypt=env:NAME or encrypt=file:PATH")
+    read_keyring(folder, master)
+
+
 def read_keyring(folder: Path, master: bytes) -> Keyring:
     """Read the keys of a folder.
 
@@ -185,7 +199,10 @@ def read_keyring(folder: Path, master: bytes) -> Keyring:
         raise CorruptError(
             "the keyring of this store is gone, and with it all keys", file=str(folder / KEYRING)
         ) from error
-    return Keyring.unseal(data, master)
+    try:
+        return Keyring.unseal(data, master)
+    except DeniedError as error:
+        raise DeniedError(f"{folder}: {error.message}", **error.facts) from None
 
 
 def write_keyring(folder: Path, keyring: Keyring, master: bytes, seams: Seams) -> None:
