@@ -1,11 +1,12 @@
 """Flips one bit after the other of a small store, and judges what opening it makes of each.
 
-    python damage_child.py FILES:FIRST:STEP ...
+    python damage_child.py WRAPPERS FILES:FIRST:STEP ...
 
-takes bit number FIRST and every STEP-th behind it, over all bits of the files that the pattern
-FILES matches, once as the store was closed and once as after a power cut. A process of its own,
-because damage may kill or hang it; each bit has LIFE_S seconds. Prints how often it came to what,
-as JSON, or ends with the first bit that is neither found out nor harmless.
+makes a store with the wrappers that one of STACKS has, and takes bit number FIRST and every STEP-th
+behind it, over all bits of the files that the pattern FILES matches, once as the store was closed
+and once as after a power cut. A process of its own, because damage may kill or hang it; each bit
+has LIFE_S seconds. Prints how often it came to what, as JSON, or ends with the first bit that is
+neither found out nor harmless.
 """
 
 import json
@@ -27,11 +28,19 @@ from holdfast.core.errors import BlobError
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
+from holdfast.depot.stack import Stack
 from holdfast.services.check import Check
 from holdfast.testing.crash_suites import SHARED_MEMORY
 
 LIFE_S = 20
 SMALL_MAX = 20
+ENCODED_SMALL_MAX = 500
+STACKS = {
+    "plain": Stack(),
+    "compressed": Stack(compress=True),
+    "encrypted": Stack(master=bytes(32)),
+    "compressed and encrypted": Stack(compress=True, master=bytes(32)),
+}
 MUST_BE_FOUND = {".seg", ".blob"}
 """Whatever flips in such a file must be told to somebody who asks, even if it harms nobody."""
 
@@ -48,10 +57,13 @@ class Known(Protocol):
 class Original:
     """The store as it should be, and everything that its names ever held."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stack: Stack) -> None:
         self.folder = folder
         self.history: dict[str, list[Entry]] = {}
-        with self.open(folder) as depot:
+        self._is_encoded = stack != Stack()
+        small_max = ENCODED_SMALL_MAX if self._is_encoded else SMALL_MAX
+        self._bounds = Limits(small_blob_bytes_max=small_max, stack=Stack(master=stack.master))
+        with open_depot(folder, self._bounds._replace(stack=stack)) as depot:
             for number in range(4):
                 self._put(depot, f"k{number}", b"%d" % number)
             self._put(depot, "k1", b"replaced", {"name": "value"})
@@ -59,19 +71,26 @@ class Original:
             self._put(depot, "l" * 501, b"a long key")
             depot.delete("k3")
             depot.copy("k0", "copy")
-            depot.content.put(b"held")
-            depot.content.put(b"held" * 8)
+            depot.content.put(self._content(b"held"))
+            depot.content.put(self._content(b"held" * 8))
             self.names = names(depot)
             self.held = held(depot)
 
     def open(self, folder: Path) -> Depot:
-        """Open a copy of it, or itself."""
-        return open_depot(folder, Limits(small_blob_bytes_max=SMALL_MAX))
+        """Open a copy of it as anybody does who has its key: the folder says the rest."""
+        return open_depot(folder, self._bounds)
+
+    def _content(self, data: bytes) -> bytes:
+        """So much of it that there is something to encode, and large blobs are large."""
+        if not self._is_encoded:
+            return data
+        return b" ".join(b"%b %d" % (data, number) for number in range(10 * len(data)))
 
     def _put(
         self, depot: Depot, key: str, data: bytes, metadata: dict[str, str] | None = None
     ) -> None:
-        entry = depot.put(key, data, about=Description("text/x-test", metadata or {}))
+        about = Description("text/x-test", metadata or {})
+        entry = depot.put(key, self._content(data), about=about)
         self.history.setdefault(key, []).append(entry)
 
 
@@ -166,13 +185,15 @@ def flip_and_judge(original: Original, copy: Path, place: tuple[Path, int], *, c
     return verdict
 
 
-def main(orders: list[str]) -> None:
+def main(wrappers: str, orders: list[str]) -> None:
     limits.SEGMENT_ALLOCATE_BYTES, limits.RESERVE_BYTES = 4096, 200
     limits.SEGMENT_BYTES_MAX, limits.BATCH_BYTES_MAX = 1500, 750
+    if wrappers != "plain":
+        limits.SEGMENT_BYTES_MAX, limits.BATCH_BYTES_MAX = 3000, 1500
     counts: Counter[str] = Counter()
     base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=base) as folder:
-        original = Original(Path(folder) / "store")
+        original = Original(Path(folder) / "store", STACKS[wrappers])
         for order in orders:
             for place in bits(original.folder, order):
                 counts["rounds"] += 1
@@ -182,4 +203,4 @@ def main(orders: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

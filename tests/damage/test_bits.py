@@ -3,9 +3,12 @@
 What is flipped is judged by `damage_child.py`, in a process of its own. The index is the one file
 with more bits than can be tried so: those are held against its checksum, each of them, and the
 whole store is opened for some.
+
+BIT_STEP=20 pytest -m slow tests/damage/test_bits.py takes every twentieth of the bits.
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -34,13 +37,29 @@ QUICK_STEPS = {
     "index/lock.mdb": 99_991,
 }
 SLOW_STEPS = dict.fromkeys(QUICK_STEPS, 1) | {"index/data.mdb": 503, "index/lock.mdb": 1009}
+ENCODED = ["compressed", "encrypted", "compressed and encrypted"]
+QUICK_ENCODED_STEPS = {
+    "log/*": 9973,
+    "files/*/*.blob": 9973,
+    "wrappers": 97,
+    "keyring": 499,
+    "HOLDFAST": 97,
+}
+SLOW_ENCODED_STEPS = {"log/*": 29, "files/*/*.blob": 29, "wrappers": 1, "keyring": 7, "HOLDFAST": 1}
+BIT_STEP = int(os.environ.get("BIT_STEP", "1"))
 WAIT_S = 3600
+PLAIN = (str(PROGRAM), "plain")
+SHARDED = (str(SHARDS_PROGRAM),)
 
 
 def flip_bits(
-    steps: dict[str, int], processes: int, figures: Counter[str], program: Path = PROGRAM
+    steps: dict[str, int],
+    processes: int,
+    figures: Counter[str],
+    program: tuple[str, ...] = PLAIN,
 ) -> None:
     """Flip every so manieth bit of the files of each pattern, from a random one on."""
+    steps = {files: step * BIT_STEP for files, step in steps.items()}
     firsts = {files: random.SystemRandom().randrange(step) for files, step in steps.items()}
     children = []
     for number in range(processes):
@@ -55,8 +74,8 @@ def flip_bits(
         figures.update(json.loads(said))
 
 
-def _start(program: Path, orders: list[str]) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(program), *orders]
+def _start(program: tuple[str, ...], orders: list[str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, *program, *orders]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -88,7 +107,7 @@ def test_a_flipped_bit_is_found_or_harmless(prove: Prove) -> None:
 
 def test_a_flipped_bit_of_shards_is_found_or_harmless(prove: Prove) -> None:
     with prove("flipped bits of shards") as figures:
-        flip_bits(QUICK_SHARD_STEPS, 1, figures, SHARDS_PROGRAM)
+        flip_bits(QUICK_SHARD_STEPS, 1, figures, SHARDED)
     assert figures["found by a check"] > 0
 
 
@@ -96,7 +115,21 @@ def test_a_flipped_bit_of_shards_is_found_or_harmless(prove: Prove) -> None:
 @pytest.mark.timeout(WAIT_S)
 def test_very_many_flipped_bits_of_shards_are_found_or_harmless(prove: Prove) -> None:
     with prove("flipped bits of shards") as figures:
-        flip_bits(SLOW_SHARD_STEPS, 2, figures, SHARDS_PROGRAM)
+        flip_bits(SLOW_SHARD_STEPS, 2, figures, SHARDED)
+
+
+@pytest.mark.parametrize("wrappers", ENCODED)
+def test_a_flipped_bit_of_encoded_blobs_is_found(prove: Prove, wrappers: str) -> None:
+    with prove(f"flipped bits of {wrappers} blobs") as figures:
+        flip_bits(QUICK_ENCODED_STEPS, 1, figures, (str(PROGRAM), wrappers))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(WAIT_S)
+@pytest.mark.parametrize("wrappers", ENCODED)
+def test_very_many_flipped_bits_of_encoded_blobs_are_found(prove: Prove, wrappers: str) -> None:
+    with prove(f"flipped bits of {wrappers} blobs") as figures:
+        flip_bits(SLOW_ENCODED_STEPS, 2, figures, (str(PROGRAM), wrappers))
 
 
 @pytest.mark.slow

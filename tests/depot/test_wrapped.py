@@ -168,6 +168,32 @@ def test_wrappers_that_cannot_be_read_are_refused(folder: Path, damage: bytes) -
         open_with(folder, BOTH)
 
 
+def test_wrappers_with_a_flipped_bit_are_refused_or_the_same(tmp_path: Path) -> None:
+    """Whoever opens it without saying what is around the blobs is never given encoded bytes."""
+    with open_with(tmp_path, COMPRESSED) as depot:
+        depot.put("text", BLOBS["small"])
+    path = tmp_path / "wrappers"
+    sound = path.read_bytes()
+    for place in range(len(sound)):
+        for bit in (1, 2, 32):
+            path.write_bytes(sound[:place] + bytes((sound[place] ^ bit,)) + sound[place + 1 :])
+            try:
+                depot = open_depot(tmp_path)
+            except (CorruptError, UnsupportedError):
+                continue
+            with depot:
+                assert depot.get("text") == BLOBS["small"]
+
+
+def test_wrappers_of_a_later_holdfast_are_told_from_damage(folder: Path, stack: Stack) -> None:
+    known = json.loads((folder / "wrappers").read_bytes())
+    for wanted, error in ((known["format"], CorruptError), (9, UnsupportedError)):
+        later = {**known, "format": wanted, "shuffle": "yes"}
+        (folder / "wrappers").write_text(json.dumps(later))
+        with pytest.raises(error):
+            open_with(folder, stack)
+
+
 @pytest.mark.parametrize("engine", ["segments", "sqlite"])
 def test_wrappers_that_are_gone_are_missed(tmp_path: Path, engine: str) -> None:
     url = f"{engine}://{tmp_path}/store?compress=zstd"

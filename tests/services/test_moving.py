@@ -149,6 +149,21 @@ def test_a_move_that_was_broken_off_at_any_call_is_gone_on_with(
     assert stages == (set(Stage) if calls == (1, 1) else stages | {Stage.COPY, Stage.DONE})
 
 
+@pytest.mark.parametrize("engine", ["folder", "shards"])
+def test_no_flipped_bit_lets_a_store_that_was_left_be_opened(tmp_path: Path, engine: str) -> None:
+    with opened(ENGINES[engine].format(tmp_path / "one")) as source:
+        source.put("name", b"bytes")
+    with moving(tmp_path / "one", tmp_path / "other") as move:
+        finish(move)
+    path = tmp_path / "one" / "HOLDFAST"
+    sound = path.read_bytes()
+    for place in range(len(sound)):
+        for bit in (1, 4, 32):
+            path.write_bytes(sound[:place] + bytes((sound[place] ^ bit,)) + sound[place + 1 :])
+            with pytest.raises(BlobError):
+                opened(tmp_path / "one").close()
+
+
 def test_damage_in_the_middle_of_a_read_is_read_in_the_old_store_and_mended(
     tmp_path: Path,
 ) -> None:

@@ -22,6 +22,7 @@ from holdfast.log.log import Log
 from holdfast.shards.folder import Shape
 from holdfast.shards.routing import HASHES, WHOLE, Layout, Routing, fnv1a_64, whole
 from holdfast.shards.shards import Options, Shards
+from holdfast.shards.tables import PRAGMAS, SCHEMA
 from holdfast.testing.faults import Fault, FaultyDisk
 from holdfast.testing.kv_steps import commit, everything
 
@@ -99,6 +100,33 @@ def test_an_impossible_number_of_shards_is_refused(tmp_path: Path) -> None:
     for count in (-1, 257):
         with pytest.raises(InvalidError):
             Shards(tmp_path / "data", options=of(count))
+
+
+def test_a_number_of_shards_that_cannot_be_is_damage(tmp_path: Path) -> None:
+    fill(tmp_path / "data")
+    marker = tmp_path / "data" / "HOLDFAST"
+    sound = marker.read_bytes()
+    for number in (b"0", b"-4", b'"4"'):
+        assert b'"shards":4' in sound
+        marker.write_bytes(sound.replace(b'"shards":4', b'"shards":' + number))
+        with pytest.raises(CorruptError, match="HOLDFAST is damaged"):
+            Shards(tmp_path / "data", options=of(COUNT))
+
+
+def test_a_schema_of_which_a_bit_has_flipped_is_named(tmp_path: Path) -> None:
+    """A table may be read all the same, for a while: one whose column has another name."""
+    fill(tmp_path / "data")
+    path = tmp_path / "data" / "shard_1.db"
+    sound = path.read_bytes()
+    texts = [text.encode() for text in SCHEMA[PRAGMAS:]]
+    places = [sound.index(text) + at for text in texts for at in range(0, len(text), 11)]
+    for place in places:
+        path.write_bytes(sound[:place] + bytes((sound[place] ^ 1,)) + sound[place + 1 :])
+        with pytest.raises(CorruptError, match=r"shard_1\.db"):
+            Shards(tmp_path / "data", options=of(COUNT))
+    path.write_bytes(sound)
+    with Shards(tmp_path / "data", options=of(COUNT)) as shards:
+        assert len(everything(SqliteKV(shards))) == 20
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ def look(folder: Path) -> Known:
     except OSError as error:
         raise map_disk_error(error) from error
     found = about.get(MOVE)
+    if found is None and about.get("format") == MOVING_FORMAT:
+        raise damaged(folder)
     try:
         mark = None if found is None else msgspec.convert(found, Mark)
         return Known(msgspec.convert(about.get("id", ""), str), mark)

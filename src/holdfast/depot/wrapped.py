@@ -50,7 +50,7 @@ WRAPPERS, KEYRING = "wrappers", "keyring"
 ZSTD, AES = "zstd", "aes-256-gcm"
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A disk for large blobs."""
 
     id: str
@@ -58,8 +58,12 @@ class Known(msgspec.Struct, frozen=True):
     weight: float
 
 
-class Written(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The content of DIR/wrappers; empty words say that there is no such wrapper."""
+class Written(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The content of DIR/wrappers; empty words say that there is no such wrapper.
+
+    A member that is not known is one that is damaged, or of a later format: to read on without it
+    would be to take encoded bytes for blobs.
+    """
 
     format: int = 0
     compress: str = ""
@@ -67,6 +71,12 @@ class Written(msgspec.Struct, frozen=True, omit_defaults=True):
     disks: tuple[Known, ...] = ()
     dictionaries: tuple[str, ...] = ()
     """Their names; the first is for new blobs (depot/dictionaries.py)."""
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """What any version says first."""
+
+    format: int = 0
 
 
 class Seams(NamedTuple):
@@ -86,17 +96,23 @@ def written(folder: Path) -> Written:
     """
     path = folder / WRAPPERS
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Written)
+        data = path.read_bytes()
+        _check_format(msgspec.json.decode(data, type=_Format).format)
+        found = msgspec.json.decode(data, type=Written)
     except FileNotFoundError as error:
         if is_wrapped(folder):
             raise CorruptError("the file `wrappers` is gone", file=str(path)) from error
         return Written()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptError("the file `wrappers` is damaged", file=str(path)) from error
-    is_known = found.compress in {"", ZSTD} and found.encrypt in {"", AES}
-    if found.format not in {FORMAT, MORE_FORMAT} or not is_known:
+    if found.compress not in {"", ZSTD} or found.encrypt not in {"", AES}:
         raise UnsupportedError("a newer holdfast has put wrappers around this store")
     return found
+
+
+def _check_format(number: int) -> None:
+    if number not in {FORMAT, MORE_FORMAT}:
+        raise UnsupportedError("a newer holdfast has put wrappers around this store")
 
 
 def codecs_for(

@@ -16,7 +16,7 @@ import os
 import re
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
@@ -56,7 +56,7 @@ class _Marker(msgspec.Struct):
     format: int
     engine: str
     id: str
-    shards: int
+    shards: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Folder:
@@ -123,6 +123,9 @@ class Folder:
                 raise CorruptError(f"{path.name} is no shard of holdfast's", shard=number)
             if version != tables.FORMAT:
                 raise UnsupportedError(f"{path.name} has format {version}, which is newer")
+            texts = {text for (text,) in database.execute(tables.TEXTS)}
+            if not texts.issuperset(tables.SCHEMA[tables.PRAGMAS :]):
+                raise CorruptError(f"the schema of {path.name} is damaged", shard=number)
             meta = dict(database.execute(tables.META).fetchall())
         if meta.get("store") != store_id:
             raise CorruptError(f"{path.name} belongs to another store", shard=number)

@@ -35,6 +35,8 @@ PRAGMAS = 4
 # What the one connection does that writes
 PUT_META = "INSERT INTO meta (name, value) VALUES (?, ?)"
 META = "SELECT name, value FROM meta"
+TEXTS = "SELECT sql FROM sqlite_schema WHERE type = 'table'"
+"""Those of the schema as they lie in the file, where no checksum covers them."""
 PUT_STATE = "INSERT OR REPLACE INTO state (id, value) VALUES (1, ?)"
 STATE = "SELECT value FROM state WHERE id = 1"
 ROW = "SELECT revision, value, sum FROM rows WHERE key = ?"
