@@ -16,6 +16,7 @@ from crash_ledger import Ledger
 from proofs import Prove
 
 QUICK_ROUNDS = 6
+QUICK_COLD_ROUNDS = 2
 SLOW_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1000"))
 SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 FOLDER_ROUNDS = 100
@@ -33,8 +34,9 @@ def end(server: Server, dice: random.Random) -> None:
 class Lane:
     """A folder and its server, which starts while another lane works."""
 
-    def __init__(self, base: Path, dice: random.Random) -> None:
-        self.ledger = Ledger()
+    def __init__(self, base: Path, dice: random.Random, *, is_cooled: bool) -> None:
+        self.ledger = Ledger(is_cooled=is_cooled)
+        self._settings = {"cold_after": "0"} if is_cooled else {}
         self._base = base
         self._dice = dice
         self._rounds = 0
@@ -60,11 +62,11 @@ class Lane:
             self.ledger.begin_anew(folder)
         self._rounds += 1
         self._folder = folder
-        self._server = start(folder)
+        self._server = start(folder, more=self._settings)
         if self._dice.random() < 0.1:
             time.sleep(self._dice.random() * 0.5)  # killed while it starts
             end(self._server, self._dice)
-            self._server = start(folder)
+            self._server = start(folder, more=self._settings)
 
     def _check(self) -> None:
         if self._dice.random() < 0.3:
@@ -76,14 +78,14 @@ class Lane:
             raise
 
 
-def run_rounds(base: Path, count: int, figures: Counter[str]) -> None:
+def run_rounds(base: Path, count: int, figures: Counter[str], *, is_cooled: bool = False) -> None:
     """Two lanes in turn."""
     dice = random.Random(SEED)
     figures["seed"] = SEED
     with ExitStack() as stack:
         lanes = []
         for name in "ab":
-            lanes.append(Lane(base / name, dice))
+            lanes.append(Lane(base / name, dice, is_cooled=is_cooled))
             stack.callback(lanes[-1].stop)
         for number in range(count):
             lanes[number % 2].round()
@@ -105,3 +107,22 @@ def test_a_server_killed_many_times_keeps_every_acknowledged_write(
     with prove("SIGKILL of a server") as figures:
         run_rounds(tmp_path, SLOW_ROUNDS, figures)
     assert min(figures["swept"], figures["compacted"]) > SLOW_ROUNDS // 100
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_server_keeps_every_acknowledged_write_while_blobs_get_cold(
+    tmp_path: Path, prove: Prove
+) -> None:
+    """They are moved to a cold store as soon as they are stored."""
+    with prove("SIGKILL of a server that moves blobs to a cold store") as figures:
+        run_rounds(tmp_path, QUICK_COLD_ROUNDS, figures, is_cooled=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(10 * SLOW_ROUNDS)
+def test_a_server_killed_many_times_keeps_every_acknowledged_write_while_blobs_get_cold(
+    tmp_path: Path, prove: Prove
+) -> None:
+    with prove("SIGKILL of a server that moves blobs to a cold store") as figures:
+        run_rounds(tmp_path, SLOW_ROUNDS, figures, is_cooled=True)
+    assert min(figures["moved"], figures["swept"]) > SLOW_ROUNDS // 100
