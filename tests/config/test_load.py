@@ -125,7 +125,7 @@ def test_an_unknown_variable_is_refused_so_that_no_typo_switches_a_guard_off() -
         ("workers = 2\nspread = ['/a']", "1 with large blobs on several disks"),
         ("cache_dir = '/ssd'", "only with `cache`"),
         ("cold = 'file:///c'\nlarge = 's3://b/c'", "without `large`"),
-        ("cold = 'file:///c'\nengine = 'sqlite'", "for the engine log"),
+        ("large = 's3://b/c'\nengine = 'sqlite'", "for the engine log"),
         ("spread = ['/a']\nshards = 4", "for the engine log"),
         ("workers = 2\ncold = 'file:///c'", "1 with a cold store"),
         ("workers = 2\nlarge = 's3://b/c'", "1 with large blobs in an object store"),

@@ -82,7 +82,7 @@ def test_a_path_that_was_to_be_a_url_is_no_folder(half: str) -> None:
     assert locate(Path(half), {}).folder == Path(half)
 
 
-@pytest.mark.parametrize("option", ["large=s3://b/c", "cold=file:///c", "spread=/a"])
+@pytest.mark.parametrize("option", ["large=s3://b/c", "spread=/a"])
 def test_shards_have_no_places_for_some_blobs(option: str) -> None:
     with pytest.raises(InvalidError, match="for the engine log"):
         locate(f"sqlite:///data?{option}", {})

@@ -88,6 +88,16 @@ def test_a_killed_process_keeps_every_acknowledged_write_in_shards(
 
 @pytest.mark.slow
 @pytest.mark.timeout(10 * SLOW_ROUNDS)
+def test_a_process_killed_many_times_keeps_every_write_in_shards_while_blobs_get_cold(
+    tmp_path: Path, prove: Prove
+) -> None:
+    with prove("SIGKILL of a process that moves blobs of shards to a cold store") as figures:
+        run_rounds(tmp_path, SLOW_ROUNDS, figures, SHARDS, is_cooled=True)
+    assert min(figures["moved"], figures["swept"]) > SLOW_ROUNDS // 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(10 * SLOW_ROUNDS)
 def test_a_process_killed_many_times_keeps_every_acknowledged_write_in_shards(
     tmp_path: Path, prove: Prove
 ) -> None:

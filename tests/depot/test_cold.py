@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
@@ -37,12 +41,17 @@ from holdfast.services.caretaker import Caretaker
 from holdfast.services.fsck import Fsck, Options
 from holdfast.services.migration import Migration
 from holdfast.services.mirror import Mirror
+from holdfast.services.reshard import Reshard
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import sweep_of
 from holdfast.services.tiering import Tiering
+from holdfast.shards.folder import Shape
 from holdfast.testing.blobs import make
 from holdfast.testing.faults import Fault, FaultyDisk
 from holdfast.testing.hand_clock import StillClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DAY_S = 86_400
 SMALL, LARGE, HUGE = make(1000), make(300 * KIB), make(9 * MIB + 5)
@@ -52,12 +61,12 @@ BLOBS = {"empty": b"", "small": SMALL, "middle": make(200 * KIB), "large": LARGE
 class World:
     """A folder, its cold store, and a clock."""
 
-    def __init__(self, path: Path, options: str = "") -> None:
+    def __init__(self, path: Path, options: str = "", engine: str = "segments") -> None:
         self.folder = path / "data"
         self.bucket = path / "cold"
         self.bucket.mkdir(parents=True)
         self.clock = StillClock()
-        self.target = f"segments://{self.folder}?cold=file://{self.bucket}{options}"
+        self.target = f"{engine}://{self.folder}?cold=file://{self.bucket}{options}"
 
     def open(self, target: str | Path | None = None, disk: Disk | None = None) -> Depot:
         located = locate(self.target if target is None else target)
@@ -110,10 +119,17 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+@pytest.fixture(params=["segments", "sqlite"])
+def each_world(tmp_path: Path, request: pytest.FixtureRequest) -> World:
+    """One over each engine; of shards there are three."""
+    return World(tmp_path, "" if request.param == "segments" else "&shards=3", request.param)
+
+
 # What goes there.
 
 
-def test_old_blobs_are_moved_and_read_as_before(world: World) -> None:
+def test_old_blobs_are_moved_and_read_as_before(each_world: World) -> None:
+    world = each_world
     world.fill()
     with world.open() as depot:
         assert move(depot) == 0
@@ -153,7 +169,8 @@ def test_a_blob_is_as_old_as_the_newest_name_that_holds_it(world: World) -> None
         assert move(depot) == 4
 
 
-def test_what_waits_to_come_back_gets_old_too(world: World) -> None:
+def test_what_waits_to_come_back_gets_old_too(each_world: World) -> None:
+    world = each_world
     with world.open() as depot:
         depot.set_policy(Policy(versions=3, undelete_s=10 * DAY_S))
         for number in range(3):
@@ -167,9 +184,12 @@ def test_what_waits_to_come_back_gets_old_too(world: World) -> None:
         assert depot.get("versions", version=0) == make(500)
 
 
-def test_encoded_blobs_move_as_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", ["segments", "sqlite"])
+def test_encoded_blobs_move_as_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
     monkeypatch.setenv("BLOBS_KEY", "ab" * 32)
-    world = World(tmp_path, "&compress=zstd&encrypt=env:BLOBS_KEY")
+    world = World(tmp_path, "&compress=zstd&encrypt=env:BLOBS_KEY", engine)
     text = b"a line of text that is easy to find\n" * 100_000
     world.fill({"text": text, "noise": HUGE, "small": SMALL})
     world.clock.moved_s += 31 * DAY_S
@@ -188,7 +208,8 @@ def test_encoded_blobs_move_as_they_lie(tmp_path: Path, monkeypatch: pytest.Monk
 # What is put again.
 
 
-def test_what_is_put_again_is_found_there_and_not_stored_here(world: World) -> None:
+def test_what_is_put_again_is_found_there_and_not_stored_here(each_world: World) -> None:
+    world = each_world
     world.cool()
     with world.open() as depot:
         for key, data in BLOBS.items():
@@ -201,7 +222,8 @@ def test_what_is_put_again_is_found_there_and_not_stored_here(world: World) -> N
         assert depot.get("huge again") == HUGE
 
 
-def test_what_is_damaged_there_is_stored_here_and_read(world: World) -> None:
+def test_what_is_damaged_there_is_stored_here_and_read(each_world: World) -> None:
+    world = each_world
     world.cool()
     for data in (SMALL, LARGE):
         path = world.path_of(data)
@@ -240,7 +262,8 @@ def sweep(depot: Depot, clock: StillClock) -> int:
     return work.report.removed
 
 
-def test_what_loses_its_name_is_collected_there_too(world: World) -> None:
+def test_what_loses_its_name_is_collected_there_too(each_world: World) -> None:
+    world = each_world
     world.cool()
     with world.open() as depot:
         depot.set_policy(Policy(undelete_s=0))
@@ -255,7 +278,8 @@ def test_what_loses_its_name_is_collected_there_too(world: World) -> None:
         assert depot.get("large") == LARGE
 
 
-def test_fsck_and_scrub_find_what_is_there_and_what_is_not(world: World) -> None:
+def test_fsck_and_scrub_find_what_is_there_and_what_is_not(each_world: World) -> None:
+    world = each_world
     world.cool()
     assert fsck(world) == []
     world.path_of(SMALL).unlink()
@@ -264,8 +288,9 @@ def test_fsck_and_scrub_find_what_is_there_and_what_is_not(world: World) -> None
     assert fsck(world) == ["blob", "entry"]
 
 
-def test_what_no_row_names_is_found_again(world: World) -> None:
+def test_what_no_row_names_is_found_again(each_world: World) -> None:
     """As after a loss of rows with a part of the log, or with a folder out of a backup."""
+    world = each_world
     world.fill()
     shutil.copytree(world.folder, world.folder.parent / "backup")
     world.clock.moved_s += 31 * DAY_S
@@ -449,13 +474,12 @@ def test_a_cold_store_serves_one_folder_in_one_way(world: World, tmp_path: Path)
         world.open(f"{world.target}&large=file://{world.bucket}")
     with pytest.raises(UnsupportedError, match="--workers 1"), hold_depot(world.folder):
         pass
-    shards = tmp_path / "shards"
-    world.open(f"sqlite://{shards}").close()
-    with pytest.raises(UnsupportedError, match="shards"):
-        world.open(f"file://{shards}?cold=file://{world.bucket}")
+    with pytest.raises(ConflictError, match="belongs to another store"):
+        world.open(f"sqlite://{tmp_path / 'shards'}?cold=file://{world.bucket}")
 
 
-def test_a_folder_that_forgot_its_cold_store_is_not_opened(world: World) -> None:
+def test_a_folder_that_forgot_its_cold_store_is_not_opened(each_world: World) -> None:
+    world = each_world
     world.cool()
     (world.folder / "cold").unlink()
     with pytest.raises(CorruptError, match="`cold` is gone"):
@@ -497,6 +521,64 @@ def test_nothing_moves_to_a_folder_that_is_not_mounted(world: World) -> None:
         shutil.move(world.bucket.parent / "away", world.bucket)
         assert move(depot) == len(BLOBS)
         assert {key: depot.get(key) for key in BLOBS} == BLOBS
+
+
+# All at once.
+
+
+def test_nobody_loses_a_name_to_moves_and_sweeps_that_never_stop(each_world: World) -> None:
+    """Names come and go for a few contents, which are moved at once, and found again there."""
+    world, stop = each_world, threading.Event()
+    blobs = [make(size_bytes, seed=size_bytes) for size_bytes in (500, 5000, 300 * KIB)]
+    late = StillClock()
+    late.moved_s = DAY_S
+
+    def work_on(step: Callable[[], int]) -> int:
+        done = 0
+        while not stop.is_set():
+            with suppress(UnavailableError):
+                done += step()
+        return done
+
+    def write_on(depot: Depot, thread: int) -> None:
+        for number in range(60):
+            data = blobs[(thread + number) % len(blobs)]
+            key = f"{thread}-{number % 3}"
+            insist(partial(depot.put, key, data))
+            assert depot.get(key) == data
+            if number % 2:
+                depot.delete(key)
+
+    with world.open() as depot, ThreadPoolExecutor(5) as pool:
+        steps = (partial(move, depot, -1), partial(sweep, depot, late))
+        working = [pool.submit(work_on, step) for step in steps]
+        writing = [pool.submit(write_on, depot, thread) for thread in range(3)]
+        try:
+            for each in writing:
+                each.result()
+        finally:
+            stop.set()
+        assert all(each.result() > 0 for each in working)
+        for entry in depot.entries():
+            assert Digest.of(depot.get(entry.key)) == entry.digest
+
+
+def insist(put: Callable[[], object]) -> None:
+    """Put until the bytes are not swept before they have their name."""
+    while True:
+        with suppress(UnavailableError):
+            put()
+            return
+
+
+def test_shards_with_a_cold_store_are_not_resharded(tmp_path: Path) -> None:
+    """The copy would lack what is cold, and could not share it."""
+    world = World(tmp_path, "&shards=2", "sqlite")
+    world.cool()
+    with pytest.raises(UnsupportedError, match="use `holdfast migrate`"):
+        for _ in Reshard(world.folder, tmp_path / "copy", Shape(3)).run():
+            pass
+    assert not (tmp_path / "copy").exists()
 
 
 # Broken off.

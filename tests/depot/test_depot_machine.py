@@ -184,6 +184,10 @@ class ColdLife(WholeLife):
         super()._end()
 
 
+class ColdLifeInShards(ColdLife, LifeInShards):
+    """The same over files of SQLite."""
+
+
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SEGMENT_ALLOCATE_BYTES", 4 * limits.KIB)
@@ -240,6 +244,17 @@ def test_a_depot_with_a_cold_store_behaves_as_a_dict() -> None:
 def test_a_depot_with_a_cold_store_behaves_as_a_dict_for_a_long_time(prove: Prove) -> None:
     with prove("the whole depot with a cold store against a dict") as figures:
         run(LONG_EXAMPLES, 100, figures, ColdLife)
+        figures["rounds"] = LONG_EXAMPLES
+    assert figures["moved"] > LONG_EXAMPLES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_depot_over_shards_with_a_cold_store_behaves_as_a_dict_for_a_long_time(
+    prove: Prove,
+) -> None:
+    with prove("the whole depot over shards with a cold store against a dict") as figures:
+        run(LONG_EXAMPLES, 100, figures, ColdLifeInShards)
         figures["rounds"] = LONG_EXAMPLES
     assert figures["moved"] > LONG_EXAMPLES
 

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.config.objects import connect
 from holdfast.core.bucket import Description
 from holdfast.core.digest import Digest
 from holdfast.core.errors import CorruptError, NotFoundError
 from holdfast.core.limits import MIB
 from holdfast.core.policy import Policy
+from holdfast.depot import catalog
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
+from holdfast.depot.stack import Stack
 from holdfast.services.check import Report
 from holdfast.services.fsck import Action, Fsck, Options
+from holdfast.shards.rows import KEY
 from holdfast.testing.blobs import make
 from holdfast.testing.recount import check_catalog
 
@@ -268,3 +272,36 @@ def test_an_entry_without_a_reference_goes_if_somebody_says_so(folder: Path) -> 
         assert facts["blobs"] == sum(row[0][:1] == b"b" for row in found)
         depot.put("photo", LARGE)
         assert depot.get("photo") == LARGE
+
+
+def test_where_a_cold_blob_lies_is_found_again_without_its_row(tmp_path: Path) -> None:
+    """A damaged row is let go only where somebody says so; the next sweep writes it again."""
+    folder, cold = tmp_path / "store", tmp_path / "cold"
+    cold.mkdir()
+    bounds = SHARDS._replace(stack=Stack(cold=f"file://{cold}", connect=connect))
+    with open_depot(folder, bounds) as depot:
+        depot.put("photo", LARGE)
+        assert depot.engine.tier is not None
+        assert sum(moved.blobs for moved in depot.engine.tier.move(-5)) == 1
+    for path in shards(folder):
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("DELETE FROM history")
+    assert spoil(folder, KEY + catalog.COLD) == 1
+
+    def checked(*, forget: bool) -> list[str]:
+        check = Fsck(
+            folder, lambda: open_depot(folder, bounds), Options(repair=True, forget=forget)
+        )
+        for _ in check.run():
+            pass
+        return [each.kind for each in check.report.findings]
+
+    assert checked(forget=False) == ["shard"]
+    assert checked(forget=True) == []
+    with open_depot(folder, bounds) as depot:
+        with pytest.raises(CorruptError):
+            depot.get("photo")
+        for _ in depot.engine.sweep_uploads(0):
+            pass
+        assert depot.get("photo") == LARGE
+    assert checked(forget=False) == []

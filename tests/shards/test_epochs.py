@@ -4,7 +4,9 @@ import itertools
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from holdfast.core.errors import BlobError, CorruptError, FullError, Unavailable
 from holdfast.core.kv import KV, Add, Committed, Delete, Plan, Put, Transaction
 from holdfast.core.pending import Pending
 from holdfast.core.seams import Disk
+from holdfast.core.store import Moment
 from holdfast.kv.sqlite import SqliteKV
 from holdfast.shards.recovery import recover
 from holdfast.shards.routing import Routing
@@ -243,6 +246,41 @@ def test_requests_of_a_batch_share_an_epoch(shards: Shards) -> None:
         each.result()
     assert shards.planner.stats.epochs - before <= 2
     assert kv.revision() == 60
+
+
+def test_a_key_is_gone_for_what_lies_elsewhere_once_an_epoch_cannot_bring_it_back(
+    shards: Shards,
+) -> None:
+    """Whoever removes bytes elsewhere cannot be undone with the epoch that removes the name."""
+    kv = SqliteKV(shards)
+    commit(kv, Put(b"going", b""))
+    found: list[list[bool]] = []
+
+    def look(moment: Moment) -> None:
+        found.append([moment.is_empty(key, key + b"\x00") for key in (b"going", b"new", b"none")])
+
+    with ThreadPoolExecutor(1) as pool:
+        with holding(shards):
+            kv.commit([], [Delete(b"going"), Put(b"new", b"")])
+            first = pool.submit(shards.between, look)
+            while shards.planner.queue._queue.qsize() < 2:
+                time.sleep(0.001)
+        first.result()
+    shards.between(look)
+    assert found == [[False, False, True], [True, False, True]]
+
+
+def test_what_is_done_between_epochs_fails_with_them(tmp_path: Path) -> None:
+    """Its answer then says nothing, and neither does an error of its own commit anything."""
+    with Shards(tmp_path / "data", options=of(COUNT, 64)) as shards:
+        revision = shards.revision
+
+        def refuse(moment: Moment) -> None:
+            raise FullError("no")
+
+        with pytest.raises(FullError, match="no"):
+            shards.between(refuse)
+        assert shards.revision == revision
 
 
 def test_a_batch_of_one_is_an_epoch_each(tmp_path: Path) -> None:

@@ -15,10 +15,14 @@ from holdfast.core.seams import SystemClock
 from holdfast.core.store import Store
 from holdfast.depot.cold import Rows
 from holdfast.kv.embedded import EmbeddedKV
+from holdfast.kv.sqlite import SqliteKV
 from holdfast.log.log import Log
+from holdfast.shards.folder import Shape
+from holdfast.shards.shards import Options, Shards
 from holdfast.stores import memory
 from holdfast.stores.cooled import CooledStore
 from holdfast.stores.segments import SegmentStore
+from holdfast.stores.sqlite import SqliteStore
 from holdfast.stores.tiered import TieredStore
 from holdfast.testing.store_suite import StoreSuite
 
@@ -46,6 +50,18 @@ class TestCooledDepot(StoreSuite):
         cold.between = log.between
         cooled = CooledStore(here, cold, Rows(EmbeddedKV(log)), SystemClock())
         return OwnLog(Hasty(cooled), log)
+
+
+@pytest.mark.slow
+class TestCooledShards(StoreSuite):
+    """What depot/sharded puts together, of which all moves at once."""
+
+    def open_store(self, folder: Path) -> Store:
+        shards = Shards(folder / "here", options=Options(Shape(3)))
+        cold = open_objects(LocalStore(folder / "cold", mkdir=True), MIB)
+        cold.between = shards.between
+        cooled = CooledStore(SqliteStore(shards), cold, Rows(SqliteKV(shards)), SystemClock())
+        return OwnLog(Hasty(cooled), shards)
 
 
 @pytest.mark.slow

@@ -327,10 +327,10 @@ def test_what_waits_for_its_name_is_not_expired_and_its_removal_refuses_the_name
         sink.write(data)
         staged = sink.stage(ref)
     assert store.expire([ref.digest], 1 << 60, nobody) == {ref.digest: Verdict.YOUNG}
-    staged.stage(None)  # type: ignore[arg-type]  # it looks at no batch
+    staged.stage(None)
     store.remove([ref.digest])
     with pytest.raises(UnavailableError):
-        staged.stage(None)  # type: ignore[arg-type]
+        staged.stage(None)
     del staged
     put(store, data)
     assert store.expire([ref.digest], 1 << 60, nobody) == {ref.digest: Verdict.REMOVED}

@@ -34,6 +34,8 @@ def explain(located: Located, small_bytes_max: int) -> Iterator[str]:
         f"files of SQLite, {folder / 'shard_*.db'}" if is_sharded else f"the log, {folder / 'log'}"
     )
     bottom = Part(names) if is_sharded else _by_size(located, names, small_bytes_max)
+    if cold := wanted.cold or place_of(folder, COLD):
+        bottom = Part("by age", (bottom, Part(f"old: objects in {cold}")))
     wrapped = _surrounded(wanted, _wrapped(wanted, written(folder), bottom), small_bytes_max)
     return _drawn(Part(str(folder), (Part(f"names: {names}"), Part("bytes", (wrapped,)))))
 
@@ -46,9 +48,7 @@ def _by_size(located: Located, log: str, small_bytes_max: int) -> Part:
     elsewhere = wanted.large or place_of(folder)
     large = f"objects in {elsewhere}; older ones {files}" if elsewhere else files
     small = f"up to {_size(small_bytes_max)}: {log}"
-    by_size = Part("by size", (Part(small), Part(f"larger: {large}")))
-    cold = wanted.cold or place_of(folder, COLD)
-    return Part("by age", (by_size, Part(f"old: objects in {cold}"))) if cold else by_size
+    return Part("by size", (Part(small), Part(f"larger: {large}")))
 
 
 def _disks(located: Located) -> str:

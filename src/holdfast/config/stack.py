@@ -60,7 +60,7 @@ WRAPPERS = {
 FROM_VARIABLES = ("compress", "level", "encrypt", "verify")
 """Those that the environment says for any folder; none sends its blobs elsewhere."""
 OPTIONS = (*WRAPPERS, *SHARDING)
-PLACES = ("large", "cold", "spread")
+PLACES = ("large", "spread")
 """Those that shards do not have."""
 HALF_URL = re.compile(r"(?:file|holdfast|segments|sqlite|https?):|[^?]*\?(?:.*&)?([a-z_]+)=")
 ZSTD = "zstd"

@@ -10,6 +10,7 @@ writes down. The rows are this store's own, and `holdfast migrate` leaves them b
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from holdfast.core.store import Verdict
 from holdfast.core.verify import check_content
 from holdfast.depot import catalog
 from holdfast.depot.large import COLD
+from holdfast.depot.ownership import check_there
 from holdfast.depot.recount import decode
 from holdfast.stores.cooled import CooledStore
 from holdfast.stores.moving import Moved, Mover
@@ -53,6 +55,15 @@ def cool(here: Store, elsewhere: Elsewhere | None, kv: KV, clock: Clock) -> Cool
     if next(rows.between(None, None), None) is not None:
         raise CorruptError(f"the file `{COLD}` is gone, and with it where old blobs lie")
     return None
+
+
+def tier_of(
+    cooled: CooledStore | None, elsewhere: Elsewhere | None, kv: KV, clock: Clock, codecs: Codecs
+) -> Tier | None:
+    """What moves blobs to the cold store of a folder; None when there is none."""
+    if cooled is None or elsewhere is None:
+        return None
+    return Tier(kv, clock, cooled, codecs, partial(check_there, elsewhere.remote))
 
 
 class Rows:

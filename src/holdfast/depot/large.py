@@ -24,12 +24,12 @@ from holdfast.log.segment import map_disk_error
 from holdfast.stores.tiered import TieredStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from holdfast.core.seams import Clock, Disk, Entropy
-    from holdfast.core.store import Store
+    from holdfast.core.store import Moment, Store
     from holdfast.depot.stack import Stack
-    from holdfast.log.log import Log
     from holdfast.stores.objects import ObjectStore
     from holdfast.stores.remote import Remote
 
@@ -43,6 +43,16 @@ class Named(msgspec.Struct, frozen=True):
 
     format: int
     url: str
+
+
+class Home(NamedTuple):
+    """A folder whose blobs lie elsewhere, whatever engine has it."""
+
+    folder: Path
+    id: str
+    disk: Disk
+    between: Callable[[Callable[[Moment], None]], None]
+    """Does something while nobody can commit a name."""
 
 
 class Elsewhere(NamedTuple):
@@ -91,7 +101,7 @@ def check_alone(folder: Path, stack: Stack) -> None:
             raise UnsupportedError(f"{what} blobs in {url} need one process: say --workers 1")
 
 
-def open_elsewhere(log: Log, stack: Stack, clock: Clock, entropy: Entropy) -> Elsewhere | None:
+def open_elsewhere(home: Home, stack: Stack, clock: Clock, entropy: Entropy) -> Elsewhere | None:
     """Open the object store that has the large or the cold blobs of a folder, if there is one.
 
     A folder that names none yet, and is told one, claims it and remembers it. One that is known
@@ -102,7 +112,7 @@ def open_elsewhere(log: Log, stack: Stack, clock: Clock, entropy: Entropy) -> El
         UnavailableError: a new one does not answer, or one that is known has lost its marker.
         CorruptError, UnsupportedError: what is there cannot be read, or large and cold are wanted.
     """
-    folder = log.root.parent
+    folder = home.folder
     urls = {LARGE: _url(folder, LARGE, stack.large), COLD: _url(folder, COLD, stack.cold)}
     if all(urls.values()):
         raise UnsupportedError(
@@ -113,7 +123,7 @@ def open_elsewhere(log: Log, stack: Stack, clock: Clock, entropy: Entropy) -> El
             if stack.connect is None:
                 raise UnsupportedError(f"the {what} blobs of {folder} lie in {url}")
             remote = stack.connect(url, clock, entropy)
-            return _open(log, what, remote, (clock, entropy), as_it_is=stack.as_it_is)
+            return _open(home, what, remote, (clock, entropy), as_it_is=stack.as_it_is)
     return None
 
 
@@ -125,22 +135,21 @@ def _url(folder: Path, what: str, wanted: str) -> str:
 
 
 def _open(
-    log: Log, what: str, remote: Remote, seams: tuple[Clock, Entropy], *, as_it_is: bool
+    home: Home, what: str, remote: Remote, seams: tuple[Clock, Entropy], *, as_it_is: bool
 ) -> Elsewhere:
     from holdfast.stores.objects import ObjectStore  # noqa: PLC0415 - an extra
 
-    folder = log.root.parent
     clock, entropy = seams
-    own = log.id if what == LARGE else f"{log.id}/{what}"
+    own = home.id if what == LARGE else f"{home.id}/{what}"
     ownership = Ownership(remote, own, what, clock)
-    is_new = not place_of(folder, what)
+    is_new = not place_of(home.folder, what)
     if is_new and not as_it_is:
         claim(remote, own)
-        _remember(folder / what, remote.place, log.disk)
+        _remember(home.folder / what, remote.place, home.disk)
     ownership.open(may_be_free=is_new and as_it_is)
     guarded = remote.behind(ownership.check)
     store = ObjectStore(guarded, entropy, clock)
-    store.between = log.between
+    store.between = home.between
     return Elsewhere(what, guarded, store, ownership)
 
 

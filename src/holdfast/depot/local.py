@@ -13,13 +13,12 @@ from holdfast.core.seams import Disk, SystemClock, SystemEntropy
 from holdfast.core.verify import check_content
 from holdfast.depot.around import is_direct, surround
 from holdfast.depot.assembly import Parts, assemble
-from holdfast.depot.cold import Tier, cool
+from holdfast.depot.cold import cool, tier_of
 from holdfast.depot.disks import open_disks
 from holdfast.depot.engine import Limits
-from holdfast.depot.large import check_alone, open_elsewhere, tier
+from holdfast.depot.large import Home, check_alone, open_elsewhere, tier
 from holdfast.depot.logaudit import SCRATCH, LogGround
 from holdfast.depot.moving import check_open
-from holdfast.depot.ownership import check_there
 from holdfast.depot.sharded import open_sharded
 from holdfast.depot.wrapped import Seams, codecs_for, is_unused, wrap, zstd_of
 from holdfast.kv.embedded import EmbeddedKV
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from holdfast.core.progress import Progress
     from holdfast.core.seams import Clock
     from holdfast.core.store import Store
+    from holdfast.depot.cold import Tier
     from holdfast.depot.depot import Depot
     from holdfast.depot.disks import Spread
     from holdfast.depot.engine import Spots
@@ -119,7 +119,8 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
     spread = open_disks(log, files, stack, seams)
     near = files if spread is None else spread.store
     undo.callback(near.close)
-    elsewhere = open_elsewhere(log, stack, seams.clock, seams.entropy)
+    home = Home(path, log.id, seams.disk, log.between)
+    elsewhere = open_elsewhere(home, stack, seams.clock, seams.entropy)
     tiered = TieredStore(SegmentStore(log), tier(near, elsewhere), bounds.small_blob_bytes_max)
     undo.callback(tiered.close)
     kv = EmbeddedKV(log)
@@ -129,9 +130,7 @@ def _parts(log: Log, bounds: Limits, seams: Seams, undo: ExitStack, *, attached:
     is_empty = None if attached else partial(is_unused, bare)
     codecs = codecs_for(path, stack, seams, is_empty)
     encoded = wrap(bare, codecs)
-    old = None
-    if cooled is not None and elsewhere is not None:
-        old = Tier(kv, seams.clock, cooled, codecs, partial(check_there, elsewhere.remote))
+    old = tier_of(cooled, elsewhere, kv, seams.clock, codecs)
     store = surround(encoded, log.id, bounds, codecs, seams)
     undo.callback(store.close)
     if not attached:

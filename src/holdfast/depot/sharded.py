@@ -7,15 +7,19 @@ name concerns few shards, and a key is in the file that Blobnom would have it in
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
 from holdfast.core.errors import UnsupportedError
 from holdfast.core.groupcommit import Batching
+from holdfast.core.verify import check_content
 from holdfast.depot import catalog
 from holdfast.depot.around import is_direct, surround
 from holdfast.depot.assembly import Parts, assemble
+from holdfast.depot.cold import cool, tier_of
+from holdfast.depot.large import Home, open_elsewhere
 from holdfast.depot.shardaudit import ShardGround
 from holdfast.depot.wrapped import codecs_for, is_unused, wrap, zstd_of
 from holdfast.kv.sqlite import SqliteKV
@@ -37,8 +41,11 @@ if TYPE_CHECKING:
     from holdfast.core.store import Store
     from holdfast.depot.depot import Depot
     from holdfast.depot.engine import Limits
+    from holdfast.depot.large import Elsewhere
     from holdfast.depot.wrapped import Seams
     from holdfast.shards.epoch import Epoch
+    from holdfast.stores.cooled import CooledStore
+    from holdfast.stores.through import Codecs
 
 
 def route(key: bytes) -> bytes:
@@ -71,43 +78,66 @@ def open_sharded(path: Path, bounds: Limits, seams: Seams) -> Depot:
         CorruptError, UnsupportedError: what is there cannot be read.
         DeniedError, ConflictError: it is encrypted otherwise.
     """
-    if bounds.stack.large or bounds.stack.cold or bounds.stack.disks:
+    if bounds.stack.large or bounds.stack.disks:
         raise UnsupportedError(
-            "`large`, `cold` and `spread` are for the engine log: shards keep blobs of any size"
+            "`large` and `spread` are for the engine log: shards keep blobs of any size"
         )
     shape = Shape(bounds.shards, bounds.shard_hash, LAYOUT)
     options = Options(shape, Batching(bounds.batch_size, bounds.batch_wait_s))
     shards = Shards(path, *seams, options=options)
-    bare = SqliteStore(shards, bounds.small_blob_bytes_max)
-    try:
-        codecs = codecs_for(path, bounds.stack, seams, partial(is_unused, bare))
-        encoded = wrap(bare, codecs)
-        store = surround(encoded, shards.id, bounds, codecs, seams)
-    except BaseException:
-        shards.close()
-        raise
-    medium: Medium = ShardMedium(shards)
-    if codecs.each:
-        medium = EncodedMedium(ShardMedium(shards, codecs.check), codecs)
-    parts = Parts(
+    with ExitStack() as undo:
+        undo.callback(shards.close)
+        parts = _parts(shards, bounds, seams, undo)
+        undo.pop_all()
+    return assemble(parts, bounds)
+
+
+def _parts(shards: Shards, bounds: Limits, seams: Seams, undo: ExitStack) -> Parts:
+    """Put all together that is in the folder, and let `undo` close what was opened."""
+    path, stack, kv = shards.path, bounds.stack, SqliteKV(shards)
+    home = Home(path, shards.id, seams.disk, shards.between)
+    elsewhere = open_elsewhere(home, stack, seams.clock, seams.entropy)
+    here = SqliteStore(shards, bounds.small_blob_bytes_max)
+    cooled = cool(here, elsewhere, kv, seams.clock)
+    bare = here if cooled is None else cooled
+    undo.callback(bare.close)
+    codecs = codecs_for(path, stack, seams, partial(is_unused, bare))
+    encoded = wrap(bare, codecs)
+    old = tier_of(cooled, elsewhere, kv, seams.clock, codecs)
+    store = surround(encoded, shards.id, bounds, codecs, seams)
+    undo.callback(store.close)
+    return Parts(
         path,
         seams.disk,
         seams.clock,
         store,
-        SqliteKV(shards),
+        kv,
         partial(_facts, shards),
         Recovery(segments=shards.routing.count),
-        (medium,),
+        _media(shards, codecs, elsewhere, cooled),
         ShardGround(shards, is_encoded=bool(codecs.each)),
         lambda: iter(()),
         partial(_compact, shards),
         _no_spot,
         partial(_close, store, shards),
-        _leave,
+        _leave if old is None else old.sweep,
         partial(_renumber, shards),
-        zstd_of(encoded, codecs) if is_direct(bounds.stack) else None,
+        zstd_of(encoded, codecs) if is_direct(stack) else None,
+        old,
+        None if elsewhere is None else elsewhere.ownership,
     )
-    return assemble(parts, bounds)
+
+
+def _media(
+    shards: Shards, codecs: Codecs, elsewhere: Elsewhere | None, cooled: CooledStore | None
+) -> tuple[Medium, ...]:
+    check = codecs.check if codecs.each else check_content
+    media: list[Medium] = [ShardMedium(shards, check)]
+    if elsewhere is not None and cooled is not None:
+        from holdfast.stores.survey import ObjectMedium  # noqa: PLC0415 - an extra
+
+        media.append(ObjectMedium(elsewhere.remote, cooled.withdraw, check))
+    return tuple(EncodedMedium(each, codecs) if codecs.each else each for each in media)
 
 
 def _renumber(shards: Shards, revision: int) -> None:

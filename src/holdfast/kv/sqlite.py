@@ -23,6 +23,7 @@ from holdfast.core.kv import (
 )
 from holdfast.core.many import outcome
 from holdfast.kv.commits import WRITE_BYTES, check, commit, frees, transact, weight
+from holdfast.log.staged import StoredBlob
 from holdfast.shards.rows import KEY
 from holdfast.shards.staged import StagedBytes, StagedStream
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 WINDOW_REVISIONS = 64  # of the history, read at once
 
-Staging = StagedBytes | StagedStream
+Staging = StagedBytes | StagedStream | StoredBlob
 
 
 class SqliteKV:
@@ -147,7 +148,7 @@ def _check_one(transaction: Transaction[Result]) -> int:
 
 def _own(blob: Staged | None) -> Staging | None:
     """What an epoch can stage."""
-    assert blob is None or isinstance(blob, StagedBytes | StagedStream)
+    assert blob is None or isinstance(blob, StagedBytes | StagedStream | StoredBlob)
     return blob
 
 

@@ -65,8 +65,8 @@ class StoredBlob:
         self._is_there = is_there
         self.ref = ref
 
-    def stage(self, batch: Batch) -> None:
-        """Ask whether it is still there.
+    def stage(self, batch: object) -> None:
+        """Ask whether it is still there, in a batch of the log or an epoch of shards.
 
         Raises:
             UnavailableError: it was removed since, as nothing named it.

@@ -14,11 +14,12 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from holdfast.core import limits
-from holdfast.core.errors import ConflictError, CorruptError
+from holdfast.core.errors import ConflictError, CorruptError, UnsupportedError
 from holdfast.core.many import cut, paged
 from holdfast.core.marker import UNFINISHED, check_apart, replace_file
 from holdfast.core.seams import Disk
 from holdfast.depot.dictionaries import DICTIONARIES
+from holdfast.depot.large import COLD, place_of
 from holdfast.depot.moving import check_open
 from holdfast.depot.sharded import LAYOUT
 from holdfast.shards.folder import Shape
@@ -68,6 +69,7 @@ class Reshard:
         """Copy, and verify if that is wanted; yield how many bytes of blobs were read so far.
 
         Raises:
+            UnsupportedError: some of its blobs lie elsewhere.
             InvalidError: both folders are the same, or one is in the other.
             ConflictError: the new one has another store, or this one already; or the old one was
                 moved.
@@ -75,6 +77,8 @@ class Reshard:
             UnavailableError: a store is in use, or the disk refuses.
         """
         check_apart(self._old, self._new, "NEW")
+        if url := place_of(self._old, COLD):
+            raise UnsupportedError(f"old blobs of {self._old} lie in {url}: use `holdfast migrate`")
         with Shards(self._old, options=Options(Shape(layout=LAYOUT))) as old:
             check_open(self._old)
             self._begin(old)

@@ -120,6 +120,11 @@ class Epoch:
                     return False
         return True
 
+    def was_empty(self, start: bytes, end: bytes) -> bool:
+        """Whether there was none before this epoch."""
+        first, last = KEY + start, KEY + end
+        return not any(any(True for _ in shard.keys(first, last)) for shard in self._shards)
+
     def add_commit(self, writes: Sequence[tuple[bytes, bytes | None]]) -> int:
         """Apply the writes of one commit and return its revision."""
         self._new.commits += 1
@@ -266,6 +271,17 @@ class Epoch:
 
     def _set(self, where: Where, row: Row | None) -> None:
         self._new.rows[where] = row
+
+
+class Between:
+    """What will be true of the keys whether an epoch is committed or taken back: a Moment."""
+
+    def __init__(self, epoch: Epoch) -> None:
+        self._epoch = epoch
+
+    def is_empty(self, start: bytes, end: bytes) -> bool:
+        """Whether no key k with start <= k < end exists before the epoch, nor behind it."""
+        return self._epoch.is_empty(start, end) and self._epoch.was_empty(start, end)
 
 
 class About(NamedTuple):

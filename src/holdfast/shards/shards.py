@@ -17,6 +17,7 @@ from holdfast.core.groupcommit import Batching, Job
 from holdfast.core.guard import Guard
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
 from holdfast.shards.connection import world
+from holdfast.shards.epoch import Between
 from holdfast.shards.folder import Folder, Shape
 from holdfast.shards.planner import Planner
 from holdfast.shards.reading import Reading
@@ -119,6 +120,17 @@ class Shards:
         job = Job(attempt, size_bytes, frees=frees)
         self.planner.queue.submit(job)
         return job.promise
+
+    def between(self, act: Callable[[Between], None]) -> None:
+        """Do something in the planner's thread, where nobody can commit meanwhile.
+
+        It may be done twice, and its Moment forgets nothing that a failure would bring back.
+
+        Raises:
+            BlobError: from `act`.
+            UnavailableError: as `submit` does, or the epoch that it shared could not be committed.
+        """
+        self.submit(lambda epoch: act(Between(epoch)), 0, frees=True).result()
 
     def home(self) -> Worker:
         """The shard whose turn it is to take the chunks of a large blob."""
