@@ -23,17 +23,21 @@ from holdfast.core.errors import (
     NotFoundError,
     UnavailableError,
 )
+from holdfast.core.kv import Put
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.policy import Policy, bucket_of
 from holdfast.core.stream import Cursor
 from holdfast.depot.audit import Wrong
 from holdfast.depot.events import latest
+from holdfast.depot.local import open_depot
 from holdfast.depot.moving import Stage, State, find, look
+from holdfast.services.mirror import Mirror
 from holdfast.services.moving import Manner
 from holdfast.services.reshard import Reshard
 from holdfast.shards.folder import Shape
 from holdfast.testing.blobs import make
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.kv_steps import commit
 from holdfast.testing.recount import check_catalog
 
 if TYPE_CHECKING:
@@ -49,6 +53,28 @@ SOME = [pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow) for
 @pytest.fixture(autouse=True)
 def _master(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, MASTER)
+
+
+def test_history_that_goes_while_it_is_done_again_brings_back_nothing_old(tmp_path: Path) -> None:
+    """A row gets an old value for a while, of which the mirror has heard when it must compare."""
+    with open_depot(tmp_path / "old") as old, open_depot(tmp_path / "new") as new:
+        kv, row = old.engine.kv, b"zz"
+        commit(kv, Put(row, b"newest"))
+        mirror = Mirror(old.engine, new.engine)
+        assert sum(mirror.run()) > 0
+        for value in (b"older", *(b"%d" % number * 4000 for number in range(100, 150)), b"newest"):
+            commit(kv, Put(row, value))
+        steps = mirror.run()
+        next(steps)
+        for _ in old.engine.compact(0.0, with_newest=True):
+            pass
+        with pytest.raises(CompactedError):
+            next(kv.watch(b"", 2, wait_s=0))
+        assert sum(steps) > 0
+        found = new.engine.kv.get(row)
+        assert found is not None
+        assert found.value == b"newest"
+        assert mirror.behind == 0
 
 
 @pytest.mark.parametrize(("one", "other"), SOME)

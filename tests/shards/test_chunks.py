@@ -238,3 +238,29 @@ def test_behind_a_failed_checkpoint_everything_is_settled_before_the_next_write(
             assert settled == [0, 1]
         assert shards.planner.healthy
         assert read(store, Digest.of(make(4 * MIB))) == make(4 * MIB)
+
+
+# The threads
+
+
+def test_whoever_still_writes_to_shards_that_are_closed_is_told(tmp_path: Path) -> None:
+    shards = Shards(tmp_path / "data", options=of(COUNT))
+    with SqliteStore(shards).sink() as sink:
+        sink.write(make(2 * MIB))
+        shards.close()
+        with pytest.raises(UnavailableError, match="closed"):
+            sink.write(make(4 * MIB))
+    with pytest.raises(UnavailableError, match="closed"):
+        shards.settle()
+
+
+def test_a_defect_in_the_thread_of_a_shard_does_not_end_it(
+    shards: Shards, caplog: pytest.LogCaptureFixture
+) -> None:
+    for worker in shards.workers:
+        worker.collect(-1)  # which no chunks have
+    until(lambda: len(caplog.records) == COUNT)
+    assert {each.getMessage() for each in caplog.records} == {"defect"}
+    shards.settle()
+    store, data = SqliteStore(shards), make(2 * MIB)
+    assert read(store, put(store, data).digest) == data

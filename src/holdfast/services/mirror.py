@@ -66,6 +66,7 @@ class Mirror:
             if self._revision != UNKNOWN:
                 yield from self._follow(until)
         except CompactedError:
+            self._flush()  # or what was done again comes behind what is compared
             self._revision = UNKNOWN
         if self._revision == UNKNOWN:
             yield from self._compare()

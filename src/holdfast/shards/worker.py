@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from holdfast.core import limits
-from holdfast.core.errors import BlobError
-from holdfast.core.events import event
+from holdfast.core.errors import BlobError, UnavailableError
+from holdfast.core.events import defect, event
 from holdfast.core.pending import Promise
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Worker:
         self._held: set[int] = set()
         """Those that could not be removed because somebody had them."""
         self._is_closed = False
+        self._is_ended = False
         name = f"holdfast-shard-{shard.number}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -89,19 +91,19 @@ class Worker:
 
         def run() -> None:
             try:
-                result = task()
+                result = self._refuse() if self._is_ended else task()
             except Exception as error:  # noqa: BLE001 - whoever waits hears of it
                 promise.set_exception(error)
             else:
                 promise.set_result(result)
             self.checkpoint()
 
-        self._queue.put(run)
+        self._put(run)
         return promise
 
     def collect(self, blob_id: int) -> None:
         """Remove chunks, unless a blob has them, once nobody reads them."""
-        self._queue.put(lambda: self._loose.update({blob_id: None}))
+        self._put(lambda: self._loose.update({blob_id: None}))
 
     def checkpoint(self) -> None:
         """See to it that the write-ahead log does not grow without bound."""
@@ -109,7 +111,7 @@ class Worker:
             return
         if self.shard.log_bytes() > limits.CHECKPOINT_BYTES:
             self._is_due = True
-            self._queue.put(self._checkpoint)
+            self._put(self._checkpoint)
 
     def release(self, blob_id: int) -> None:
         """Let go of pinned chunks."""
@@ -124,19 +126,41 @@ class Worker:
             self._queue.put(None)
             self._thread.join()
 
+    def _put(self, task: Callable[[], None]) -> None:
+        self._queue.put(task)
+        if self._is_ended:
+            self._do_rest()
+
     def _run(self) -> None:
-        while True:
+        while (task := self._next()) is not None:
             try:
-                task = self._queue.get(block=not self._loose or not self.may_collect)
-            except Empty:
-                self._collect_some()
-                continue
-            if task is None:
-                return
-            task()
+                task()
+            except Exception as error:  # noqa: BLE001 - nobody above this thread would hear of it
+                defect(error, "shards")
+        self._is_ended = True
+        self._do_rest()
+
+    def _next(self) -> Callable[[], None] | None:
+        """What is to be done, or else what may be; None is the end."""
+        try:
+            return self._queue.get(block=not self._loose or not self.may_collect)
+        except Empty:
+            return self._collect_some
+
+    def _do_rest(self) -> None:
+        """Refuse what slipped in behind the end."""
+        with suppress(Empty):
+            while True:
+                if (task := self._queue.get_nowait()) is not None:
+                    task()
+
+    def _refuse(self) -> NoReturn:
+        raise UnavailableError("the store is closed")
 
     def _checkpoint(self) -> None:
         self._is_due = False
+        if self._is_ended:
+            return  # whoever closes the file does it
         try:
             self.shard.checkpoint()
         except BlobError as error:
@@ -146,15 +170,16 @@ class Worker:
     def _collect_some(self) -> None:
         """Do a step for one id; no epoch changes the shard meanwhile."""
         blob_id = next(iter(self._loose))
+        left = False
         try:
             with self.shard.lock:
                 left = self._may_go(blob_id) and self.shard.collect(blob_id)
         except BlobError as error:  # the next opening finds them
-            left = False
             event(logging.WARNING, "shards.uncollected", shard=self.shard.number, error=str(error))
-        if not left:
-            del self._loose[blob_id]
-            self.pins.bury(blob_id)
+        finally:
+            if not left:
+                del self._loose[blob_id]
+                self.pins.bury(blob_id)
 
     def _may_go(self, blob_id: int) -> bool:
         """Whether no blob has these chunks, and nobody reads them; from then on, nobody will."""
