@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
-from typing import BinaryIO, Self, TypeVar
+from typing import BinaryIO, TypeVar
 
 from holdfast import wire
 from holdfast.client import calls, many
@@ -18,6 +18,7 @@ from holdfast.client.options import ClientOptions
 from holdfast.client.upload import Upload
 from holdfast.core import stream
 from holdfast.core.bucket import NO_DESCRIPTION, Data, Description, Item
+from holdfast.core.closing import Closing
 from holdfast.core.digest import Digest
 from holdfast.core.entry import Entry, GravePage, HashPage, Page, Stats, VersionPage
 from holdfast.core.errors import BlobError, DigestMismatchError
@@ -34,7 +35,7 @@ ASK_FIRST_BYTES_MIN = (
 )
 
 
-class Client:
+class Client(Closing):
     """A bucket of a holdfast server, `default` unless said.
 
     All verbs, arguments and errors are those of `holdfast.core.bucket.Bucket`. Bytes are compared
@@ -212,12 +213,6 @@ class Client:
     def close(self) -> None:
         """Close the connections, for all buckets of this client."""
         self._link.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class ClientContent:

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Self
 
 from holdfast.client.calls import Call
 from holdfast.client.exchange import back_off_s
 from holdfast.client.files import Chunks
 from holdfast.client.follow import Follower, Wanted
 from holdfast.client.options import ClientOptions
+from holdfast.core.closing import Closing
 from holdfast.core.errors import UnavailableError
 from holdfast.core.seams import SystemClock
 from holdfast.core.stream import Cursor, Event
@@ -16,7 +16,7 @@ from holdfast.core.stream import Cursor, Event
 Open = Callable[[Call[None]], tuple[None, Chunks]]
 
 
-class ClientEvents:
+class ClientEvents(Closing):
     """A reader of events; goes on after a lost connection. One thread at a time."""
 
     def __init__(
@@ -49,12 +49,6 @@ class ClientEvents:
         """Let the connection go."""
         self._follower.is_over = True
         self._drop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _begin(self) -> Chunks:
         _, self._chunks = self._open(self._follower.call())

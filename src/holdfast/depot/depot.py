@@ -6,10 +6,11 @@ store. It validates once what every face hands in and leaves engines to assume i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
 from holdfast.core import limits
 from holdfast.core.bucket import CREATE_ONLY, NO_DESCRIPTION, Description, Item
+from holdfast.core.closing import Closing
 from holdfast.core.errors import BlobError, NotFoundError, PreconditionError
 from holdfast.core.many import drain, outcome, paged
 from holdfast.core.policy import check_bucket
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 DEFAULT_BUCKET = "default"
 
 
-class Depot:
+class Depot(Closing):
     """The verbs of core.bucket.Bucket on an engine in this process.
 
     >>> import tempfile
@@ -390,9 +391,3 @@ class Depot:
     def _removing(self, key: str, when: Conditions = NO_CONDITIONS) -> Transaction[bool]:
         check_key(key)
         return self.engine.names.removing(Place(self._name, key), when)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

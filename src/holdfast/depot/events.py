@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from itertools import groupby, takewhile
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
+from holdfast.core.closing import Closing
 from holdfast.core.errors import CompactedError, InvalidError
 from holdfast.core.policy import NOBODY, OWNER_MARK, bucket_of
 from holdfast.core.stream import NOW, Cursor, Event, Kind, check_wait
@@ -76,7 +77,7 @@ class Scope:
         return is_owned and key.startswith(self._prefix)
 
 
-class EventReader:
+class EventReader(Closing):
     """The events of a store from a cursor on; for one thread at a time."""
 
     def __init__(
@@ -112,12 +113,6 @@ class EventReader:
     def close(self) -> None:
         """Read no more."""
         self._events = iter(())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def is_behind(self) -> bool:
         """Whether there are commits that were not read; quick."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.digest import BlobRef, Digest, Hasher
 from holdfast.core.errors import DigestMismatchError, TooLargeError, UnavailableError
 from holdfast.core.policy import NO_POLICY, Mismatch
@@ -129,7 +130,7 @@ class Arrival:
         return media.settle(self.policy, self.content_type, head, self.key)
 
 
-class Upload(Generic[Placed]):
+class Upload(Closing, Generic[Placed]):
     """One blob on its way in, and what will be done with its name."""
 
     def __init__(
@@ -208,12 +209,6 @@ class Upload(Generic[Placed]):
         if self._arrival.room is not None:
             self._arrival.room.release()
         self._sink.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def check_size(size_bytes: int, max_bytes: int) -> None:

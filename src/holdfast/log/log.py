@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError
 from holdfast.core.guard import Guard
 from holdfast.core.seams import Clock, Disk, Entropy, SystemClock, SystemEntropy
@@ -63,7 +64,7 @@ NO_NEEDS = Needs()
 WATCH_S = 0.05  # how often a process looks for the commits of others
 
 
-class Log:
+class Log(Closing):
     """Open log of one folder; safe from any thread."""
 
     def __init__(
@@ -336,12 +337,6 @@ class Log:
             self.index.sync()
             self.index.close()
             self._folder.mark_clean()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _announce(self) -> None:
         with self._committed:

@@ -12,9 +12,10 @@ import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.errors import ConflictError, UnavailableError
 from holdfast.core.events import event
 from holdfast.core.kv import Plan
@@ -71,7 +72,7 @@ class Progress:
     examples: list[str] = field(default_factory=list)
 
 
-class Move:
+class Move(Closing):
     """Two stores, one of which becomes the other; `progress` may be read by any thread."""
 
     def __init__(
@@ -184,12 +185,6 @@ class Move:
         finally:
             if self._old is not None:
                 self._old.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _open(self, end: End) -> Depot:
         bounds = end.bounds._replace(is_moving=True)

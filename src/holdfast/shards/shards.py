@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, suppress
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.errors import FullError, UnavailableError
 from holdfast.core.groupcommit import Batching, Job
 from holdfast.core.guard import Guard
@@ -42,7 +43,7 @@ class Options(NamedTuple):
     batching: Batching = Batching()
 
 
-class Shards:
+class Shards(Closing):
     """The open shards of one folder; safe from any thread."""
 
     def __init__(
@@ -203,12 +204,6 @@ class Shards:
             shard.close()
         self._announce()
         self._guard.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _announce(self) -> None:
         with self._committed:

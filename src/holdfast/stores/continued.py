@@ -8,8 +8,9 @@ as an event, and mended by who looks after the store.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from holdfast.core.closing import Closing
 from holdfast.core.errors import LOST, BlobError, CorruptError
 from holdfast.core.events import event
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ContinuedSource:
+class ContinuedSource(Closing):
     """A span of a blob in several copies, which it owns; all stay open until it is closed.
 
     So who has the file of one may use it that long. Each read, and each window that is verified, is
@@ -74,12 +75,6 @@ class ContinuedSource:
         """Let go of all copies."""
         for source in self._opened:
             source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _elsewhere(self, error: BlobError, ask: Callable[[Source], T]) -> T:
         """Get from another copy what this one cannot give, and stay there."""

@@ -17,9 +17,10 @@ import threading
 from contextlib import contextmanager, suppress
 from heapq import merge
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.errors import LOST, BlobError, NotFoundError, UnavailableError
 from holdfast.core.many import joined, name_all, open_one, total
 from holdfast.core.pending import Promise
@@ -316,7 +317,7 @@ class CooledStore:
             yield
 
 
-class CooledSink:
+class CooledSink(Closing):
     """One blob on its way in, which is discarded if the cold store has it."""
 
     __slots__ = ("_find", "_sink")
@@ -349,9 +350,3 @@ class CooledSink:
     def close(self) -> None:
         """Discard unless committed."""
         self._sink.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.digest import BlobRef
 from holdfast.core.errors import BlobError, CorruptError, NotFoundError, UnsupportedError, bare
 from holdfast.core.many import cut, name_all, open_one, outcome, paged
@@ -247,7 +248,7 @@ class EncodedStore(Wrapper):
         return frames
 
 
-class EncodedSink:
+class EncodedSink(Closing):
     """One blob on its way: gathered into frames, which go to the inner store encoded."""
 
     __slots__ = ("_codec", "_encoder", "_part", "_sink", "_size_bytes", "_stored_bytes")
@@ -292,12 +293,6 @@ class EncodedSink:
         """Discard unless committed."""
         self._part = bytearray()
         self._sink.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _finish(self, ref: BlobRef) -> BlobRef:
         assert ref.size_bytes == self._size_bytes

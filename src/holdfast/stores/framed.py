@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from holdfast.core.closing import Closing
 from holdfast.core.errors import CorruptError
 from holdfast.core.limits import FRAME_BYTES
 from holdfast.core.store import NativeFile, Span
@@ -20,7 +21,7 @@ NONE = -1
 TURNS_MAX = 8  # while one frame is read
 
 
-class FramedSource:
+class FramedSource(Closing):
     """A span of an encoded blob; holds one frame, and owns the source of the stored bytes."""
 
     def __init__(
@@ -95,12 +96,6 @@ class FramedSource:
         """Let go of the stored bytes."""
         self._stored.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _load(self, number: int) -> memoryview:
         if number != self._number or self._turns != self._stored.turns:
             data = self._stored_frame(number)
@@ -128,7 +123,7 @@ class FramedSource:
         self._frames = frames
 
 
-class PartSource:
+class PartSource(Closing):
     """A span of a source that was opened whole, and that this one owns."""
 
     def __init__(self, whole: Source, span: Span) -> None:
@@ -178,12 +173,6 @@ class PartSource:
     def close(self) -> None:
         """Close the whole."""
         self._whole.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class SteadySource(PartSource):

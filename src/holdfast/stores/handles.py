@@ -17,11 +17,11 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 import xxhash
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import (
     BlobError,
@@ -294,7 +294,7 @@ class Handles:
             self._disk.close(handle.descriptor)
 
 
-class FileSource:
+class FileSource(Closing):
     """An open span of a blob; holds one reference to its handle."""
 
     __slots__ = ("_chunk", "_handle", "_handles", "_number", "_position", "_span", "size_bytes")
@@ -349,12 +349,6 @@ class FileSource:
         if handle is not None:
             self._chunk = b""
             self._handles.release(handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _load(self, number: int) -> bytes:
         assert self._handle is not None

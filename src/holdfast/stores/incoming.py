@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from holdfast.core.closing import Closing
 from holdfast.core.errors import BlobError
 from holdfast.core.limits import MIB
 from holdfast.core.pending import Promise
@@ -29,7 +30,7 @@ TEMPORARY_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL
 WRITE_BACK_BYTES = 16 * MIB  # unsynced bytes of one sink before the disk is set to work
 
 
-class FileSink:
+class FileSink(Closing):
     """One blob on its way into a FileStore: a temporary file and its growing checksums."""
 
     def __init__(self, store: FileStore, path: Path, disk: Disk, pool: ThreadPoolExecutor) -> None:
@@ -88,12 +89,6 @@ class FileSink:
             self._disk.close(descriptor)
         with suppress(OSError):
             self._disk.unlink(self._path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _create(self) -> int:
         try:

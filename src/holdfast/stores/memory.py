@@ -3,9 +3,9 @@
 import bisect
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Self
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, UnsupportedError
 from holdfast.core.many import open_each, put_each
@@ -140,7 +140,7 @@ class MemoryStore:
                 bisect.insort(self._digests, digest)
 
 
-class MemorySink:
+class MemorySink(Closing):
     """One blob on its way into a MemoryStore."""
 
     def __init__(self, store: MemoryStore) -> None:
@@ -168,14 +168,8 @@ class MemorySink:
         """Discard unless committed."""
         self._data = None
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
-class MemorySource:
+class MemorySource(Closing):
     """A span of bytes in memory, which stay as long as it is open."""
 
     turns = 0
@@ -215,9 +209,3 @@ class MemorySource:
     def close(self) -> None:
         """Let go of the bytes."""
         self._span = memoryview(b"")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

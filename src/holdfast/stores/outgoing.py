@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from holdfast.core.closing import Closing
 from holdfast.core.errors import BlobError
 from holdfast.core.limits import OBJECT_PARTS_AHEAD
 from holdfast.core.pending import Promise
@@ -66,7 +67,7 @@ class Upload:
             self._sent.popleft().exception()
 
 
-class ObjectSink:
+class ObjectSink(Closing):
     """One blob on its way into an ObjectStore: the part that is being filled, and its upload."""
 
     def __init__(self, store: ObjectStore, part_bytes: int) -> None:
@@ -129,12 +130,6 @@ class ObjectSink:
             upload.settle()
             with suppress(BlobError):
                 self._store.discard(upload)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _finish(self, ref: BlobRef) -> None:
         if self._upload is None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.digest import DIGEST_BYTES, BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, TooLargeError, bare
 from holdfast.core.many import grouped, name_all, open_one
@@ -160,7 +161,7 @@ class SegmentStore:
             return bare(error)
 
 
-class SegmentSink:
+class SegmentSink(Closing):
     """Gathers one small blob."""
 
     __slots__ = ("_chunks", "_log", "_size_bytes")
@@ -194,12 +195,6 @@ class SegmentSink:
     def close(self) -> None:
         """Forget what was gathered."""
         self._chunks = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class MemorySource:

@@ -16,11 +16,12 @@ removed.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.errors import BlobError, CorruptError, FullError, NotFoundError, UnavailableError
 from holdfast.core.many import begin, joined, merged, open_each, open_one, put_each, total
 from holdfast.core.store import Traits, Usage, Verdict, no_such_blob
@@ -189,7 +190,7 @@ class SpreadStore:
         return _worst(failures) or no_such_blob(digest)
 
 
-class SpreadSink:
+class SpreadSink(Closing):
     """One blob on its way: in memory while it is small, then in some member's sink."""
 
     def __init__(self, store: SpreadStore) -> None:
@@ -244,12 +245,6 @@ class SpreadSink:
         self._part = bytearray()
         if self._sink is not None:
             self._sink.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _open(self, key: bytes) -> None:
         """Open the sink of the first member that takes what there is by now."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 import heapq
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError, UnsupportedError
 from holdfast.core.many import grouped, name_all, open_each, outcome
@@ -174,7 +175,7 @@ class SqliteStore:
             return sink.stage(ref)
 
 
-class SqliteSink:
+class SqliteSink(Closing):
     """One blob on its way in: in memory while it is small, then in chunks."""
 
     def __init__(
@@ -218,12 +219,6 @@ class SqliteSink:
             self._stream = None
         self._buffer = bytearray()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _write_chunks(self) -> None:
         if self._stream is None:
             self._stream = Stream(self._shards)
@@ -232,7 +227,7 @@ class SqliteSink:
             self._stream.add(cut(self._buffer))
 
 
-class SqliteSource:
+class SqliteSource(Closing):
     """A span of a blob; holds one chunk.
 
     The chunks of a blob that has more are pinned until this is closed.
@@ -296,12 +291,6 @@ class SqliteSource:
         """Let go of the chunks."""
         if self._release is not None:
             self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _load(self, number: int) -> None:
         """Read and verify a chunk, unless it is the one that is held.

@@ -10,8 +10,9 @@ import os
 import tempfile
 from dataclasses import replace
 from itertools import chain
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING
 
+from holdfast.core.closing import Closing
 from holdfast.core.digest import Digest
 from holdfast.core.errors import BlobError
 from holdfast.core.limits import CHUNK_BYTES
@@ -163,7 +164,7 @@ class _Shown:
         return isinstance(name, bytes) and self._codecs.show(Digest(name)) in self._digests
 
 
-class SpooledSource:
+class SpooledSource(Closing):
     """What may be encoded bytes, in a temporary file, whose owner closes it."""
 
     turns = 0
@@ -191,12 +192,6 @@ class SpooledSource:
 
     def close(self) -> None:
         """Leave the file to its owner."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def in_memory(data: Buffer) -> MemorySource:

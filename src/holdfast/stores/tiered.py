@@ -8,9 +8,9 @@ damaged.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Self
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import LOST, BlobError, CorruptError, NotFoundError, UnavailableError
 from holdfast.core.many import begin, joined, merged, open_one, total
@@ -148,7 +148,7 @@ class TieredStore:
             store.close()
 
 
-class TieredSink:
+class TieredSink(Closing):
     """One blob on its way: chunks in memory until there are too many, then the large sink."""
 
     def __init__(self, small: Store, large: Store, small_bytes_max: int) -> None:
@@ -188,12 +188,6 @@ class TieredSink:
         self._chunks.clear()
         if self._sink is not None:
             self._sink.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _taken(self) -> Iterator[bytes]:
         """What is in memory, which is held no longer than it must be."""

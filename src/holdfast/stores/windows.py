@@ -15,11 +15,12 @@ import threading
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import xxhash
 
 from holdfast.core import limits
+from holdfast.core.closing import Closing
 from holdfast.core.errors import CorruptError
 from holdfast.core.limits import CHUNK_BYTES
 from holdfast.core.store import NativeFile, Span, clamp
@@ -191,7 +192,7 @@ class Handles:
             self._bytes -= self._table.pop(digest).weight_bytes
 
 
-class ObjectSource:
+class ObjectSource(Closing):
     """An open span of a blob; holds one use of its handle and at most one window."""
 
     __slots__ = ("_first", "_handle", "_position", "_release", "_span", "_window", "size_bytes")
@@ -256,12 +257,6 @@ class ObjectSource:
         if handle is not None:
             self._window = memoryview(b"")
             self._release(handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _holds(self, number: int) -> bool:
         return self._first <= number < self._first + chunk_count(len(self._window))
