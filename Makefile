@@ -23,7 +23,7 @@ test: .venv/ready  ## the tests that every change must pass
 
 test-long: .venv/ready  ## all tests, with the long proofs
 	@sh tools/peers.sh
-	$(BIN)/python -m pytest -rs --timeout 3600 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -rs --timeout 7200 $(ARGS)
 
 check: .venv/ready  ## format, lint, types, floors, spelling
 	$(BIN)/ruff format --check .

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.config import Settings, load, open_bucket
+from holdfast.config import open_bucket
 from holdfast.config.kinds import parse_size
-from holdfast.config.load import ENVIRONMENT_PREFIX
-from holdfast.config.settings import RULES, is_loopback
+from holdfast.config.load import ENVIRONMENT_PREFIX, load
+from holdfast.config.settings import RULES, Settings, is_loopback
 from holdfast.config.stack import locate
 from holdfast.core.errors import InvalidError
 

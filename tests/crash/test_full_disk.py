@@ -25,6 +25,7 @@ FREE_BYTES = 40 * MIB
 TINY = 2500
 LOG = Limits()
 SHARDS = Limits(shards=2, batch_size=64)
+SLOW_WAYS = [pytest.param(how, marks=pytest.mark.slow) for how in ("killed", "closed")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -156,12 +157,12 @@ def fill_and_die(place: Path, bounds: Limits, how: str) -> None:
     depot.close()
 
 
-@pytest.mark.parametrize("how", ["killed", "closed", "power cut"])
+@pytest.mark.parametrize("how", [*SLOW_WAYS, "power cut"])
 def test_a_store_on_a_full_disk_can_be_opened(place: Path, how: str) -> None:
     come_back(place, LOG, how)
 
 
-@pytest.mark.parametrize("how", ["killed", "closed"])
+@pytest.mark.parametrize("how", ["killed", SLOW_WAYS[1]])
 def test_shards_on_a_full_disk_can_be_opened(place: Path, how: str) -> None:
     come_back(place, SHARDS, how)
 

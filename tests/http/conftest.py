@@ -18,29 +18,37 @@ WAYS = {
 BY_TWO = {
     "test_http_access",
     "test_http_audit",
-    "test_http_content",
     "test_http_events",
     "test_http_kept",
-    "test_http_keyed",
-    "test_http_limits",
-    "test_http_listing",
-    "test_http_model",
-    "test_http_presigned",
     "test_http_rates",
     "test_http_recent",
     "test_http_service",
     "test_http_stopping",
     "test_http_webhooks",
 }
-"""Modules whose tests run with two workers, too."""
+"""Modules whose tests run with two workers, too: what one must know of the other."""
+SLOWLY_BY_TWO = {
+    "test_http_content",
+    "test_http_keyed",
+    "test_http_limits",
+    "test_http_listing",
+    "test_http_model",
+    "test_http_presigned",
+}
+"""Modules of which only the long run does that: one worker is enough for what they ask."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Choose the ways that a test goes."""
     if "ways" in metafunc.fixturenames:
         only_way = "way" in metafunc.definition.fixturenames
-        by_two = metafunc.module.__name__ in BY_TWO and not only_way
-        metafunc.parametrize("ways", [*WAYS] if by_two else ["hot", "cold"], indirect=True)
+        name = metafunc.module.__name__
+        chosen: list[object] = ["hot", "cold"]
+        if name in BY_TWO and not only_way:
+            chosen.append("two")
+        if name in SLOWLY_BY_TWO and not only_way:
+            chosen.append(pytest.param("two", marks=pytest.mark.slow))
+        metafunc.parametrize("ways", chosen, indirect=True)
 
 
 @pytest.fixture(scope="session")

@@ -114,7 +114,7 @@ def test_all_write_while_some_are_killed_and_nothing_acknowledged_is_lost(folder
         Log(folder)
     running = {name: start(folder, name) for name in ("a", "b", "c")}
     acknowledged: dict[str, int] = {}
-    for round_ in range(9):
+    for round_ in range(5):
         name = CHANCE.choice([*running])
         acknowledged[name] = end(running.pop(name))
         name = f"{name}{round_}"

@@ -283,7 +283,7 @@ def test_a_kill_at_any_call_of_a_compaction_loses_nothing(folder: Path) -> None:
         shutil.rmtree(copy)
 
 
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("error", [errno.EIO, pytest.param(errno.ENOSPC, marks=pytest.mark.slow)])
 def test_with_any_call_failing_nothing_is_lost(folder: Path, error: int) -> None:
     for number in range(1, 200):
         struck = False

@@ -108,6 +108,7 @@ class TestSegmentStoreInPowerCuts(StoreCrashSuite):
         boot_again(folder)
 
 
+@pytest.mark.slow
 class TestTieredOfSegmentsAndFilesInPowerCuts(StoreCrashSuite):
     def open_store(self, folder: Path, disk: Disk) -> Store:
         self.logs: Logs[Store, Log] = getattr(self, "logs", Logs())

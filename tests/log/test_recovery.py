@@ -241,7 +241,9 @@ def story(folder: Path) -> Story:
     return told
 
 
-@pytest.mark.parametrize(("mask", "step"), [(0xFF, 1), (0x01, 3)])
+@pytest.mark.parametrize(
+    ("mask", "step"), [(0xFF, 4), (0x01, 3), pytest.param(0xFF, 1, marks=pytest.mark.slow)]
+)
 def test_rot_with_the_index_kept_is_never_served(story: Story, mask: int, step: int) -> None:
     blobs, keys = replayed()
     for at in range(0, len(story.content), step):
@@ -259,7 +261,7 @@ def test_rot_with_the_index_kept_is_never_served(story: Story, mask: int, step: 
         Log(story.folder).close()
 
 
-@pytest.mark.parametrize("mask", [0xFF, 0x10])
+@pytest.mark.parametrize("mask", [0xFF, pytest.param(0x10, marks=pytest.mark.slow)])
 def test_rot_with_the_index_lost_costs_one_record_and_is_reported(story: Story, mask: int) -> None:
     for at in range(len(story.content)):
         shutil.rmtree(story.folder / "index")

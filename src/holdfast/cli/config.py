@@ -8,9 +8,9 @@ import click
 
 from holdfast.cli.output import examples
 from holdfast.cli.store import json_option
-from holdfast.config import Loaded, Settings, load
 from holdfast.config.explain import explain as draw
-from holdfast.config.settings import RULES
+from holdfast.config.load import Loaded, load
+from holdfast.config.settings import RULES, Settings
 from holdfast.config.sharding import sharding_of
 from holdfast.config.stack import Located, locate, wanted_of
 from holdfast.config.target import bounds_of

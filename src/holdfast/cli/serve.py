@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from holdfast.cli.output import examples
-from holdfast.config import load
+from holdfast.config.load import load
 
 
 @click.command(
