@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench import (
+    clients,
     engines,
     flat,
     guarded,
@@ -87,7 +88,7 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _chosen(pattern: str) -> list[Row]:
-    groups = (reading, writing, guarded, memory, library, engines, sharded, objects, flat)
+    groups = (reading, writing, guarded, memory, library, clients, engines, sharded, objects, flat)
     rows = [row for group in groups for row in group.rows()]
     return [row for row in rows if fnmatch.fnmatch(row.name.lower(), f"*{pattern.lower()}*")]
 
