@@ -146,8 +146,10 @@ def test_what_the_new_store_has_otherwise_is_never_written_over(tmp_path: Path, 
             source.delete("late")
         before = catalog_of(target)
         for manner in (Manner(), Manner(dry_run=True)):
-            with pytest.raises(ConflictError, match="begin with an empty one"):
+            name = {"another name": "default/mine", "another blob": "default/large"}
+            with pytest.raises(ConflictError, match="begin with an empty one") as caught:
                 migrate(source, target, manner)
+            assert name.get(what, "default/late") in caught.value.message
         assert catalog_of(target) == before
 
 

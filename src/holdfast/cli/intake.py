@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from holdfast.cli.adopted import REFUSED
@@ -59,7 +60,8 @@ class _Intake:
         try:
             where = self._where(found.namespace)
             if found.size_bytes > limits.SMALL_BLOB_BYTES_MAX:
-                self._adopted.add(where.put(found.key, found.chunks(), about=about).size_bytes)
+                with closing(found.chunks()) as chunks:
+                    self._adopted.add(where.put(found.key, chunks, about=about).size_bytes)
             else:
                 self._wait(found.namespace, Item(found.key, b"".join(found.chunks()), about))
                 self._size_bytes += found.size_bytes

@@ -14,7 +14,7 @@ from holdfast.cli.output import bar, emit, examples, human_size, opening_bar
 from holdfast.cli.store import check_there
 from holdfast.config.stack import Located, check_writable, locate
 from holdfast.config.target import bounds_of, is_server
-from holdfast.core.errors import UnsupportedError
+from holdfast.core.errors import FullError, UnsupportedError
 from holdfast.core.marker import NAME, check_apart
 from holdfast.core.urls import shown_url
 from holdfast.depot.depot import Depot
@@ -59,9 +59,12 @@ def migrate(ctx: click.Context, /, **_: object) -> None:
         migration = Migration(source, target, manner)
         with bar("moving", None) as move:
             done_bytes = 0
-            for size_bytes in migration.run():
-                done_bytes += size_bytes
-                move(done_bytes)
+            try:
+                for size_bytes in migration.run():
+                    done_bytes += size_bytes
+                    move(done_bytes)
+            except FullError as error:
+                raise FullError(f"{new.folder}: {error.message}") from error
     if wanted["as_json"]:
         emit(msgspec.json.encode(migration.moved))
     else:

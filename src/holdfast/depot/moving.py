@@ -27,6 +27,7 @@ from holdfast.core.entry import moment
 from holdfast.core.errors import ConflictError, NotFoundError
 from holdfast.core.marker import MOVING_FORMAT, about_of, check_apart, damaged, write_marker
 from holdfast.log.segment import map_disk_error
+from holdfast.wire import format_moment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +128,7 @@ def check_open(folder: Path) -> None:
     if mark is None or mark.state is State.ARRIVED:
         return
     if mark.state is State.LEFT:
-        when = moment(mark.at_us)
+        when = format_moment(moment(mark.at_us))
         raise ConflictError(f"{folder} was moved to {mark.path} on {when}: open that instead")
     again = f"`holdfast serve --data {mark.path} --move-to {folder}`"
     if mark.state is State.READING:

@@ -122,7 +122,7 @@ class Migration:
         Raises:
             ConflictError: they cannot become one.
         """
-        wrong: list[str] = []
+        wrong: dict[str, None] = {}
         count = 0
         for number, (old, new) in enumerate(pairs(self._from.engine.kv, self._to.engine.kv)):
             if new is None:
@@ -131,7 +131,8 @@ class Migration:
                 self.moved.rows_there += 1
             else:
                 count += 1
-                wrong += [_shown(new.key)] if len(wrong) < EXAMPLES_MAX else []
+                if len(wrong) < EXAMPLES_MAX:
+                    wrong[_shown(new.key)] = None
             if number % PAGE == 0:
                 yield 0
         if count:
@@ -250,5 +251,9 @@ def _is_same(old: Item, new: Item) -> bool:
 
 
 def _shown(key: bytes) -> str:
-    """A row for people: its table and its name."""
+    """What a row is about, for people: a name in a bucket, or else the row itself."""
+    if key.startswith(catalog.REFERENCE):
+        return catalog.holder_name(key)
+    if key.startswith(catalog.NAMES):
+        return catalog.row_name(key)
     return msgspec.json.encode(key.decode("utf-8", "backslashreplace")).decode()

@@ -365,7 +365,8 @@ class Remote:
         if isinstance(error, REFUSED):
             return _Failure(UnavailableError(message), helps_again=False)
         if status == 507 or FULL.search(text) or _errno(error) in {errno.ENOSPC, errno.EDQUOT}:
-            return _Failure(FullError(message), helps_again=False)
+            full = FullError(f"{self._place}: cannot {what}: it is full")
+            return _Failure(full, helps_again=False)
         is_gone = _errno(error) == errno.ENODEV
         stays = is_gone or (400 <= status < 500 and status not in AGAIN)
         may_come = status == 0 and UNSENT not in detail
