@@ -52,6 +52,7 @@ def migrate(ctx: click.Context, /, **_: object) -> None:
     old, new = (_located(wanted[name]) for name in ("source", "target"))
     check_there(old.folder)
     check_apart(old.folder, new.folder, "TO")
+    check_writable(old.folder, "FROM")  # a lock is made there
     check_writable(new.folder, "TO")
     with ExitStack() as stack:
         source = _opened(stack, old, as_it_is=True)

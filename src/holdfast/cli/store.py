@@ -10,7 +10,7 @@ import click
 
 from holdfast.cli.output import opening_bar
 from holdfast.config import open_bucket
-from holdfast.config.stack import Located, locate
+from holdfast.config.stack import Located, check_writable, locate
 from holdfast.config.target import is_server
 from holdfast.core.bucket import Bucket
 from holdfast.core.digest import Digest
@@ -138,13 +138,14 @@ def existing(store: str) -> Located:
     """Find a folder with a store in it, by its path or URL.
 
     Raises:
-        InvalidError: it is a server, which looks after its folder by itself.
+        InvalidError: it is a server, which looks after its folder by itself, or cannot be written.
         NotFoundError: there is none.
     """
     if folder_in(store) is None:
         raise InvalidError("store", shown_url(store), "a folder, or the URL of one")
     located = locate(store)
     check_there(located.folder)
+    check_writable(located.folder, "store")
     return located
 
 
