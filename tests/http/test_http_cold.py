@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from serving import Server, wait_until
 
 from bench.process import start
 from bench.seaweed import Seaweed, install
 from bench.table import NotRunError
+from holdfast.cli import cli
 
 WORK = Path(__file__).parent.parent.parent / "bench" / ".work"
 SMALL, LARGE = b"small" * 100, b"large " * 100_000
@@ -95,6 +97,8 @@ def test_a_server_starts_while_its_object_store_is_down_and_heals_when_it_is_bac
         ready = server.ask("GET", "/readyz")
         assert (ready.status, ready.body) == (200, b"ok, but the large blobs are away\n")
         assert json.loads(server.ask("GET", "/stats").body)["away"].startswith("s3://bench/large: ")
+        said = CliRunner().invoke(cli, ["stats", "-s", server.url]).output
+        assert "away      s3://bench/large: " in said
         assert server.metric("holdfast_objects_away") == 1
         cold.restart()
         wait_until(lambda: server.metric("holdfast_objects_away") == 0, "it is still away", 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,10 +14,11 @@ import pytest
 from fault_proxy import Fault, FaultProxy
 from object_steps import names, s3
 
+from holdfast.config.objects import connect
 from holdfast.core import limits
 from holdfast.core.errors import BlobError, UnavailableError
 from holdfast.core.limits import KIB, MIB
-from holdfast.core.seams import SystemEntropy
+from holdfast.core.seams import SystemClock, SystemEntropy
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.depot.ownership import Ownership
@@ -232,6 +234,25 @@ def test_who_comes_while_another_looks_is_refused_at_once(far: Far) -> None:
         go_on.set()
         assert isinstance(first.exception(10), UnavailableError)
     refused(ownership.check, "belongs to another store")
+
+
+def test_one_that_takes_connections_and_says_nothing_holds_up_nobody_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who starts a server may give it no more than a minute or so."""
+    monkeypatch.setattr(limits, "OBJECT_LOOK_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        clock = SystemClock()
+        remote = connect("s3://bench/x", clock, SystemEntropy())
+        began_s = clock.monotonic_s()
+        ownership = Ownership(remote, "ours", "large", clock)
+        ownership.open()
+        assert clock.monotonic_s() - began_s < 10
+        assert ownership.why == "s3://bench/x: cannot read an object: it took too long"
 
 
 @pytest.mark.parametrize(

@@ -89,19 +89,22 @@ def connect(url: str, clock: Clock, entropy: Entropy, disk: Disk | None = None) 
         settle = partial(_sync, disk, root)
         return Remote(_folder(place, root, disk), place, clock, entropy, settle=settle)
     is_bare = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
-    try:
-        bucket = from_url(
+
+    def client(wait_s: float) -> Client:
+        return from_url(
             place,
-            client_options={
-                "allow_http": is_bare,
-                "timeout": timedelta(seconds=limits.OBJECT_REQUEST_S),
-            },
+            client_options={"allow_http": is_bare, "timeout": timedelta(seconds=wait_s)},
             retry_config={"max_retries": 0},
         )
+
+    try:
+        bucket = client(limits.OBJECT_REQUEST_S)
     except (BaseError, ValueError, OSError):  # whose text may have what a variable holds
         allowed = "the variables of its provider's tools (docs/config.md)"
         raise InvalidError("environment", place, allowed) from None
-    return Remote(bucket, place, clock, entropy)
+    remote = Remote(bucket, place, clock, entropy)
+    remote.client_within = client
+    return remote
 
 
 def _folder(place: str, root: Path, disk: Disk) -> Client:

@@ -99,7 +99,8 @@ class Remote:
         `settle` makes durable what happened to a name, where an answer alone does not say so.
         """
         self._client = client
-        self._place = place
+        self.place = place
+        """What errors call it."""
         self._clock = clock
         self._entropy = entropy
         self._pause = pause
@@ -108,11 +109,8 @@ class Remote:
         """Is asked before each request, and raises what is raised in its place."""
         self.wait_s: float = limits.OBJECT_WAIT_S
         """For all tries of one request, less what the last one takes."""
-
-    @property
-    def place(self) -> str:
-        """What errors call it."""
-        return self._place
+        self.client_within: Callable[[float], Client] = lambda _: client
+        """Makes a client that waits no longer than that for one answer."""
 
     def behind(self, check: Callable[[], None]) -> Remote:
         """Make the same again, of which nothing is asked unless `check` returns, each time."""
@@ -121,8 +119,9 @@ class Remote:
         return other
 
     def hasty(self, wait_s: float) -> Remote:
-        """Make the same again, which sends nothing again later than that."""
-        other = copy.copy(self)
+        """Make the same again, for small requests: it waits no longer than that, or twice that."""
+        client = self.client_within(wait_s)
+        other = Remote(client, self.place, self._clock, self._entropy, self._pause, self._settle)
         other.wait_s = wait_s
         return other
 
@@ -359,13 +358,13 @@ class Remote:
         reason, status = _reason(error, text, detail)
         if status == 416 or OUTSIDE.search(text):
             raise EOFError from None
-        message = f"{self._place}: cannot {what}: {reason}"
+        message = f"{self.place}: cannot {what}: {reason}"
         if isinstance(error, exceptions.NotSupportedError | NotImplementedError) or status == 501:
             return _Failure(UnsupportedError(message), helps_again=False)
         if isinstance(error, REFUSED):
             return _Failure(UnavailableError(message), helps_again=False)
         if status == 507 or FULL.search(text) or _errno(error) in {errno.ENOSPC, errno.EDQUOT}:
-            full = FullError(f"{self._place}: cannot {what}: it is full")
+            full = FullError(f"{self.place}: cannot {what}: it is full")
             return _Failure(full, helps_again=False)
         is_gone = _errno(error) == errno.ENODEV
         stays = is_gone or (400 <= status < 500 and status not in AGAIN)
