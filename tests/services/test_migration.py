@@ -253,6 +253,25 @@ def test_a_webhook_that_was_told_all_that_it_wants_misses_nothing(tmp_path: Path
         assert lost == {"told": False, "missing": True}
 
 
+def test_it_is_no_faster_than_it_may_be_and_says_how_far_it_is(tmp_path: Path) -> None:
+    """A second passes only while it waits: so it waits as long as the bytes should have taken."""
+    clock = StillClock()
+
+    def pause(wait_s: float) -> None:
+        assert wait_s > 0
+        clock.moved_s += wait_s
+
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        for number in range(4):
+            source.put(f"{number}", make(3 * MIB, seed=number))
+        manner = Manner(bytes_s_max=MIB, clock=clock, pause=pause)
+        migration = Migration(source, target, manner)
+        steps = list(migration.run())
+        assert sum(steps) == migration.moved.blob_bytes == 12 * MIB
+        assert max(steps) <= MIB
+        assert clock.moved_s == pytest.approx(12)
+
+
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     with opened(one) as source:
@@ -266,7 +285,13 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     again = run(str(one), f"segments://{other}", "--json")
     assert (again.exit_code, msgspec.json.decode(again.output)["rows"]) == (0, 0)
     assert isinstance(run(str(tmp_path / "none"), str(other)).exception, NotFoundError)
-    assert isinstance(run("http://127.0.0.1:1", str(other)).exception, UnsupportedError)
+    server = "http://127.0.0.1:1"
+    for refused, advice in (
+        (run(server, str(other)), "--move-to TO"),
+        (run(str(one), server), "put --recursive"),
+    ):
+        assert isinstance(refused.exception, UnsupportedError)
+        assert advice in refused.exception.message
     for inside in (one, one / "copy", tmp_path):
         assert isinstance(run(str(one), str(inside)).exception, InvalidError)
     assert not (tmp_path / "none").exists()

@@ -21,6 +21,16 @@ from holdfast.depot.depot import Depot
 from holdfast.depot.local import open_depot
 from holdfast.services.migration import Manner, Migration, Moved
 
+FROM_SERVER = (
+    "what its store has (owners, keys, policies, versions, deleted names) no server tells: stop it "
+    "and migrate its folder, or move that while it is served, with "
+    "`holdfast serve --data FROM --move-to TO`"
+)
+TO_SERVER = (
+    "nobody gives one owners, keys, versions and times: migrate into its folder while it is "
+    "stopped, or store files there with `holdfast put --recursive`"
+)
+
 
 @click.command(
     short_help="Move all that one store has into another.",
@@ -49,7 +59,7 @@ def migrate(ctx: click.Context, /, **_: object) -> None:
     wanted = ctx.params
     rate = wanted["rate"]
     manner = Manner(wanted["dry_run"], wanted["verify"], 0 if rate in (None, NONE) else rate)
-    old, new = (_located(wanted[name]) for name in ("source", "target"))
+    old, new = _located(wanted["source"], FROM_SERVER), _located(wanted["target"], TO_SERVER)
     check_there(old.folder)
     check_apart(old.folder, new.folder, "TO")
     check_writable(old.folder, "FROM")  # a lock is made there
@@ -72,10 +82,9 @@ def migrate(ctx: click.Context, /, **_: object) -> None:
         click.echo(_said(migration.moved, manner))
 
 
-def _located(store: str) -> Located:
+def _located(store: str, advice: str) -> Located:
     if is_server(store):
-        server = shown_url(store)
-        raise UnsupportedError(f"{server} is a server: migrate its folder, while it is stopped")
+        raise UnsupportedError(f"{shown_url(store)} is a server; {advice}")
     return locate(store)
 
 
