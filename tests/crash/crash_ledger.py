@@ -176,7 +176,7 @@ class Ledger:
         bounds = self._bounds
         if self._is_cooled:
             cold = folder.with_name(f"{folder.name}-cold")
-            cold.mkdir(exist_ok=True)
+            cold.mkdir(parents=True, exist_ok=True)
             bounds = bounds._replace(stack=Stack(cold=f"file://{cold}", connect=connect))
         with open_depot(folder, bounds) as depot:
             depot.engine.names.policies.set_owner(Owner(name="carol", quota_bytes=QUOTA_BYTES))

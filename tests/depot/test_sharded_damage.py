@@ -17,7 +17,7 @@ from holdfast.depot import catalog
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.depot.stack import Stack
-from holdfast.services.check import Report
+from holdfast.services.check import Check, Report
 from holdfast.services.fsck import Action, Fsck, Options
 from holdfast.shards.rows import KEY
 from holdfast.testing.blobs import make
@@ -305,3 +305,53 @@ def test_where_a_cold_blob_lies_is_found_again_without_its_row(tmp_path: Path) -
             pass
         assert depot.get("photo") == LARGE
     assert checked(forget=False) == []
+
+
+def test_pages_that_cannot_be_followed_are_told_and_end_no_check(folder: Path) -> None:
+    """One pointer of a tree after the other leads elsewhere."""
+    path, checked = shards(folder)[0], 0
+    with closing(sqlite3.connect(path)) as database:
+        (root,) = database.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'rows'"
+        ).fetchone()
+        (page,) = database.execute("PRAGMA page_size").fetchone()
+    sound = path.read_bytes()
+    for place in range((root - 1) * page + 8, (root - 1) * page + 32):
+        path.write_bytes(sound[:place] + bytes((sound[place] ^ 4,)) + sound[place + 1 :])
+        try:
+            depot = open_depot(folder)
+        except CorruptError:
+            continue
+        with depot:
+            check = Check(depot.engine)
+            list(check.run())
+            assert check.report.found
+            checked += 1
+    assert checked
+
+
+# Two shards at once
+
+
+def test_damage_of_two_shards_costs_what_it_hit_and_each_is_named(folder: Path) -> None:
+    """A row in each; all other names are read, and both are put right."""
+    before, names = contents(folder), [f"{number}" for number in range(6)]
+    small = {bytes(Digest.of(name.encode())) for name in names}
+    hit: dict[Path, Digest] = {}
+    for path in shards(folder):
+        row = next(row for row in rows(path, b"b") if row[0][1:] in small)
+        replace(path, row, flip_value(row))
+        hit[path] = Digest(row[0][1:])
+    assert len(hit) == 2
+    with open_depot(folder) as depot:
+        for name in names:
+            if Digest.of(name.encode()) in hit.values():
+                with pytest.raises(CorruptError):
+                    depot.get(name)
+            else:
+                assert depot.get(name) == name.encode()
+    report, _ = fsck(folder)
+    assert {each.digest for each in report.findings} == {str(each) for each in hit.values()}
+    report, _ = fsck(folder, repair=True)
+    assert report.found == 0
+    assert contents(folder) == before

@@ -27,6 +27,7 @@ from holdfast.testing.faults import Fault, FaultyDisk
 from holdfast.testing.kv_steps import commit, everything
 
 COUNT = 4
+FULL = 2  # of PRAGMA synchronous
 
 
 def fill(folder: Path, count: int = COUNT, writes: int = 20) -> None:
@@ -293,3 +294,26 @@ def test_a_reader_is_not_held_up_by_who_writes(tmp_path: Path) -> None:
             shard.lock.release()
         assert found is not None
         assert len(listed) == 1
+
+
+def test_two_missing_or_replaced_shards_are_named(tmp_path: Path) -> None:
+    """One at a time: the next one once the first is back."""
+    fill(tmp_path / "data")
+    fill(tmp_path / "other")
+    for name in ("shard_1.db", "shard_3.db"):
+        (tmp_path / "data" / name).rename(tmp_path / name)
+    (tmp_path / "data" / "shard_3.db").write_bytes((tmp_path / "other" / "shard_3.db").read_bytes())
+    for name, why in (("shard_1.db", "is missing"), ("shard_3.db", "belongs to another store")):
+        with pytest.raises(CorruptError, match=f"{name} {why}"):
+            Shards(tmp_path / "data", options=of(COUNT))
+        (tmp_path / name).replace(tmp_path / "data" / name)
+    with Shards(tmp_path / "data", options=of(COUNT)) as shards:
+        assert len(everything(SqliteKV(shards))) == 20
+
+
+def test_each_commit_is_synced_unless_somebody_says_otherwise(tmp_path: Path) -> None:
+    """SQLite's own default in WAL mode would lose the last commits in a power cut."""
+    with Shards(tmp_path / "data", options=of(2)) as shards:
+        for shard in shards.shards:
+            for pragma, value in (("journal_mode", "wal"), ("synchronous", FULL)):
+                assert shard.ask(f"PRAGMA {pragma}")[0][0] == value

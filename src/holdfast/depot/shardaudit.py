@@ -110,6 +110,12 @@ class ShardGround:
 
     def leftovers(self) -> Iterator[Wrong]:
         """Look for chunks that no blob has; other files in the folder are nobody's business."""
+        try:
+            yield from self._unnamed()
+        except CorruptError as error:  # pages that cannot be followed, which `index` tells, too
+            yield Wrong(Finding(KIND, "chunks", error.message), None)
+
+    def _unnamed(self) -> Iterator[Wrong]:
         for each in unnamed(self._shards):
             where = f"{each.shard.path.name} chunks {each.id}"
             ref = None if self._is_encoded else hashed(each)
