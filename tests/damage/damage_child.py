@@ -13,7 +13,6 @@ import json
 import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -30,7 +29,7 @@ from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.depot.stack import Stack
 from holdfast.services.check import Check
-from holdfast.testing.crash_suites import SHARED_MEMORY
+from holdfast.testing.folders import quick_folder
 
 LIFE_S = 20
 SMALL_MAX = 20
@@ -191,14 +190,13 @@ def main(wrappers: str, orders: list[str]) -> None:
     if wrappers != "plain":
         limits.SEGMENT_BYTES_MAX, limits.BATCH_BYTES_MAX = 3000, 1500
     counts: Counter[str] = Counter()
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        original = Original(Path(folder) / "store", STACKS[wrappers])
+    with quick_folder() as folder:
+        original = Original(folder / "store", STACKS[wrappers])
         for order in orders:
             for place in bits(original.folder, order):
                 counts["rounds"] += 1
                 for cut in (False, True):
-                    counts[flip_and_judge(original, Path(folder) / "copy", place, cut=cut)] += 1
+                    counts[flip_and_judge(original, folder / "copy", place, cut=cut)] += 1
     sys.stdout.write(json.dumps(counts))
 
 

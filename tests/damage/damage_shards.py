@@ -11,7 +11,6 @@ import json
 import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.check import Check
-from holdfast.testing.crash_suites import SHARED_MEMORY
+from holdfast.testing.folders import quick_folder
 
 LIMITS = Limits(shards=2, small_blob_bytes_max=20)
 
@@ -93,9 +92,8 @@ def judge(original: Original, folder: Path, *, may_be_older: bool) -> str:
 
 def main(orders: list[str]) -> None:
     counts: Counter[str] = Counter()
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        original, copy = Original(Path(folder) / "original"), Path(folder) / "copy"
+    with quick_folder() as folder:
+        original, copy = Original(folder / "original"), folder / "copy"
         for order in orders:
             for path, bit in bits(original.folder, order):
                 shutil.copytree(original.folder / path.parts[0], copy)

@@ -12,7 +12,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from proofs import Prove
 from holdfast.core.seams import Disk
 from holdfast.log.log import Log
 from holdfast.log.state import Trust, trust
-from holdfast.testing.crash_suites import SHARED_MEMORY
+from holdfast.testing.folders import quick_folder
 
 PROGRAM = Path(__file__).with_name("damage_child.py")
 SHARDS_PROGRAM = Path(__file__).with_name("damage_shards.py")
@@ -81,10 +80,9 @@ def _start(program: tuple[str, ...], orders: list[str]) -> "subprocess.Popen[str
 
 def distrusted(step: int, figures: Counter[str]) -> None:
     """Flip bits of a closed index under the eyes that decide whether it is used."""
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        Log(Path(folder)).close()
-        index = Path(folder) / "index"
+    with quick_folder() as folder:
+        Log(folder).close()
+        index = folder / "index"
         assert trust(Disk(), index) == Trust.CLOSED
         data = bytearray((index / "data.mdb").read_bytes())
         with (index / "data.mdb").open("r+b", buffering=0) as file:

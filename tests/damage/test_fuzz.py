@@ -6,7 +6,6 @@ forged whose checksums are right and whose payloads are not, as a defect of ours
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -35,7 +34,7 @@ from holdfast.log.scan import Damage, Record, Scan
 from holdfast.stores import footer
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
-from holdfast.testing.crash_suites import SHARED_MEMORY
+from holdfast.testing.folders import quick_folder
 
 QUICK_EXAMPLES = 60
 SLOW_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "5000"))
@@ -60,9 +59,8 @@ def some(examples: int) -> settings:
 @pytest.fixture(scope="module")
 def original() -> Iterator[Path]:
     """A closed log with every kind of record."""
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        yield fill(Path(folder) / "store")
+    with quick_folder() as folder:
+        yield fill(folder / "store")
 
 
 def fill(folder: Path) -> Path:

@@ -27,7 +27,7 @@ from holdfast.shards.shards import Options, Shards
 from holdfast.shards.unnamed import unnamed
 from holdfast.stores.sqlite import SqliteStore
 from holdfast.testing.blobs import put, read
-from holdfast.testing.crash_suites import SHARED_MEMORY
+from holdfast.testing.folders import quick_folder
 
 QUICK_EXAMPLES = 60
 SLOW_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "5000"))
@@ -38,12 +38,11 @@ LARGE = b"large" * 120_000
 @pytest.fixture(scope="module")
 def original() -> Iterator[Path]:
     """Shards as a process left them that was killed."""
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        with Shards(Path(folder) / "store", options=Options(Shape(2))) as shards:
+    with quick_folder() as folder:
+        with Shards(folder / "store", options=Options(Shape(2))) as shards:
             fill(shards)
-            shutil.copytree(Path(folder) / "store", Path(folder) / "killed")
-        yield Path(folder)
+            shutil.copytree(folder / "store", folder / "killed")
+        yield folder
 
 
 def fill(shards: Shards) -> None:

@@ -36,10 +36,10 @@ from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.log.state import running_state
+from holdfast.testing import folders
 from holdfast.testing.recount import check_catalog
 
 SMALL_MAX = 1000
-SHARED_MEMORY = Path("/dev/shm")
 BUCKETS = ["default", "b", "b0"]
 KEYS = [
     "a",
@@ -120,8 +120,7 @@ class DepotMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._disk = NarrowDisk()
-        base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-        self._base = Path(tempfile.mkdtemp(dir=base))
+        self._base = Path(tempfile.mkdtemp(dir=folders.BASE))
         self._lives = 0
         self._folder = self._base / "0"
         self._depot = self._open()

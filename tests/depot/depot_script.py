@@ -1,8 +1,6 @@
 """A script of changes to a depot, played on disks that fail and lose power."""
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,6 @@ from holdfast.depot.local import open_depot
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import sweep_of
 from holdfast.testing.blobs import make
-from holdfast.testing.crash_suites import SHARED_MEMORY
 from holdfast.testing.recount import check_catalog
 
 SMALL_MAX = 1000
@@ -31,14 +28,6 @@ def shrink_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RESERVE_BYTES", 2000)
     monkeypatch.setattr(limits, "SEGMENT_BYTES_MAX", 8000)
     monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 4000)
-
-
-@contextmanager
-def quick_folder() -> Iterator[Path]:
-    """A folder in memory, if there is such a thing."""
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        yield Path(folder)
 
 
 def start(folder: Path, disk: Disk | None = None) -> Depot:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from depot_machine import NarrowDisk
-from depot_script import SMALL, Script, quick_folder, read_all, shrink_segments, start
+from depot_script import SMALL, Script, read_all, shrink_segments, start
 
 from holdfast.core.access import ApiKey
 from holdfast.core.errors import FullError, UnavailableError
@@ -22,6 +22,7 @@ from holdfast.log.state import STATE_BYTES, running_state
 from holdfast.services.check import Check
 from holdfast.testing.blobs import make
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.folders import quick_folder
 
 CHANGES = frozenset({"pwrite_all", "sync_data", "sync", "allocate", "truncate", "rename", "unlink"})
 CHANGES |= {"make_directory"}

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from depot_script import Names, Script, quick_folder, read_all, shrink_segments, start
+from depot_script import Names, Script, read_all, shrink_segments, start
 from proofs import Prove
 
 from holdfast.core.errors import BlobError
 from holdfast.testing.boots import boot_again
 from holdfast.testing.crash_suites import MANY_WORLDS, WORLDS
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 
 CALLS_MAX = 1000

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import test_depot_power as power
-from depot_script import SMALL_MAX, quick_folder, shrink_segments
+from depot_script import SMALL_MAX, shrink_segments
 
 from holdfast.core.errors import BlobError
 from holdfast.core.seams import Disk
@@ -16,6 +16,7 @@ from holdfast.depot.local import open_depot
 from holdfast.depot.stack import Place, Stack
 from holdfast.testing.boots import boot_again
 from holdfast.testing.crash_suites import WORLDS
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.power_cut import PowerCutDisk, World
 
 CALLS_MAX = 500

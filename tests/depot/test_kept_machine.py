@@ -21,14 +21,13 @@ from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.services.sweep import Manner
 from holdfast.services.sweeper import sweep_of
-from holdfast.testing.crash_suites import SHARED_MEMORY
+from holdfast.testing import folders
 from holdfast.testing.hand_clock import HandClock
 from holdfast.testing.recount import check_catalog
 
 KEYS = st.sampled_from(["a", "a/b", "b"])
 BLOBS = st.sampled_from([b"", b"one", b"two", b"three" * 300])
 GRACE_S = 3600
-MEMORY = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
 EXAMPLES = int(os.environ.get("KEPT_EXAMPLES", "40"))
 
 
@@ -50,7 +49,7 @@ class Kept(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._folder = tempfile.TemporaryDirectory(prefix="kept-", dir=MEMORY)
+        self._folder = tempfile.TemporaryDirectory(prefix="kept-", dir=folders.BASE)
         self._clock = HandClock()
         self._there: dict[str, Known] = {}
         self._gone: dict[str, Known] = {}

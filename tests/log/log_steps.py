@@ -1,7 +1,6 @@
 """The few steps that tests of the log are made of."""
 
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,19 +21,10 @@ from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
 from holdfast.testing.kv_steps import everything
 
-SHARED_MEMORY = Path("/dev/shm")
 BEFORE_THE_POWER_CUT = "another boot"
 
 Contents = tuple[dict[bytes, bytes], dict[bytes, bytes]]
 """Blobs by digest, and the values of all keys."""
-
-
-@contextmanager
-def quick_folder() -> Iterator[Path]:
-    """A folder in memory, if there is such a thing: for tests that open a log many times."""
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        yield Path(folder)
 
 
 def put_blob(log: Log, data: bytes) -> Digest:

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from log_steps import contents, cut_power, newest, put_key, quick_folder, reopened, segments
+from log_steps import contents, cut_power, newest, put_key, reopened, segments
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
 from holdfast.core.errors import UnavailableError
 from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.log import Log
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_steps import everything, history
 from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 

@@ -20,7 +20,6 @@ from log_steps import (
     kill,
     put_blob,
     put_key,
-    quick_folder,
     reopened,
     segments,
 )
@@ -38,6 +37,7 @@ from holdfast.log.segment import segment_path
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_steps import history
 
 

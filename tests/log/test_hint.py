@@ -19,7 +19,6 @@ from log_steps import (
     holding,
     put_blob,
     put_key,
-    quick_folder,
     segments,
 )
 
@@ -41,6 +40,7 @@ from holdfast.log.segment import Segment, SegmentHeader, segment_path
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_steps import everything, history
 
 SEGMENT_BYTES = 4000

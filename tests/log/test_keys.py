@@ -9,9 +9,9 @@ import lmdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_steps import quick_folder
 
 from holdfast.log.keys import LAST_NODE, PIECE_BYTES, TAIL_PIECE_BYTES, Keys
+from holdfast.testing.folders import quick_folder
 
 STEM = PIECE_BYTES
 STEP = TAIL_PIECE_BYTES

@@ -8,7 +8,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
-from log_steps import quick_folder
 
 from holdfast.core import limits
 from holdfast.core.errors import BlobError
@@ -24,6 +23,7 @@ from holdfast.stores.segments import SegmentStore
 from holdfast.stores.tiered import TieredStore
 from holdfast.testing.boots import boot_again
 from holdfast.testing.crash_suites import KVCrashSuite, StoreCrashSuite
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_suite import KVSuite
 from holdfast.testing.store_suite import StoreSuite
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from log_steps import flip, newest, quick_folder, segments
+from log_steps import flip, newest, segments
 
 from holdfast.core import limits
 from holdfast.core.digest import BlobRef, Digest
@@ -21,6 +21,7 @@ from holdfast.log.log import Log
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import make, read
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.folders import quick_folder
 
 BLOBS = [b"%d" % number * 50 for number in range(300)]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from log_steps import put_blob, quick_folder
+from log_steps import put_blob
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
@@ -16,6 +16,7 @@ from holdfast.log.compaction import compact
 from holdfast.log.log import Log
 from holdfast.log.segment import segment_path
 from holdfast.stores.segments import SegmentStore
+from holdfast.testing.folders import quick_folder
 
 BLOBS = [b"%d" % number * 50 for number in range(40)]
 DIGESTS = [Digest.of(data) for data in BLOBS]

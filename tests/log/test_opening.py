@@ -21,7 +21,6 @@ from log_steps import (
     newest,
     put_blob,
     put_key,
-    quick_folder,
     reopened,
     segments,
     survive,
@@ -34,6 +33,7 @@ from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log.log import Log
 from holdfast.log.segment import Segment, SegmentHeader, segment_path
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_steps import history
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_steps import begin_blob, dump, holding, put_blob, put_key, quick_folder
+from log_steps import begin_blob, dump, holding, put_blob, put_key
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
@@ -16,6 +16,7 @@ from holdfast.kv.embedded import EmbeddedKV
 from holdfast.log import recovery, scan
 from holdfast.log.log import Log
 from holdfast.stores.segments import SegmentStore
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_steps import history
 
 LONG = b"long " * 200

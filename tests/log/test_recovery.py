@@ -19,7 +19,6 @@ from log_steps import (
     newest,
     put_blob,
     put_key,
-    quick_folder,
     reopened,
     segments,
     survive,
@@ -37,6 +36,7 @@ from holdfast.log.scan import Damage, Record, Scan
 from holdfast.log.segment import Segment
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_steps import commit, everything, history
 
 WORLDS = [survive, cut_power]

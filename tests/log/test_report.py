@@ -14,7 +14,6 @@ from log_steps import (
     newest,
     put_blob,
     put_key,
-    quick_folder,
     segments,
     survive,
 )
@@ -25,6 +24,7 @@ from holdfast.core.seams import Disk, SystemClock
 from holdfast.log.log import Log
 from holdfast.log.scan import Damage, Scan
 from holdfast.log.segment import Segment
+from holdfast.testing.folders import quick_folder
 
 
 @pytest.fixture

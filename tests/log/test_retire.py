@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from log_steps import contents, cut_power, flip, kill, put_blob, put_key, quick_folder, segments
+from log_steps import contents, cut_power, flip, kill, put_blob, put_key, segments
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
@@ -14,6 +14,7 @@ from holdfast.log.mending import retire
 from holdfast.log.segment import segment_path
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.faults import FaultyDisk
+from holdfast.testing.folders import quick_folder
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from log_steps import newest, put_key, quick_folder, reopened, survive
+from log_steps import newest, put_key, reopened, survive
 
 from holdfast.core import limits
 from holdfast.core.seams import Buffer
 from holdfast.log.log import Log
 from holdfast.log.torn import torn_tails
 from holdfast.testing.faults import FaultyDisk
+from holdfast.testing.folders import quick_folder
 
 
 @pytest.fixture

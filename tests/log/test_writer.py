@@ -30,7 +30,6 @@ from log_steps import (
     newest,
     put_blob,
     put_key,
-    quick_folder,
     reopened,
     segments,
     stage_blob,
@@ -54,6 +53,7 @@ from holdfast.log.segment import Segment
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import read
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_steps import everything, history
 
 

@@ -1,7 +1,6 @@
 """Sweeps: what nothing names goes once it is old, and nothing else ever does."""
 
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +38,8 @@ from holdfast.services.sweeper import Sweeper, sweep_of
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import make, put, read
-from holdfast.testing.crash_suites import SHARED_MEMORY
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.hand_clock import StillClock
 from holdfast.testing.recount import check_catalog
 from holdfast.testing.store_expiry import soon_us
@@ -71,9 +70,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder in memory, if there is such a thing."""
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        yield Path(folder)
+    with quick_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

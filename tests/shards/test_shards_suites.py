@@ -11,10 +11,9 @@ from holdfast.core.kv import KV
 from holdfast.core.seams import Disk
 from holdfast.core.store import Store
 from holdfast.testing.crash_suites import KVCrashSuite, StoreCrashSuite
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_suite import KVSuite
 from holdfast.testing.store_suite import StoreSuite
-
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class TwoShards(OpenShards):
@@ -28,10 +27,9 @@ class FourShards(OpenShards):
 @pytest.fixture
 def tmp_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Keep everything in memory, if there is such a thing; other tests are on a real disk."""
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        monkeypatch.setattr(tempfile, "tempdir", folder)
-        yield Path(folder)
+    with quick_folder() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
 
 
 class TestSqliteKV(KVSuite):

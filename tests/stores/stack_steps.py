@@ -1,13 +1,9 @@
 """Stores to put wrappers around, and what the wrappers do to what lies in them."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from holdfast.core.digest import Digest
-from holdfast.core.limits import KIB
+from holdfast.core.limits import FRAME_BYTES, KIB
 from holdfast.core.seams import Buffer, Disk, SystemClock, SystemEntropy
 from holdfast.core.store import Source, Span, Store
 from holdfast.log.log import Log
@@ -21,8 +17,8 @@ from holdfast.stores.segments import SegmentStore
 from holdfast.stores.sqlite import SqliteStore
 from holdfast.stores.tiered import TieredStore
 from holdfast.stores.wrapper import Wrapper
+from holdfast.testing.blobs import make, put, read_all, whole
 
-SHARED_MEMORY = Path("/dev/shm")
 WORDS = b"All that is compressed must be brought back. "
 
 
@@ -30,16 +26,6 @@ def words(size_bytes: int, seed: int = 0) -> bytes:
     """Bytes that get much smaller, and are different in each part."""
     lines = b"".join(b"%d %d %b\n" % (seed, line, WORDS) for line in range(size_bytes // 40 + 1))
     return lines[:size_bytes]
-
-
-@contextmanager
-def quick_folder() -> Iterator[Path]:
-    """A folder in memory, if there is such a thing."""
-    folder = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def open_files(folder: Path) -> Store:
@@ -118,3 +104,15 @@ def stored(inner: MemoryStore, digest: Digest) -> bytes:
 def overwrite(inner: MemoryStore, digest: Digest, data: bytes) -> None:
     """Let it have something else there."""
     inner._blobs[digest] = data
+
+
+def check_parts(store: Store, inner: Watched) -> None:
+    """A part of a blob, which does not get smaller, costs no more than its own frames."""
+    data = make(20 * FRAME_BYTES)
+    digest = put(store, data).digest
+    for span in (Span(0, 1), Span(7 * FRAME_BYTES - 1, 2), Span(20 * FRAME_BYTES - 5, 5)):
+        inner.read_bytes = 0
+        with whole(store, digest, span) as source:
+            assert read_all(source) == data[span.offset : span.offset + span.size_bytes]
+        frames = -(-(span.offset % FRAME_BYTES + span.size_bytes) // FRAME_BYTES)
+        assert inner.read_bytes < frames * (FRAME_BYTES + 100) + 1000

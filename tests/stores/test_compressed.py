@@ -14,11 +14,11 @@ import zstandard
 from stack_steps import (
     Eager,
     Watched,
+    check_parts,
     open_files,
     open_segments,
     open_tiered,
     overwrite,
-    quick_folder,
     stored,
     words,
 )
@@ -36,6 +36,7 @@ from holdfast.stores.encoded import EncodedStore
 from holdfast.stores.layout import blob_path
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing.blobs import make, put, read, read_all, whole
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.store_suite import StoreSuite
 
 SIZES = [300, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 3 * FRAME_BYTES + 17]
@@ -195,14 +196,7 @@ def test_put_many_is_one_batch_of_the_log(tmp_path: Path) -> None:
 def test_a_part_reads_its_own_frames_only() -> None:
     inner = Watched(MemoryStore())
     store = EncodedStore(inner, Eager())
-    data = make(20 * FRAME_BYTES)
-    digest = put(store, data).digest
-    for span in (Span(0, 1), Span(7 * FRAME_BYTES - 1, 2), Span(20 * FRAME_BYTES - 5, 5)):
-        inner.read_bytes = 0
-        with whole(store, digest, span) as source:
-            assert read_all(source) == data[span.offset : span.offset + span.size_bytes]
-        frames = -(-(span.offset % FRAME_BYTES + span.size_bytes) // FRAME_BYTES)
-        assert inner.read_bytes < frames * (FRAME_BYTES + 100) + 1000
+    check_parts(store, inner)
 
 
 def test_verify_finds_a_frame_of_another_blob() -> None:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stack_steps import (
     Watched,
+    check_parts,
     open_files,
     open_segments,
     open_tiered,
     overwrite,
-    quick_folder,
     stored,
     words,
 )
@@ -24,7 +24,7 @@ from holdfast.core.digest import Digest
 from holdfast.core.errors import CorruptError, DeniedError, InvalidError, UnsupportedError
 from holdfast.core.limits import FRAME_BYTES
 from holdfast.core.seams import SystemEntropy
-from holdfast.core.store import Span, Store
+from holdfast.core.store import Store
 from holdfast.stores.compressed import compressed
 from holdfast.stores.encoded import EncodedStore
 from holdfast.stores.encrypted import HEADER_BYTES, TAIL_BYTES, encrypted
@@ -32,7 +32,8 @@ from holdfast.stores.hidden import KEY_BYTES, HiddenNames
 from holdfast.stores.keyring import Keyring, master_id, parse_master
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.sealing import TAG_BYTES
-from holdfast.testing.blobs import make, put, read, read_all, whole
+from holdfast.testing.blobs import make, put, read
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.store_suite import StoreSuite
 
 ENTROPY = SystemEntropy()
@@ -144,14 +145,7 @@ def test_one_bit_of_a_digest_changes_half_of_its_name() -> None:
 def test_a_part_reads_its_own_frames_only() -> None:
     inner = Watched(MemoryStore())
     store = encrypted(inner, KEYRING)
-    data = make(20 * FRAME_BYTES)
-    digest = put(store, data).digest
-    for span in (Span(0, 1), Span(7 * FRAME_BYTES - 1, 2), Span(20 * FRAME_BYTES - 5, 5)):
-        inner.read_bytes = 0
-        with whole(store, digest, span) as source:
-            assert read_all(source) == data[span.offset : span.offset + span.size_bytes]
-        frames = -(-(span.offset % FRAME_BYTES + span.size_bytes) // FRAME_BYTES)
-        assert inner.read_bytes < frames * (FRAME_BYTES + 100) + 1000
+    check_parts(store, inner)
 
 
 # Tampering

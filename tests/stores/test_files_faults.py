@@ -3,7 +3,6 @@
 import errno
 import itertools
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +19,9 @@ from holdfast.core.store import Span, Store
 from holdfast.stores import incoming
 from holdfast.stores.files import FileStore
 from holdfast.testing.blobs import assert_absent, make, put, read, read_all, whole
-from holdfast.testing.crash_suites import SHARED_MEMORY, StoreCrashSuite
+from holdfast.testing.crash_suites import StoreCrashSuite
 from holdfast.testing.faults import Fault, FaultyDisk
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 
 DATA = make(MIB + 500 * KIB)
@@ -56,8 +56,8 @@ def faults(error: int = errno.EIO, only: frozenset[str] = frozenset()) -> Iterat
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
     """In memory, where syncing costs nothing: stores are opened here by the hundred."""
-    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as name:
-        yield Path(name)
+    with quick_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from stack_steps import (
     open_segments,
     open_shards,
     open_tiered,
-    quick_folder,
     words,
 )
 
@@ -35,6 +34,7 @@ from holdfast.stores.successor import SuccessorStore
 from holdfast.stores.tiered import TieredStore
 from holdfast.stores.verified import VerifiedStore
 from holdfast.testing.blobs import make, put, read, read_all, whole
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.store_suite import StoreSuite
 
 KEYRING = Keyring.make(SystemEntropy(), 1)

@@ -14,7 +14,6 @@ the boot changes something that the disk does not.
 
 import contextlib
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from holdfast.core.limits import KIB, MIB
 from holdfast.core.seams import Disk
 from holdfast.core.store import Store, Verdict
 from holdfast.testing.blobs import assert_absent, make, put, read
+from holdfast.testing.folders import quick_folder
 from holdfast.testing.kv_steps import commit, everything
 from holdfast.testing.power_cut import Fate, PowerCutDisk, World
 from holdfast.testing.sealed import Sealed
@@ -52,7 +52,6 @@ SMALL, MIDDLE, LARGE = make(1000), make(300 * KIB), make(MIB + 500 * KIB)
 MANY = make(2000)
 COMMITS = 12
 ROUNDS_MAX = 1000
-SHARED_MEMORY = Path("/dev/shm")
 
 Space = dict[bytes, bytes]
 
@@ -148,12 +147,11 @@ class KVCrashSuite(Sealed):
 
 def _cuts() -> Iterator[tuple[Path, PowerCutDisk]]:
     """Give a folder and a disk for every call at which the power may fail, then one more."""
-    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
     for number in itertools.count(1):
         assert number < ROUNDS_MAX
-        with tempfile.TemporaryDirectory(dir=base) as folder:
-            disk = PowerCutDisk(Path(folder) / "graves", number)
-            yield Path(folder) / "data", disk
+        with quick_folder() as folder:
+            disk = PowerCutDisk(folder / "graves", number)
+            yield folder / "data", disk
             if not disk.is_cut:
                 return
 
