@@ -15,6 +15,7 @@ import click
 import pytest
 from result import Holdfast
 
+import holdfast as library
 from holdfast.cli.exits import EXIT_CODES, exit_code
 from holdfast.cli.program import COMMANDS, cli
 from holdfast.config.settings import RULES
@@ -227,6 +228,31 @@ def test_a_url_that_is_wrong_shows_no_key(holdfast: Holdfast, store: str, comman
     assert said.code != 0
     assert said.err.startswith("holdfast: ")
     assert "hf_a_secret" not in said.err
+
+
+def test_what_happens_unasked_is_said_with_what_it_is_about(tmp_path: Path) -> None:
+    store, disk = tmp_path / "store", tmp_path / "disk"
+    disk.mkdir()
+    library.open(f"segments://{store}?spread={disk}").close()
+    disk.rename(tmp_path / "away")
+    command = [sys.executable, "-m", "holdfast", "ls", "-s", str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0
+    said = f"holdfast: disk.absent path={str(disk)!r} error='it is not mounted, or empty'\n"
+    assert done.stderr == said
+
+
+@pytest.mark.parametrize("option", ["spread={}", "cache=1MB&cache_dir={}", "large=file://{}"])
+def test_a_store_is_no_place_for_another_ones_blobs(
+    holdfast: Holdfast, tmp_path: Path, option: str
+) -> None:
+    """Nor for its own: the message says what is there."""
+    other = tmp_path / "other"
+    assert holdfast("put", "-s", other, "-", "k", stdin=b"x").code == 0
+    for store in (tmp_path / "store", other):
+        asked = holdfast("put", "-s", f"segments://{store}?{option.format(other)}", "-", "k")
+        assert asked.code in {1, 4}
+        assert f"{other} is a store" in asked.err
 
 
 def test_a_reader_that_goes_away_is_no_failure_to_report(tmp_path: Path) -> None:

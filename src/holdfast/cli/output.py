@@ -1,5 +1,6 @@
 """What commands print, and bars for those who watch."""
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ import click
 import msgspec
 
 from holdfast import wire
+from holdfast.core.events import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +83,16 @@ def shown(text: str) -> str:
 def note(text: str) -> None:
     """Say something beside the output."""
     click.echo(text, err=True)
+
+
+class EventNotes(logging.Handler):
+    """Says what happens unasked while a command works, with what it is about."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line beside the output."""
+        fields = getattr(record, FIELDS, {})
+        said = (f"{name}={value!r}" for name, value in fields.items())
+        note(" ".join(("holdfast:", record.getMessage(), *said)))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The group of commands, and how errors leave the program."""
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from types import MappingProxyType
 import click
 
 from holdfast.cli.exits import BROKEN_PIPE, INTERRUPTED, OTHER, exit_code
-from holdfast.cli.output import examples
+from holdfast.cli.output import EventNotes, examples
 from holdfast.core.errors import BlobError
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -105,6 +106,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and say with which code the process ends."""
+    logging.basicConfig(level=logging.WARNING, handlers=[EventNotes()])  # `serve` has its own
     try:
         code = cli.main(arguments, prog_name="holdfast", standalone_mode=False)
     except click.ClickException as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.depot.claims import CACHE, ClaimedStore, claim, hold
+from holdfast.depot.claims import CACHE, ClaimedStore, claim, claim_of, hold
 from holdfast.stores.cached import CachedStore
 from holdfast.stores.encoded import EncodedStore
 from holdfast.stores.files import FileStore
@@ -60,6 +60,7 @@ def is_direct(stack: Stack) -> bool:
 
 
 def _in_folder(folder: Path, own: str, codecs: Codecs, seams: Seams) -> Store:
+    claim_of(folder)  # which says it of a store; its lock would be somebody's
     guard = hold(folder, seams)
     try:
         claim(folder, CACHE, own, seams)

@@ -160,7 +160,7 @@ def check_marker(place: str, data: bytes | None, own: str) -> None:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptError(f"{place}: the object {MARKER} is damaged") from error
     if found.format != FORMAT:
-        raise UnsupportedError(f"{place}: a newer holdfast uses it")
+        raise UnsupportedError(f"{place} is a store itself, or a newer holdfast uses it")
     if found.id != own:
         raise ConflictError(f"{place} belongs to another store ({found.id})")
 
