@@ -275,9 +275,11 @@ def test_what_cannot_go_together_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(ConflictError, match="lie in file:///"):
         holdfast.open(url)
-    with pytest.raises(UnsupportedError, match="engine log"):
+    with pytest.raises(InvalidError, match="engine log"):
         holdfast.open(f"sqlite://{tmp_path}/shards?spread={tmp_path}/one")
     bounds = Limits(stack=Stack(disks=(Place(tmp_path / "one"),)))
+    with pytest.raises(UnsupportedError, match="engine log"):
+        open_depot(tmp_path / "shards", bounds._replace(shards=2))
     with pytest.raises(UnsupportedError, match="one process"), hold_depot(tmp_path / "p", bounds):
         pass
 
