@@ -315,5 +315,5 @@ def test_each_commit_is_synced_unless_somebody_says_otherwise(tmp_path: Path) ->
     """SQLite's own default in WAL mode would lose the last commits in a power cut."""
     with Shards(tmp_path / "data", options=of(2)) as shards:
         for shard in shards.shards:
-            for pragma, value in (("journal_mode", "wal"), ("synchronous", FULL)):
+            for pragma, value in (("journal_mode", b"wal"), ("synchronous", FULL)):
                 assert shard.ask(f"PRAGMA {pragma}")[0][0] == value

@@ -63,6 +63,7 @@ def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
         check_same_thread=False,
         uri=True,
     )
+    database.text_factory = bytes  # a damaged row may say of any bytes that they are text
     try:
         for statement in WRITING if writes else READING:
             database.execute(statement).close()
@@ -70,6 +71,11 @@ def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def text_of(given: object) -> str:
+    """Read text, which comes as bytes, and as anything where a page is damaged."""
+    return given.decode(errors="replace") if isinstance(given, bytes) else repr(given)
 
 
 def blob_error(what: str, name: str, error: Exception) -> BlobError:

@@ -24,7 +24,7 @@ from holdfast.core import limits
 from holdfast.core.errors import BlobError, CorruptError, InvalidError, UnsupportedError
 from holdfast.core.marker import MOVING_FORMAT, NAME, SQLITE, about_of, damaged, write_marker
 from holdfast.shards import tables
-from holdfast.shards.connection import connect, world
+from holdfast.shards.connection import connect, text_of, world
 from holdfast.shards.routing import FNV, WHOLE, Layout, Routing
 from holdfast.shards.rows import State, pack_state, read_state
 
@@ -123,10 +123,11 @@ class Folder:
                 raise CorruptError(f"{path.name} is no shard of holdfast's", shard=number)
             if version != tables.FORMAT:
                 raise UnsupportedError(f"{path.name} has format {version}, which is newer")
-            texts = {text for (text,) in database.execute(tables.TEXTS)}
+            texts = {text_of(text) for (text,) in database.execute(tables.TEXTS)}
             if not texts.issuperset(tables.SCHEMA[tables.PRAGMAS :]):
                 raise CorruptError(f"the schema of {path.name} is damaged", shard=number)
-            meta = dict(database.execute(tables.META).fetchall())
+            found = database.execute(tables.META).fetchall()
+            meta = {text_of(name): text_of(value) for name, value in found}
         if meta.get("store") != store_id:
             raise CorruptError(f"{path.name} belongs to another store", shard=number)
         if meta.get("number") != str(number):

@@ -25,6 +25,7 @@ from holdfast.shards.rows import (
     Change,
     Row,
     checked,
+    is_bytes,
     is_sound,
     place_of,
     read_blob,
@@ -157,7 +158,7 @@ class Reading:
         """
         with self._readers[number].lease() as database:
             found: list[tuple[int, bytes]] = database.execute(tables.CHUNK, (place,)).fetchall()
-        return found[0][1] if found else b""
+        return found[0][1] if found and is_bytes(found[0][1]) else b""
 
     def changes(self, first: int, end: int) -> list[Change]:
         """Read what the commits from `first` up to `end` have changed, in order.
@@ -187,7 +188,8 @@ class Reading:
         for epoch, *stored in sorted(found, key=_epoch_last):
             if epoch is not None and epoch <= completed:
                 continue
-            return None if stored[1] is None else checked(key, tuple(stored), number)
+            is_gone = epoch is not None and stored[1] is None
+            return None if is_gone else checked(key, tuple(stored), number)
         return None
 
     def _view(self, databases: Sequence[sqlite3.Connection]) -> int:

@@ -29,6 +29,7 @@ NUMBERS = 1 << NUMBER_BITS
 IDS = 1 << 63 - NUMBER_BITS
 SIGN = 1 << 63
 SUM_BYTES = 8
+NO_SUM = 2 * SIGN  # which no integer of SQLite's is
 POWERS = [1 << bit for bit in range(64)]
 REVISION_BITS = 63
 UNFLIP_BYTES_MAX = 16_384  # a second or so for one row
@@ -101,9 +102,8 @@ def loose_key(number: int) -> bytes:
 
 
 def loose_id(key: bytes) -> int:
-    """The id in such a key."""
-    found: int = ID.unpack(key[1:])[0]
-    return found
+    """The id in such a key; 0 if it is damaged."""
+    return int.from_bytes(key[1:], "big") if len(key) == 1 + ID.size else 0
 
 
 def read_blob(value: bytes) -> Blob:
@@ -115,7 +115,7 @@ def likely_blob(key: bytes, stored: Stored) -> Blob | None:
     """Where a blob was, going by a row that may be damaged; None when that makes no sense."""
     right = unflipped(key, stored)
     value = stored[1] if right is None or right[0] != key else right[1].value
-    if len(value) != BLOB_VALUE.size:
+    if not is_bytes(value) or len(value) != BLOB_VALUE.size:
         return None
     blob = read_blob(value)
     return blob if blob.id < IDS else None
@@ -128,7 +128,9 @@ def place_of(blob_id: int, number: int) -> int:
 
 
 def row_sum(key: bytes, revision: int, value: bytes | None) -> int:
-    """The checksum of a row, or of a change."""
+    """The checksum of a row, or of a change; of what a damaged page gives out instead, none."""
+    if not (is_bytes(key) and is_whole(revision) and (value is None or is_bytes(value))):
+        return NO_SUM
     total = xxh3_64_intdigest(b"%d %d " % (len(key), revision) + key + (value or b""))
     return signed(total if value is not None else ~total & (SIGN * 2 - 1))
 
@@ -136,6 +138,8 @@ def row_sum(key: bytes, revision: int, value: bytes | None) -> int:
 def unflipped(key: bytes, stored: Stored) -> tuple[bytes, Row] | None:
     """What a damaged row was if one bit of it has flipped, which its checksum proves."""
     revision, value, total = stored
+    if not (is_bytes(value) and is_whole(total) and is_whole(revision)):
+        return None
     if (row_sum(key, revision, value) ^ total) % (2 * SIGN) in POWERS:
         return key, Row(revision, value)
     packed = key + value
@@ -160,7 +164,17 @@ def chunk_of(place: int, data: bytes) -> Chunk:
 
 def is_sound(place: int, total: int, data: bytes) -> bool:
     """Whether a chunk is what was stored in this place."""
-    return signed(xxh3_64_intdigest(data, place)) == total
+    return is_bytes(data) and signed(xxh3_64_intdigest(data, place)) == total
+
+
+def is_bytes(given: object) -> bool:
+    """Whether it is what it should be: a damaged page may give out anything."""
+    return isinstance(given, bytes)
+
+
+def is_whole(given: object) -> bool:
+    """The same of an integer."""
+    return isinstance(given, int)
 
 
 def signed(number: int) -> int:
@@ -188,6 +202,8 @@ def pack_state(state: State) -> bytes:
 
 def read_state(packed: bytes) -> State | None:
     """Decode; None when it is damaged."""
+    if not is_bytes(packed):
+        return None
     total, body = packed[:SUM_BYTES], packed[SUM_BYTES:]
     if xxh3_64_intdigest(body).to_bytes(SUM_BYTES, "little") != total:
         return None

@@ -17,7 +17,15 @@ import msgspec
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError
 from holdfast.shards import tables
-from holdfast.shards.connection import REFUSED, SYNCED, UNSYNCED, blob_error, connect, world
+from holdfast.shards.connection import (
+    REFUSED,
+    SYNCED,
+    UNSYNCED,
+    blob_error,
+    connect,
+    text_of,
+    world,
+)
 from holdfast.shards.rows import (
     LOOSE,
     LOOSE_END,
@@ -221,7 +229,7 @@ class Shard:
 
     def loose(self) -> list[int]:
         """The ids of all chunks that no blob has."""
-        return [loose_id(key) for key in self.keys(LOOSE, LOOSE_END)]
+        return [number for key in self.keys(LOOSE, LOOSE_END) if (number := loose_id(key))]
 
     def is_loose(self, blob_id: int, completed: int) -> bool:
         """Whether no blob has the chunks with an id.
@@ -299,7 +307,7 @@ class Shard:
 
     def check_pages(self) -> list[str]:
         """What SQLite finds wrong with its pages; a single "ok" if nothing."""
-        return [text for (text,) in self.ask(tables.CHECK)]
+        return [text_of(text) for (text,) in self.ask(tables.CHECK)]
 
     def put_back(self, rows: dict[bytes, Row | None]) -> bool:
         """Write rows as they were, or remove what is none.
