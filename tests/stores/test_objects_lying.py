@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from object_steps import names, open_objects
 from obstore.store import LocalStore, MemoryStore
 
 from holdfast.core import limits
-from holdfast.core.digest import BlobRef, Digest
+from holdfast.core.digest import BlobRef, Digest, Hasher
 from holdfast.core.errors import BlobError, CorruptError, UnavailableError, UnsupportedError
 from holdfast.core.limits import MIB
 from holdfast.core.seams import Disk, SystemClock, SystemEntropy
@@ -66,6 +67,23 @@ def content(client: MemoryStore, name: str) -> bytes:
 
 
 # Names.
+
+
+def test_an_upload_holds_a_few_parts_however_large_it_is(tmp_path: Path) -> None:
+    client = LocalStore(tmp_path / "objects", mkdir=True)
+    parts = (limits.OBJECT_PARTS_AHEAD + 3) * MIB
+    hasher, chunk = Hasher(), make(MIB)
+    with closing(open_objects(client, MIB)) as store, store.sink() as sink:
+        tracemalloc.start()
+        try:
+            for _ in range(4 * parts // MIB):
+                hasher.update(chunk)
+                sink.write(chunk)
+            sink.commit(hasher.ref()).result()
+            assert tracemalloc.get_traced_memory()[1] < parts
+        finally:
+            tracemalloc.stop()
+        assert store.stat([hasher.ref().digest]) == {hasher.ref().digest: 4 * parts}
 
 
 def test_a_small_blob_is_one_object_and_the_same_as_its_file(tmp_path: Path) -> None:

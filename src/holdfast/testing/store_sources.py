@@ -181,3 +181,4 @@ class SourceSuite(Sealed):
                     assert source.verify(window, wait=False) in {True, False}
                     assert source.verify(window) is True
                 assert read_all(source) == data[span.offset :]
+                assert source.turns == 0
