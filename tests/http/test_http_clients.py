@@ -280,6 +280,13 @@ def browse(url: str, folder: Path) -> str:
     return done.stdout.decode()
 
 
+def shown(dom: str) -> object:
+    """What the scripts of a page wrote into it."""
+    found = re.search(r"<pre id=\"out\">(.*?)</pre>", dom, re.DOTALL)
+    assert found is not None, dom
+    return msgspec.json.decode(html.unescape(found[1]))
+
+
 @needs_browser
 def test_a_browser_puts_gets_ranges_and_deletes(
     servers: Servers, bucket: str, tmp_path: Path
@@ -288,10 +295,8 @@ def test_a_browser_puts_gets_ranges_and_deletes(
     page = PAGE.replace("BASE", f'"{server.url}/b/{bucket}"')
     with page_server(page) as url:
         dom = browse(url, tmp_path)
-    found = re.search(r"<pre id=\"out\">(.*?)</pre>", dom, re.DOTALL)
-    assert found is not None, dom
     etag = f'"{hashlib.sha256(b"hello").hexdigest()}"'
-    assert msgspec.json.decode(html.unescape(found[1])) == [
+    assert shown(dom) == [
         ["put", 201, etag],
         ["get", 200, "hello"],
         ["head", 200, etag],
@@ -317,3 +322,36 @@ def test_a_stored_page_runs_no_script_in_a_browser(
     assert "<p>shown</p>" in dom
     assert "ran</p>" not in dom
     assert dom.count("ran") == 1, "only in the script itself"
+
+
+LINES = {"small": 300, "middle": 60_000, "large": 600_000}
+"""Of one zstd frame, of some, and in a file of its own."""
+CODED = """<!doctype html><title>test</title><pre id=out>running</pre><script>
+(async () => {
+  const steps = [];
+  for (const name of ["small", "middle", "large"]) {
+    try {
+      const reply = await fetch(BASE + "/" + name);
+      const digest = await crypto.subtle.digest("SHA-256", await reply.arrayBuffer());
+      const hex = [...new Uint8Array(digest)].map(b => b.toString(16).padStart(2, "0")).join("");
+      steps.push([name, reply.headers.get("etag"), hex]);
+    } catch (error) { steps.push([name, "error", String(error)]); }
+  }
+  document.getElementById("out").textContent = JSON.stringify(steps);
+})();
+</script>"""
+
+
+@needs_browser
+def test_a_browser_reads_zstd_as_it_is_stored(
+    servers: Servers, bucket: str, tmp_path: Path
+) -> None:
+    server = servers.shared(hot_path="true", cors_origins="*", compress="zstd")
+    texts = {name: b"a line of text\n" * lines for name, lines in LINES.items()}
+    for name, text in texts.items():
+        server.ask("PUT", f"/b/{bucket}/{name}", text, {"Content-Type": "text/plain"})
+    page = CODED.replace("BASE", f'"{server.url}/b/{bucket}"')
+    with page_server(page) as url:
+        found = shown(browse(url, tmp_path))
+    digests = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    assert found == [[name, f'"{digest}-zstd"', digest] for name, digest in digests.items()]
