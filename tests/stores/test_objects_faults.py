@@ -129,6 +129,25 @@ def test_a_lost_answer_does_not_make_a_blob_twice_or_half(
     assert read(store, digest) == SMALL
 
 
+def test_what_a_refused_removal_has_copied_for_a_reader_is_swept(
+    client: S3Store, proxy: FaultProxy
+) -> None:
+    clock = StillClock()
+    with closing(open_objects(client, MIB, clock=clock)) as store:
+        digest = put(store, SMALL).digest
+        with whole(store, digest) as source:
+            proxy.fail_always("PUT", Fault.LOST)
+            with pytest.raises(UnavailableError):
+                store.remove([digest])
+            proxy.heal()
+            assert len(names(client, "gone")) == 1
+            assert read_all(source) == SMALL
+        clock.moved_s = 2 * limits.SWEEP_GRACE_S
+        assert len(list(store.sweep())) == 1
+        assert names(client, "gone") == []
+        assert read(store, digest) == SMALL
+
+
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.DROPPED])
 def test_what_a_removal_could_still_reach_is_not_stored_again_yet(
     client: S3Store, proxy: FaultProxy, fault: Fault

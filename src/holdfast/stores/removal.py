@@ -84,7 +84,13 @@ class Removal:
         """Copy an object to where its readers go on."""
         token = self._token()
         self._in_use.add(token)
-        if not self._remote.copy(reader.name, naming.gone(token)):
+        is_there = False
+        try:
+            is_there = self._remote.copy(reader.name, naming.gone(token))
+        finally:
+            if not is_there:
+                self._in_use.discard(token)  # what comes of it all the same is swept
+        if not is_there:
             return
         reader.name = naming.gone(token)
         leave = partial(self._remove_aside, token)
