@@ -162,7 +162,7 @@ def test_a_store_on_a_full_disk_can_be_opened(place: Path, how: str) -> None:
     come_back(place, LOG, how)
 
 
-@pytest.mark.parametrize("how", ["killed", SLOW_WAYS[1]])
+@pytest.mark.parametrize("how", SLOW_WAYS)
 def test_shards_on_a_full_disk_can_be_opened(place: Path, how: str) -> None:
     come_back(place, SHARDS, how)
 

@@ -76,7 +76,7 @@ def rebuild(story: list[Change], segment_bytes: int, step_bytes: int, window_byt
 
 
 def test_a_rebuilt_index_is_the_same() -> None:
-    settings(max_examples=15, deadline=None)(STORIES(rebuild))()
+    settings(max_examples=6, deadline=None)(STORIES(rebuild))()
 
 
 @pytest.mark.slow
