@@ -176,9 +176,10 @@ class SpreadStore:
     def _copies(
         self, read: Member, digest: Digest, span: Span | None
     ) -> Iterator[Source | BlobError]:
-        """Open a blob in the members but the one that is read."""
-        others = (member for member in self.ranked(digest) if member is not read)
-        return (open_one(member.store, digest, span) for member in others)
+        """Open a blob in the members but the one that is read; nothing before it is wanted."""
+        for member in self.ranked(digest):
+            if member is not read:
+                yield open_one(member.store, digest, span)
 
     def _file_ref(self, digest: Digest) -> FileRef | BlobError:
         failures: list[BlobError] = []
