@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -47,6 +48,7 @@ from holdfast.services.sweeper import sweep_of
 from holdfast.services.tiering import Tiering
 from holdfast.shards.folder import Shape
 from holdfast.testing.blobs import make
+from holdfast.testing.buckets import come_and_go
 from holdfast.testing.faults import Fault, FaultyDisk
 from holdfast.testing.hand_clock import StillClock
 
@@ -534,25 +536,17 @@ def test_nobody_loses_a_name_to_moves_and_sweeps_that_never_stop(each_world: Wor
     late.moved_s = DAY_S
 
     def work_on(step: Callable[[], int]) -> int:
-        done = 0
-        while not stop.is_set():
+        """Until all is written, and then until something was done at least."""
+        done, end_s = 0, time.monotonic() + 30
+        while not stop.is_set() or (done == 0 and time.monotonic() < end_s):
             with suppress(UnavailableError):
                 done += step()
         return done
 
-    def write_on(depot: Depot, thread: int) -> None:
-        for number in range(60):
-            data = blobs[(thread + number) % len(blobs)]
-            key = f"{thread}-{number % 3}"
-            insist(partial(depot.put, key, data))
-            assert depot.get(key) == data
-            if number % 2:
-                depot.delete(key)
-
     with world.open() as depot, ThreadPoolExecutor(5) as pool:
         steps = (partial(move, depot, -1), partial(sweep, depot, late))
         working = [pool.submit(work_on, step) for step in steps]
-        writing = [pool.submit(write_on, depot, thread) for thread in range(3)]
+        writing = [pool.submit(come_and_go, depot, blobs, thread, 60) for thread in range(3)]
         try:
             for each in writing:
                 each.result()
@@ -561,14 +555,6 @@ def test_nobody_loses_a_name_to_moves_and_sweeps_that_never_stop(each_world: Wor
         assert all(each.result() > 0 for each in working)
         for entry in depot.entries():
             assert Digest.of(depot.get(entry.key)) == entry.digest
-
-
-def insist(put: Callable[[], object]) -> None:
-    """Put until the bytes are not swept before they have their name."""
-    while True:
-        with suppress(UnavailableError):
-            put()
-            return
 
 
 def test_shards_with_a_cold_store_are_not_resharded(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -38,6 +38,7 @@ from holdfast.services.sweeper import Sweeper, sweep_of
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.segments import SegmentStore
 from holdfast.testing.blobs import make, put, read
+from holdfast.testing.buckets import insist
 from holdfast.testing.faults import Fault, FaultyDisk
 from holdfast.testing.folders import quick_folder
 from holdfast.testing.hand_clock import StillClock
@@ -424,14 +425,6 @@ def test_a_delete_that_fails_in_the_batch_of_a_sweep_loses_nothing(
         assert depot.get("k") == data
         depot.delete("k")
         assert all_of(depot, run_ahead()).removed == 1
-
-
-def insist(put: Callable[[], object]) -> None:
-    """Put until the bytes are not swept before they have their name."""
-    while True:
-        with suppress(UnavailableError):
-            put()
-            return
 
 
 def test_readers_meet_the_blob_or_nothing_but_never_damage(depot: Depot) -> None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,13 +44,12 @@ from holdfast.stores.naming import MARKER
 from holdfast.stores.objects import ObjectStore
 from holdfast.stores.remote import Remote
 from holdfast.testing.blobs import make, put, read
+from holdfast.testing.buckets import come_and_go
 from holdfast.testing.faults import Fault as DiskFault
 from holdfast.testing.faults import FaultyDisk
 from holdfast.testing.hand_clock import StillClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from holdfast.core.seams import Clock, Entropy
 
     Checked = tuple[list[str], list[str]]
@@ -400,14 +398,6 @@ def test_gc_removes_it_too(target: str, bucket: Path) -> None:
     assert len(objects(bucket)) == 4
 
 
-def insist(put: Callable[[], object]) -> None:
-    """Put until the bytes are not swept before they have their name."""
-    while True:
-        with suppress(UnavailableError):
-            put()
-            return
-
-
 @pytest.mark.parametrize("size_bytes", [300 * KIB, 9 * MIB])
 def test_nobody_loses_a_name_to_sweeps_that_never_stop(target: str, size_bytes: int) -> None:
     """Names come and go for a few contents; an upload often finds bytes that are about to go."""
@@ -422,18 +412,9 @@ def test_nobody_loses_a_name_to_sweeps_that_never_stop(target: str, size_bytes: 
             removed += sweep(depot, manner)
         return removed
 
-    def write_on(depot: Depot, thread: int) -> None:
-        for number in range(rounds):
-            data = blobs[(thread + number) % len(blobs)]
-            key = f"{thread}-{number % 3}"
-            insist(partial(depot.put, key, data))
-            assert depot.get(key) == data
-            if number % 2:
-                depot.delete(key)
-
     with opened(target) as depot, ThreadPoolExecutor(5) as pool:
         sweeping = [pool.submit(sweep_on, depot) for _ in range(2)]
-        writing = [pool.submit(write_on, depot, thread) for thread in range(3)]
+        writing = [pool.submit(come_and_go, depot, blobs, thread, rounds) for thread in range(3)]
         try:
             for each in writing:
                 each.result()
