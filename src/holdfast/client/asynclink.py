@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from functools import partial
 from typing import TypeVar, cast
 
 import anyio
@@ -12,7 +11,6 @@ from holdfast.client import transport
 from holdfast.client.asyncfiles import AsyncChunks
 from holdfast.client.asyncupload import AsyncUpload
 from holdfast.client.calls import Answer, Call
-from holdfast.client.connections import Connections
 from holdfast.client.exchange import Exchange, Lost, Pause, exchange
 from holdfast.client.options import ClientOptions
 
@@ -25,15 +23,7 @@ class AsyncLink:
     def __init__(self, url: str, options: ClientOptions) -> None:
         self.address = transport.Address(url, options.key)
         self.options = options
-        new = partial(
-            httpx.AsyncClient,
-            timeout=transport.timeout(options),
-            trust_env=self.address.trusts_environment,
-            verify=transport.certificates(self.address),
-        )
-        self._connections: Connections[httpx.AsyncClient] = Connections(
-            new, options.connections_max
-        )
+        self._connections = transport.connections(httpx.AsyncClient, self.address, options)
         self._gate = anyio.Semaphore(options.connections_max)
 
     async def aclose(self) -> None:

@@ -4,14 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from typing import TypeVar, cast
 
 import httpx
 
 from holdfast.client import transport
 from holdfast.client.calls import Answer, Call
-from holdfast.client.connections import Connections
 from holdfast.client.exchange import Exchange, Lost, Pause, exchange
 from holdfast.client.files import Chunks
 from holdfast.client.options import ClientOptions
@@ -26,13 +24,7 @@ class Link:
     def __init__(self, url: str, options: ClientOptions) -> None:
         self.address = transport.Address(url, options.key)
         self.options = options
-        new = partial(
-            httpx.Client,
-            timeout=transport.timeout(options),
-            trust_env=self.address.trusts_environment,
-            verify=transport.certificates(self.address),
-        )
-        self._connections: Connections[httpx.Client] = Connections(new, options.connections_max)
+        self._connections = transport.connections(httpx.Client, self.address, options)
         self._gate = threading.BoundedSemaphore(options.connections_max)
 
     def close(self) -> None:

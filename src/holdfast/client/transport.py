@@ -1,12 +1,14 @@
 """What both clients say to httpx and how they read its errors."""
 
-import ssl
+from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import TypeVar
 
 import httpx
 
 from holdfast.client.calls import Answer, Call
+from holdfast.client.connections import Connections
 from holdfast.client.exchange import Lost
 from holdfast.client.options import ClientOptions
 from holdfast.core.errors import InvalidError, UnavailableError
@@ -15,6 +17,7 @@ from holdfast.core.urls import shown_url
 from holdfast.wire import Presigned, presign
 
 T = TypeVar("T")
+H = TypeVar("H")
 
 NEVER_REACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 HEADERS = (("Accept-Encoding", "identity"), ("User-Agent", "holdfast"))
@@ -74,9 +77,15 @@ def timeout(options: ClientOptions) -> httpx.Timeout:
     return httpx.Timeout(options.idle_timeout_s, connect=options.connect_timeout_s)
 
 
-def certificates(address: Address) -> ssl.SSLContext | bool:
-    """Load what TLS trusts, once for all connections; False where no TLS can be needed."""
-    return httpx.create_ssl_context() if address.may_use_tls else False
+def connections(make: Callable[..., H], address: Address, options: ClientOptions) -> Connections[H]:
+    """Say how each is made; what TLS trusts is loaded once, and only where TLS may be needed."""
+    new = partial(
+        make,
+        timeout=timeout(options),
+        trust_env=address.trusts_environment,
+        verify=httpx.create_ssl_context() if address.may_use_tls else False,
+    )
+    return Connections(new, options.connections_max)
 
 
 def request(
