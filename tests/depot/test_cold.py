@@ -529,9 +529,10 @@ def test_nothing_moves_to_a_folder_that_is_not_mounted(world: World) -> None:
 
 
 def test_nobody_loses_a_name_to_moves_and_sweeps_that_never_stop(each_world: World) -> None:
-    """Names come and go for a few contents, which are moved at once, and found again there."""
+    """At most nine names come and go for nine contents: some lose theirs, and some are moved."""
     world, stop = each_world, threading.Event()
-    blobs = [make(size_bytes, seed=size_bytes) for size_bytes in (500, 5000, 300 * KIB)]
+    sizes = (500, 5000, 300 * KIB)
+    blobs = [make(size_bytes, seed=seed) for size_bytes in sizes for seed in range(3)]
     late = StillClock()
     late.moved_s = DAY_S
 
