@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -132,6 +133,14 @@ class Server:
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
+
+    def refuses(self) -> bool:
+        """Whether nobody listens any more, of all workers."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 5).close()
+        except ConnectionRefusedError:
+            return True
+        return False
 
     def wait(self, timeout_s: float = STOP_S) -> int:
         return self.process.wait(timeout_s)

@@ -24,16 +24,6 @@ def own(servers: Servers, ways: dict[str, str]) -> Server:
     return servers.own(**ways)
 
 
-def refuses(server: Server) -> bool:
-    """Whether new connections are no longer taken."""
-    try:
-        with server.connect() as connection:
-            connection.ask("GET", "/healthz")
-    except (OSError, EOFError):
-        return True
-    return False
-
-
 def stored(server: Server) -> dict[str, bytes]:
     """What a stopped server has left in the bucket `stop`, read without a server."""
     with open_depot(server.data) as depot:
@@ -67,7 +57,7 @@ def test_uploads_that_are_under_way_are_finished(own: Server) -> None:
             connection.send(spell("PUT", f"/b/stop/{size}", BIG[: size // 2], headers))
         time.sleep(0.1)
         own.signal()
-        wait_until(lambda: refuses(own), "it takes new connections")
+        wait_until(own.refuses, "it takes new connections")
         for size, connection in zip(sizes, (small, large), strict=True):
             connection.send(BIG[size // 2 : size])
             reply = connection.reply()
@@ -86,7 +76,7 @@ def test_a_download_that_is_under_way_is_finished(own: Server) -> None:
         assert connection.head()[0] == 200
         data = connection.take(100_000)
         own.signal()
-        wait_until(lambda: refuses(own), "it takes new connections")
+        wait_until(own.refuses, "it takes new connections")
         data += connection.take(len(BIG) - len(data))
         assert data == BIG
         assert connection.at_end()

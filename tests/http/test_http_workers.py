@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -488,15 +487,7 @@ def test_sockets_are_closed_at_a_stop_before_requests_end(own: Server) -> None:
         connection.send(spell("PUT", "/b/load/k", b"x", {"Content-Length": "2"}))
         time.sleep(0.2)
         own.signal()
-        wait_until(lambda: _refuses(own.port), "it takes new connections")
+        wait_until(own.refuses, "it takes new connections")
         connection.send(b"y")
         assert connection.reply().status == 201
     assert own.wait() == 0
-
-
-def _refuses(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return True
-    return False
