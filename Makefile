@@ -19,7 +19,7 @@ serve: .venv/ready  ## serve ./data on http://127.0.0.1:3000 (DATA=folder, ARGS=
 
 test: .venv/ready  ## the tests that every change must pass
 	@sh tools/peers.sh
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadgroup -rs $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist loadgroup -rs $(ARGS)
 
 test-long: .venv/ready  ## all tests, with the long proofs
 	@sh tools/peers.sh

@@ -11,20 +11,28 @@ import pytest
 from result import Holdfast
 
 
-@pytest.fixture
-def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server that asks for keys, whose first key is shown."""
-    command = [sys.executable, "-m", "holdfast", "serve", "--data", str(tmp_path), "--port", "0"]
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The URL of a server that asks for keys, and its first key, which it shows."""
+    folder = tmp_path_factory.mktemp("guarded")
+    command = [sys.executable, "-m", "holdfast", "serve", "--data", str(folder), "--port", "0"]
     environment = os.environ | {"HOLDFAST_AUTH": "keys"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
     ) as server:
         assert server.stdout is not None
-        monkeypatch.setenv("HOLDFAST_KEY", server.stdout.readline().split()[-1])
-        url = server.stdout.readline().split()[-1]
-        monkeypatch.setenv("HOLDFAST_STORE", url)
-        yield url
+        key = server.stdout.readline().split()[-1]
+        yield server.stdout.readline().split()[-1], key
         server.terminate()
+
+
+@pytest.fixture
+def guarded(server: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same server, for commands that name none."""
+    url, key = server
+    monkeypatch.setenv("HOLDFAST_STORE", url)
+    monkeypatch.setenv("HOLDFAST_KEY", key)
+    return url
 
 
 def test_what_is_stored_by_one_url_is_fetched_by_another(holdfast: Holdfast, guarded: str) -> None:
