@@ -2,7 +2,7 @@
 
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,16 @@ from stack_steps import (
 
 from holdfast.core import limits
 from holdfast.core.digest import Digest
-from holdfast.core.errors import CorruptError, DeniedError, InvalidError, UnsupportedError
+from holdfast.core.errors import (
+    CorruptError,
+    DeniedError,
+    InvalidError,
+    UnavailableError,
+    UnsupportedError,
+)
 from holdfast.core.limits import FRAME_BYTES
 from holdfast.core.seams import SystemEntropy
-from holdfast.core.store import Store
+from holdfast.core.store import Source, Span, Store
 from holdfast.stores.compressed import compressed
 from holdfast.stores.encoded import EncodedStore
 from holdfast.stores.encrypted import HEADER_BYTES, TAIL_BYTES, encrypted
@@ -285,3 +291,20 @@ def _is_refused(store: EncodedStore, digest: Digest) -> bool:
     except (CorruptError, UnsupportedError):
         return True
     return False
+
+
+class Flickering(MemoryStore):
+    """Knows what it has, and cannot read it now."""
+
+    def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source:  # type: ignore[override]
+        raise UnavailableError("HTTP 503")
+
+
+@pytest.mark.parametrize("wrap", [compressed, lambda inner: encrypted(inner, KEYRING)])
+def test_what_cannot_be_read_now_is_not_missing(wrap: Callable[[Store], Store]) -> None:
+    """Else a move, or a migration, would take it for lost."""
+    store = wrap(Flickering())
+    ref = put(store, b"bytes")
+    with pytest.raises(UnavailableError, match="503"):
+        store.stat([ref.digest])
+    assert store.stat([Digest.of(b"nobody has this")]) == {}

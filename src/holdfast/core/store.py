@@ -254,7 +254,11 @@ class Store(Protocol):
         """
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
-        """Size in bytes of those that exist; at most `limits.BATCH_REFS_MAX` at once."""
+        """Size in bytes of those that exist; at most `limits.BATCH_REFS_MAX` at once.
+
+        Raises:
+            UnavailableError: one may exist that cannot be looked at now.
+        """
 
     def scan(self, after: Digest | None = None) -> Iterator[BlobRef]:
         """Yield every blob in digest order, from the first behind `after`.

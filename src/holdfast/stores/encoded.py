@@ -131,15 +131,22 @@ class EncodedStore(Wrapper):
         ]
 
     def stat(self, digests: Collection[Digest]) -> Mapping[Digest, int]:
-        """Read the tail of each; what has a damaged one is no blob."""
+        """Read the tail of each; what has a damaged one is no blob.
+
+        Raises:
+            UnavailableError: one cannot be read now, which is not the same as damaged.
+            UnsupportedError: a newer holdfast wrote it.
+        """
         assert len(digests) <= limits.BATCH_REFS_MAX
         by_name = self._by_name(digests)
         there = [by_name[name] for name in self.inner.stat(by_name)]
         sizes: dict[Digest, int] = {}
         for digest in there:
             opened = open_one(self, digest)
-            if isinstance(opened, BlobError):
+            if isinstance(opened, NotFoundError | CorruptError):
                 continue
+            if isinstance(opened, BlobError):
+                raise opened
             with opened:
                 sizes[digest] = opened.size_bytes
         return sizes
