@@ -1,12 +1,13 @@
 """A cache in front of a store: what it keeps, what it may not do, and what its damage does."""
 
 import threading
+import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from stack_steps import Watched, open_files, overwrite
+from stack_steps import Watched, WatchedSource, open_files, overwrite
 
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import (
@@ -268,3 +269,62 @@ def test_what_was_removed_during_a_fill_does_not_come_back() -> None:
     put(store, b"bytes")
     assert read(store, digest) == b"bytes"
     assert [ref.digest for ref in cache.scan()] == [digest]
+
+
+class Held(MemoryStore):
+    """A cache, and how much comes in while the store does not go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sinks = 0
+
+    def sink(self) -> MemorySink:
+        self.sinks += 1
+        return super().sink()
+
+
+class Gated(Watched):
+    """Gives out nothing before `go`."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+        self.go = threading.Event()
+
+    def open(self, digest: Digest, span: Span | None = None, *, wait: bool = True) -> Source | None:
+        source = self.inner.open(digest, span, wait=wait)
+        return None if source is None else GatedSource(self, source)
+
+
+class GatedSource(WatchedSource):
+    def __init__(self, store: Gated, source: Source) -> None:
+        super().__init__(store, source)
+        self._go = store.go
+
+    def read(self, size_bytes: int) -> Buffer:
+        assert self._go.wait(10)
+        return super().read(size_bytes)
+
+
+@pytest.mark.parametrize(("distinct", "sinks"), [(1, 1), (12, 4)])
+def test_what_comes_in_at_once_is_bounded(distinct: int, sinks: int) -> None:
+    """Who cannot bring a blob in, since another does or too much comes, reads it where it is."""
+    inner, cache = Gated(), Held()
+    size_bytes = 8 * KIB - ENTRY_BYTES
+    store = CachedStore(inner, cache, 64 * KIB)
+    digests = [put(inner.inner, make(size_bytes, seed=seed)).digest for seed in range(distinct)]
+    asked = [digests[number % distinct] for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        opening = [pool.submit(store.open, digest) for digest in asked]
+        until_s = time.monotonic() + 10
+        while cache.sinks + sum(each.done() for each in opening) < 12:
+            assert time.monotonic() < until_s
+            time.sleep(0.001)
+        assert cache.sinks == sinks
+        inner.go.set()
+        for digest, each in zip(asked, opening, strict=True):
+            source = each.result()
+            assert source is not None
+            with source:
+                assert Digest.of(read_all(source)) == digest
+    assert len(list(cache.scan())) == sinks
+    assert store.cached_bytes == sinks * 8 * KIB

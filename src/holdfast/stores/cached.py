@@ -6,9 +6,10 @@
 
 What is read goes into the cache, where its SHA-256 is right, and what was read longest ago makes
 room for it. Blobs larger than an eighth of the cache stay outside, and so do small ones, if the
-inner store has those as near. The cache can only help: when it fails, is full or is damaged, the
-inner store is asked. It may be emptied at any time, and one that outlives the program
-(stores/files) is used again.
+inner store has those as near. A blob comes in once, however many read it, and all that come in at
+one time take half of the cache at most; who cannot bring one in reads it where it is. The cache can
+only help: when it fails, is full or is damaged, the inner store is asked. It may be emptied at any
+time, and one that outlives the program (stores/files) is used again.
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
     from holdfast.core.store import Keep, Source, Span, Store, Traits, Verdict
 
 SHARE = 8  # a blob may take one of so many parts of the cache
+INCOMING_SHARE = 2  # and so may all together that are on their way in
 ENTRY_BYTES = 512  # that a blob counts for besides its own
 
 
 class CachedStore(Wrapper):
     """A store around another, and a cache; it owns and closes both.
 
-    `_lock` guards what is cached, oldest first, and which fills are to be thrown away.
+    `_lock` guards what is cached, oldest first, and what is on its way in.
     """
 
     def __init__(self, inner: Store, cache: Store, bytes_max: int, blob_bytes_min: int = 0) -> None:
@@ -57,12 +59,11 @@ class CachedStore(Wrapper):
         self._lock = threading.Lock()
         self._sizes: OrderedDict[Digest, int] = OrderedDict()
         self._bytes = 0
-        self._fills: dict[Digest, int] = {}
-        """How many fills of a blob are on their way."""
-        self._spoilt: set[Digest] = set()
-        """Blobs that were removed while a fill was on its way."""
+        self._incoming_bytes = 0
+        self._fills: dict[Digest, bool] = {}
+        """Blobs on their way in, and whether they stay: those do not that are removed meanwhile."""
         for ref in cache.scan():
-            self._count(ref.digest, ref.size_bytes)
+            self._count(ref.digest, ref.size_bytes + ENTRY_BYTES)
         self._make_room()
 
     @property
@@ -153,19 +154,41 @@ class CachedStore(Wrapper):
         Raises:
             NotFoundError, CorruptError, UnavailableError: from the inner store.
         """
-        with self._lock:
-            self._fills[digest] = self._fills.get(digest, 0) + 1
+        if not self._begin_fill(digest):
+            return self._outside(digest, span)
+        room_bytes = 0
+        is_there = False
         try:
             source = self.inner.open(digest)
             assert source is not None
-            if not self._is_wanted(source.size_bytes):
+            room_bytes = self._take_room(source.size_bytes)
+            if not room_bytes:
                 return self._part(source, span)
             with source:
-                if self._copy(source, digest) and self._keep(digest, source.size_bytes):
-                    return None
-            return self._outside(digest, span)
+                is_there = self._copy(source, digest)
         finally:
-            self._end_fill(digest)
+            is_kept = self._end_fill(digest, room_bytes, is_there=is_there)
+        return None if is_kept else self._outside(digest, span)
+
+    def _begin_fill(self, digest: Digest) -> bool:
+        """Bring a blob in; False if somebody is about to."""
+        with self._lock:
+            is_new = digest not in self._fills
+            if is_new:
+                self._fills[digest] = True
+            return is_new
+
+    def _take_room(self, size_bytes: int) -> int:
+        """Make room for a blob before it comes in; 0 where it is not wanted, or too much comes."""
+        room_bytes = size_bytes + ENTRY_BYTES
+        with self._lock:
+            incoming_bytes = self._incoming_bytes + room_bytes
+            is_much = incoming_bytes * INCOMING_SHARE > self._bytes_max
+            if is_much or not self._is_wanted(size_bytes):
+                return 0
+            self._incoming_bytes = incoming_bytes
+        self._make_room()
+        return room_bytes
 
     def _is_wanted(self, size_bytes: int) -> bool:
         is_small = size_bytes < self._blob_bytes_min
@@ -202,26 +225,20 @@ class CachedStore(Wrapper):
                 return False
         return True
 
-    def _keep(self, digest: Digest, size_bytes: int) -> bool:
+    def _count(self, digest: Digest, room_bytes: int) -> None:
+        self._bytes += room_bytes - self._sizes.pop(digest, 0)
+        self._sizes[digest] = room_bytes
+
+    def _end_fill(self, digest: Digest, room_bytes: int, *, is_there: bool) -> bool:
+        """Count a blob that came in, unless it was removed meanwhile; whether it is to be used."""
         with self._lock:
-            is_kept = digest not in self._spoilt
-            if is_kept and digest not in self._sizes:
-                self._count(digest, size_bytes)
-        if not is_kept:
+            self._incoming_bytes -= room_bytes
+            is_kept = self._fills.pop(digest) and is_there
+            if is_kept:
+                self._count(digest, room_bytes)
+        if is_there and not is_kept:
             self._drop([digest])
-        self._make_room()
         return is_kept
-
-    def _count(self, digest: Digest, size_bytes: int) -> None:
-        self._sizes[digest] = size_bytes + ENTRY_BYTES
-        self._bytes += size_bytes + ENTRY_BYTES
-
-    def _end_fill(self, digest: Digest) -> None:
-        with self._lock:
-            self._fills[digest] -= 1
-            if not self._fills[digest]:
-                del self._fills[digest]
-                self._spoilt.discard(digest)
 
     def _drop(self, digests: Collection[Digest]) -> None:
         """Let the cache forget blobs, and fills that have read them already."""
@@ -229,14 +246,14 @@ class CachedStore(Wrapper):
             for digest in digests:
                 self._bytes -= self._sizes.pop(digest, 0)
                 if digest in self._fills:
-                    self._spoilt.add(digest)
+                    self._fills[digest] = False
         with suppress(BlobError):
             self._cache.remove(digests)
 
     def _make_room(self) -> None:
         with self._lock:
             leaving = []
-            while self._bytes > self._bytes_max:
+            while self._sizes and self._bytes + self._incoming_bytes > self._bytes_max:
                 digest, size_bytes = self._sizes.popitem(last=False)
                 self._bytes -= size_bytes
                 leaving.append(digest)
