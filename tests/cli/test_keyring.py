@@ -118,3 +118,16 @@ def test_a_stack_is_drawn(tmp_path: Path, secret: str, holdfast: Holdfast) -> No
     drawn = holdfast("config", "explain", "--config", served).out.decode()
     assert "compressed: zstd, level 3" in drawn
     assert "up to 500 bytes" in drawn
+
+
+@pytest.mark.parametrize("wrong", ["", "5f" * 32, "next", "env:", "env:NOT_SET", "file:/none"])
+def test_a_next_master_key_that_is_nowhere_changes_nothing(
+    secret: str, holdfast: Holdfast, wrong: str
+) -> None:
+    """Nor is it told: it may be the key itself."""
+    before = holdfast("keyring", "list", secret).out
+    refused = holdfast("keyring", "rotate", secret, "--master", wrong)
+    assert refused.code == 2
+    assert "env:NAME" in refused.err or "NOT_SET" in refused.err or "/none" in refused.err
+    assert "5f5f" not in refused.err
+    assert holdfast("keyring", "list", secret).out == before

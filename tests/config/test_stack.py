@@ -73,13 +73,33 @@ def test_what_a_url_cannot_say_is_refused(query: str) -> None:
 
 @pytest.mark.parametrize(
     "half",
-    ["sqlite:/data?shards=4", "segments:data", "file:x", "data?compress=zstd", "d?x&level=3"],
+    [
+        *("sqlite:/data?shards=4", "segments:data", "file:x", "data?compress=zstd", "d?x&level=3"),
+        *("data?encrypts=env:K", "data?Encrypt=env:K", "data?compression=zstd", "data?shard=8"),
+    ],
 )
 def test_a_path_that_was_to_be_a_url_is_no_folder(half: str) -> None:
     """Its options, such as a key, would be a part of the folder's name."""
     with pytest.raises(InvalidError, match="segments:///folder"):
         locate(half, {})
     assert locate(Path(half), {}).folder == Path(half)
+    for odd in ("what?", "who?me=you", "a?b&c"):
+        assert locate(odd, {}).folder == Path(odd)
+
+
+@pytest.mark.parametrize("nothing", ["", " "])
+def test_nothing_names_no_folder(nothing: str) -> None:
+    """An empty variable would make a store of the working directory."""
+    with pytest.raises(InvalidError, match="segments:///folder"):
+        locate(nothing, {})
+    assert locate(Path(nothing), {}).folder == Path(nothing)
+
+
+def test_a_plus_sign_in_a_url_is_one() -> None:
+    found = locate("segments:///a+b?cache=1MiB&cache_dir=/c+d&encrypt=file:/e+f", {})
+    assert found.folder == Path("/a+b")
+    assert found.wanted.cache_dir == Path("/c+d")
+    assert found.wanted.encrypt == "file:/e+f"
 
 
 @pytest.mark.parametrize("option", ["large=s3://b/c", "spread=/a"])

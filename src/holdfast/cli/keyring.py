@@ -8,6 +8,7 @@ import msgspec
 from holdfast import wire
 from holdfast.cli.output import emit, examples
 from holdfast.cli.store import json_option
+from holdfast.config.settings import read_text
 from holdfast.config.stack import locate, read_master
 from holdfast.core.entry import moment
 from holdfast.core.errors import InvalidError, NotFoundError
@@ -71,20 +72,19 @@ def list_keys(store: str, as_json: bool) -> None:  # noqa: FBT001
     "--master",
     "place",
     metavar="PLACE",
-    default="",
     help="Seal with the master key in env:NAME or file:PATH from now on.",
 )
 @json_option
-def rotate_keys(store: str, place: str, as_json: bool) -> None:  # noqa: FBT001
+def rotate_keys(store: str, place: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Make a new key for blobs that are stored from now on; older ones stay readable.
 
     With --master, no key is made, but the keyring is sealed with another master key. No blob is
     touched either way. The folder must not be in use.
     """
     folder, master = _opened(store)
-    after = read_master(place) or master
+    after = master if place is None else _next_master(place)
     seams = Seams(Disk(), SystemClock(), SystemEntropy())
-    _print(rotate(folder, (master, after), seams, adds_key=not place), as_json=as_json)
+    _print(rotate(folder, (master, after), seams, adds_key=place is None), as_json=as_json)
 
 
 def _opened(store: str) -> "tuple[Path, bytes]":
@@ -95,6 +95,18 @@ def _opened(store: str) -> "tuple[Path, bytes]":
     if master is None:
         raise InvalidError("encrypt", wanted.encrypt, "say encrypt=env:NAME or encrypt=file:PATH")
     return folder, master
+
+
+def _next_master(place: str) -> bytes:
+    """Read the master key that is to come.
+
+    Raises:
+        InvalidError: there is none, or `place` says none; what it says may be the key itself.
+    """
+    master = read_master(read_text("encrypt", place, "--master"))
+    if master is None:
+        raise InvalidError("--master", place, "env:NAME or file:PATH, where the next one is")
+    return master
 
 
 def _print(keys: "Keyring", *, as_json: bool) -> None:

@@ -9,6 +9,7 @@
 wrappers is always the same (docs/config.md), however they are named.
 """
 
+import difflib
 import os
 import re
 from collections import Counter
@@ -62,7 +63,8 @@ FROM_VARIABLES = ("compress", "level", "encrypt", "verify")
 OPTIONS = (*WRAPPERS, *SHARDING)
 PLACES = ("large", "spread")
 """Those that shards do not have."""
-HALF_URL = re.compile(r"(?:file|holdfast|segments|sqlite|https?):|[^?]*\?(?:.*&)?([a-z_]+)=")
+HALF_URL = re.compile(r"(?:file|holdfast|segments|sqlite|https?):|[^?]*\?(?:.*&)?([A-Za-z_]+)=")
+NEAR = 0.75  # how much alike two words are, of which one may be the other with an error in it
 ZSTD = "zstd"
 KEY_BYTES_MAX = 1024
 
@@ -167,12 +169,12 @@ def wanted_of(settings: Settings) -> Wanted:
 
 
 def options_of(query: str) -> dict[str, str]:
-    """Read the options behind the question mark.
+    """Read the options behind the question mark, in which a plus sign is one, as in the path.
 
     Raises:
         InvalidError: one comes twice, or there is no such option.
     """
-    pairs = parse_qsl(query, keep_blank_values=True)
+    pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
     options = dict(pairs)
     counted = Counter(name for name, _ in pairs)
     wrong = [name for name, times in counted.items() if times > 1 or name not in OPTIONS]
@@ -214,14 +216,21 @@ def _read_url(text: str) -> tuple[Path, str, dict[str, str]]:
 
 
 def check_path(text: str) -> None:
-    """See that a path is no URL that lacks a part: its options would be a part of the path.
+    """See that there is a path, and no URL that lacks a part: its options would be a part of it.
+
+    An option with a typing error in it is one: what it asks for, such as a key, would be left out.
 
     Raises:
-        InvalidError: it is one.
+        InvalidError: there is none, or it is such a URL.
     """
     match = HALF_URL.match(text)
-    if match is not None and match[1] in {None, *OPTIONS}:
+    is_half = match is not None and (match[1] is None or _is_option(match[1]))
+    if is_half or not text.strip():
         raise InvalidError("store", text.partition("?")[0], TARGETS)
+
+
+def _is_option(word: str) -> bool:
+    return bool(difflib.get_close_matches(word.lower(), OPTIONS, 1, NEAR))
 
 
 def check_writable(folder: Path, what: str) -> None:
