@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import holdfast
+
 PROGRAM = [sys.executable, "-m", "holdfast"]
 
 
@@ -61,6 +63,18 @@ def test_opening_a_folder_whose_index_is_lost_shows_a_bar(tmp_path: Path) -> Non
         assert (code, b"reading the log" in seen) == (0, True)
         assert out
         assert b"reading the log" not in on_terminal(*command)[2]
+
+
+def test_moving_all_of_a_store_says_how_much_of_how_much(tmp_path: Path) -> None:
+    """What a bar shows in the end is always shown."""
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    with holdfast.open(f"sqlite://{one}?shards=2") as bucket:
+        bucket.put("large", bytes(3_000_000))
+    for verb, new in (("migrate", two), ("reshard", three)):
+        code, out, seen = on_terminal(verb, one, new, "--verify")
+        assert (code, b"1 blobs (2.9 MiB)" in out) == (0, True)
+        assert b"verifying" in seen
+        assert b"2.9 MiB of 2.9 MiB" in seen
 
 
 def test_a_key_cannot_talk_to_the_terminal(tmp_path: Path) -> None:

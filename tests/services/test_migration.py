@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -39,6 +39,7 @@ from holdfast.core.errors import (
 )
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.policy import bucket_of
+from holdfast.core.progress import Phase
 from holdfast.core.stream import Cursor
 from holdfast.core.webhook import Webhook
 from holdfast.depot.depot import Depot
@@ -69,6 +70,12 @@ def migrate(source: Depot, target: Depot, manner: Manner | None = None) -> Moved
     for _ in migration.run():
         pass
     return migration.moved
+
+
+def steps_of(migration: Migration) -> list[int]:
+    """How many bytes each step moved, as it says."""
+    done = [phase.done - phase.spared for phase in migration.run() if phase.name == "moving"]
+    return [behind - before for before, behind in pairwise([0, *done])]
 
 
 @pytest.mark.parametrize(("one", "other"), SOME)
@@ -205,7 +212,7 @@ def test_memory_holds_no_large_blob(tmp_path: Path) -> None:
     """What each step moves is a chunk, or what one append takes."""
     with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
         fill(source)
-        steps = list(Migration(source, target).run())
+        steps = steps_of(Migration(source, target))
     assert sum(steps) > len(LARGE)
     assert max(steps) <= limits.BATCH_BYTES_MAX
 
@@ -266,10 +273,32 @@ def test_it_is_no_faster_than_it_may_be_and_says_how_far_it_is(tmp_path: Path) -
             source.put(f"{number}", make(3 * MIB, seed=number))
         manner = Manner(bytes_s_max=MIB, clock=clock, pause=pause)
         migration = Migration(source, target, manner)
-        steps = list(migration.run())
+        steps = steps_of(migration)
         assert sum(steps) == migration.moved.blob_bytes == 12 * MIB
         assert max(steps) <= MIB
         assert clock.moved_s == pytest.approx(12)
+
+
+def test_each_phase_says_how_much_there_is_and_what_was_there_before(tmp_path: Path) -> None:
+    """Also in a run that goes on behind one that was broken off, and in a dry one."""
+    with opened(tmp_path / "one") as source, opened(tmp_path / "other") as target:
+        fill(source)
+        held = sum(ref.size_bytes for ref in blobs_of(source))
+        broken_off = Migration(source, target).run()
+        far = next(each for each in broken_off if each.name == "moving" and each.done > MIB)
+        broken_off.close()
+        assert (far.total, far.spared) == (held, 0)
+        last: dict[str, Phase] = {}
+        for manner in (Manner(dry_run=True), Manner(verify=True)):
+            phases = list(Migration(source, target, manner).run())
+            assert phases[0] == Phase("comparing", 0, None, "rows")
+            last = {phase.name: phase for phase in phases}
+            moving = last.pop("counting" if manner.dry_run else "moving")
+            assert moving.done == moving.total == held
+            assert moving.spared >= far.done - MIB
+            assert ("verifying" in last) == manner.verify
+        assert last["verifying"] == Phase("verifying", held, held)
+        assert 0 < last["naming"].done <= (last["naming"].total or 0)
 
 
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:

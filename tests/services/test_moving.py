@@ -26,6 +26,7 @@ from holdfast.core.errors import (
 from holdfast.core.kv import Put
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.policy import Policy, bucket_of
+from holdfast.core.store import Span
 from holdfast.core.stream import Cursor
 from holdfast.depot.audit import Wrong
 from holdfast.depot.events import latest
@@ -35,7 +36,7 @@ from holdfast.services.mirror import Mirror
 from holdfast.services.moving import Manner
 from holdfast.services.reshard import Reshard
 from holdfast.shards.folder import Shape
-from holdfast.testing.blobs import make
+from holdfast.testing.blobs import make, read_all
 from holdfast.testing.faults import Fault, FaultyDisk
 from holdfast.testing.kv_steps import commit
 from holdfast.testing.recount import check_catalog
@@ -212,6 +213,34 @@ def test_damage_in_the_middle_of_a_read_is_read_in_the_old_store_and_mended(
     with opened(tmp_path / "other") as depot:
         for name in names:
             assert depot.get(name) == LARGE + name.encode()
+
+
+@pytest.mark.parametrize("engine", ["folder", "encrypted"])
+def test_what_each_store_has_damaged_elsewhere_is_read_from_both(
+    tmp_path: Path, engine: str
+) -> None:
+    """Two chunks of the window that is verified first, and two of the next one."""
+    urls = url_of(engine, tmp_path / "one"), url_of(engine, tmp_path / "other")
+    with opened(urls[0]) as source:
+        source.put("large", LARGE)
+    with moving(*urls) as move:
+        list(copying(move))
+        switch(move)
+        for folder, chunks in (("one", (1, 5)), ("other", (3, 7))):
+            for chunk in chunks:
+                flip(next((tmp_path / folder).rglob("*.blob")), chunk * MIB + 9)
+        with move.depot.source("large")[1] as both:
+            for offset in (0, 4 * MIB):
+                window = Span(offset, 4 * MIB)
+                assert both.verify(window, wait=False) in {True, False}
+                assert both.verify(window)
+                assert both.file() is None
+            assert read_all(both) == LARGE
+        flip(next((tmp_path / "one").rglob("*.blob")), 7 * MIB + 9)
+        with move.depot.source("large")[1] as both:
+            assert both.verify(Span(0, 4 * MIB))
+            with pytest.raises(CorruptError):
+                both.verify(Span(4 * MIB, 4 * MIB))
 
 
 def test_what_is_damaged_in_both_stores_is_an_error_and_keeps_the_old_one(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A copy in another number of shards is the same store."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from holdfast.cli import cli
+from holdfast.core.digest import Digest
 from holdfast.core.errors import (
     BlobError,
     ConflictError,
@@ -21,6 +23,8 @@ from holdfast.core.errors import (
 )
 from holdfast.core.limits import KIB, MIB
 from holdfast.core.marker import SQLITE
+from holdfast.core.policy import Policy
+from holdfast.core.progress import Phase
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import open_depot
 from holdfast.depot.sharded import LAYOUT
@@ -39,8 +43,11 @@ SIZES = (0, 1, 1000, 256 * KIB + 1, MIB)
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A store with versions, deleted names, holds, and blobs of every size."""
-    folder = tmp_path / "old"
+    return fill(tmp_path / "old")
+
+
+def fill(folder: Path) -> Path:
+    """Make a store with versions, deleted names, holds, and blobs of every size."""
     with open_depot(folder, Limits(shards=3, undelete_s=1000)) as depot:
         for number in range(30):
             depot.put(f"photos/{number}", make(SIZES[number % 5], seed=number))
@@ -130,6 +137,67 @@ def test_a_killed_copy_goes_on(old: Path, tmp_path: Path) -> None:
     else:
         assert "verified" in done.stdout
     assert everything(tmp_path / "new") == before
+
+
+def broken_off(old: Path, new: Path, shape: Shape, phase: str) -> None:
+    """Leave a copy that got as far as a phase, or was being verified."""
+    work = Reshard(old, new, shape, verify=True).run()
+    assert next((each for each in work if each.name == phase), None)
+    work.close()
+
+
+def test_what_the_old_store_has_lost_since_does_not_come_back(old: Path, tmp_path: Path) -> None:
+    """The old store was used between the tries, of which the first had copied all."""
+    for phase in ("naming", "verifying"):
+        broken_off(old, tmp_path / "new", Shape(4), phase)
+        with open_depot(old) as depot:
+            depot.set_policy(Policy(undelete_s=0))
+            depot.delete("photos/2" if phase == "naming" else "photos/4")
+            depot.put("photos/5", b"replaced")
+            depot.engine.store.remove([Digest.of(make(SIZES[2], seed=2))])
+    before = everything(old)
+    work = Reshard(old, tmp_path / "new", Shape(4), verify=True)
+    run(work)
+    assert work.copied.found > 0
+    assert everything(tmp_path / "new") == before
+
+
+def test_an_unfinished_copy_of_other_shards_says_how_to_go_on(old: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    broken_off(old, new, Shape(2, "xxh3"), "copying")
+    for asked in (Shape(4, "xxh3"), Shape(2, "fnv1a")):
+        with pytest.raises(ConflictError) as caught:
+            run(Reshard(old, new, asked))
+        said = f"{asked.shards} files by {asked.hash_name} were asked for"
+        finish = f"`holdfast reshard {old} {new} --shards 2 --hash xxh3`, or remove {new}"
+        for part in ("unfinished copy in 2 files by xxh3", said, finish):
+            assert part in caught.value.message
+    with pytest.raises(ConflictError, match="unfinished copy of another store"):
+        run(Reshard(fill(tmp_path / "third"), new, Shape(2, "xxh3")))
+    run(Reshard(old, new, Shape(2, "xxh3"), verify=True))
+    assert everything(new) == everything(old)
+
+
+def test_a_copy_of_a_newer_state_is_not_finished_with_an_older_one(
+    old: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(old, tmp_path / "backup")
+    with open_depot(old) as depot:
+        depot.put("newer", b"newer")
+    broken_off(old, tmp_path / "new", Shape(4), "verifying")
+    with pytest.raises(ConflictError, match="unfinished copy of a newer state"):
+        run(Reshard(tmp_path / "backup", tmp_path / "new", Shape(4)))
+
+
+def test_each_phase_says_how_much_there_is(old: Path, tmp_path: Path) -> None:
+    broken_off(old, tmp_path / "new", Shape(4), "naming")
+    phases = list(Reshard(old, tmp_path / "new", Shape(4), verify=True).run())
+    last = {phase.name: phase for phase in phases}
+    total = last["copying"].total
+    assert total
+    assert last["copying"] == Phase("copying", total, total, spared=total)
+    assert last["naming"].done == last["naming"].total
+    assert last["verifying"] == Phase("verifying", total, total)
 
 
 def test_an_encrypted_store_stays_so(tmp_path: Path) -> None:

@@ -148,6 +148,23 @@ def test_each_chunk_is_taken_from_who_has_it_sound(store: Store, tmp_path: Path)
         assert read_all(source) == DATA
 
 
+def test_a_window_that_no_copy_has_whole_is_read_instead_of_sent(
+    store: Store, tmp_path: Path
+) -> None:
+    """From then on there is no file, and what is left is read."""
+    with whole(store, DIGEST) as source:
+        folder = read_of(source, tmp_path)
+        flip(folder, 1)
+        flip(other_than(folder), 2)
+        first = bytes(source.read(9))
+        window = Span(0, 4 * MIB)
+        assert source.verify(window, wait=False) is False
+        assert source.verify(window)
+        assert source.file() is None
+        assert source.verify(Span(3 * MIB, MIB))
+        assert first + read_all(source) == DATA
+
+
 def test_what_no_copy_has_is_an_error_and_the_rest_is_read(store: Store, tmp_path: Path) -> None:
     with whole(store, DIGEST) as source:
         for name in NAMES:
@@ -260,6 +277,24 @@ def test_copies_that_are_encoded_otherwise_are_never_mixed(
             except CorruptError:
                 assert not is_same_size
             file.write_bytes(sound[at])
+    store.close()
+
+
+def test_a_copy_of_another_size_is_none_however_often_it_is_asked(tmp_path: Path) -> None:
+    inner = [open_files(tmp_path / name) for name in NAMES]
+    for each, level in zip(inner, (1, 9), strict=True):
+        put(compressed(each, level=level), TEXT)
+    store = spread(*inner)
+    with whole(store, Digest.of(TEXT)) as source:
+        native = source.file()
+        assert native is not None
+        for name in NAMES:
+            path = blob_path(tmp_path / name, Digest.of(TEXT))
+            if path.stat().st_ino == os.fstat(native.descriptor).st_ino:
+                flip(tmp_path / name, 0, digest=Digest.of(TEXT))
+        for _ in range(3):
+            with pytest.raises(CorruptError):
+                source.read(9)
     store.close()
 
 

@@ -12,11 +12,13 @@ import msgspec
 
 from holdfast.cli.adopted import REFUSED, Adopted, document, print_adopted
 from holdfast.cli.exits import exit_code
-from holdfast.cli.intake import take_rows
-from holdfast.cli.output import bar, emit, examples
+from holdfast.cli.intake import IMPORTING, take_rows
+from holdfast.cli.output import emit, examples
+from holdfast.cli.pace import phase_bar
 from holdfast.cli.store import Target, json_option, opened, store_options
 from holdfast.core.errors import CorruptError, InvalidError, NotFoundError
 from holdfast.core.marker import recorded_engine
+from holdfast.core.progress import Phase
 from holdfast.stores import blobnom
 from holdfast.stores.bloblog import Damage, Ref, Shard
 
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
     from holdfast.core.bucket import Bucket
 
-Steps = Callable[["Bucket", Adopted], "Iterator[None]"]
-"""Stores one thing after the other."""
+Steps = Callable[["Bucket", Adopted], "Iterator[Phase]"]
+"""Stores one thing after the other, and says behind each how far it is."""
 
 
 @click.command(
@@ -56,9 +58,9 @@ def adopt(ctx: click.Context, /, **_: object) -> None:
     steps = way(options["folder"])
     adopted = Adopted()
     target = Target(options["store"], options["bucket"])
-    with opened(target, writing=True) as bucket, bar("importing", None) as move:
-        for _step in steps(bucket, adopted):
-            move(adopted.size_bytes)
+    with opened(target, writing=True) as bucket, phase_bar() as show:
+        for phase in steps(bucket, adopted):
+            show(phase)
     if options["as_json"]:
         emit(msgspec.json.encode(document(adopted)))
     else:
@@ -83,11 +85,11 @@ def _from_blobnom(folder: Path) -> Steps:
     return partial(take_rows, files)
 
 
-def _take_records(shards: Sequence[Shard], bucket: Bucket, adopted: Adopted) -> Iterator[None]:
+def _take_records(shards: Sequence[Shard], bucket: Bucket, adopted: Adopted) -> Iterator[Phase]:
     for shard in shards:
         for found in shard.scan():
             _take(bucket, adopted, shard, found)
-            yield
+            yield Phase(IMPORTING, adopted.size_bytes)
 
 
 def _take(bucket: Bucket, adopted: Adopted, shard: Shard, found: Ref | Damage) -> None:

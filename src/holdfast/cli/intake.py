@@ -11,6 +11,7 @@ from holdfast.cli.adopted import REFUSED
 from holdfast.core import limits
 from holdfast.core.bucket import Description, Item
 from holdfast.core.errors import BlobError
+from holdfast.core.progress import Phase
 from holdfast.core.seams import SystemClock
 from holdfast.stores import blobnom
 
@@ -21,23 +22,27 @@ if TYPE_CHECKING:
     from holdfast.cli.adopted import Adopted
     from holdfast.core.bucket import Bucket
 
+IMPORTING = "importing"
 SECOND_US = 1_000_000
 EXPIRED = 0
 
 
-def take_rows(files: Sequence[Path], bucket: Bucket, adopted: Adopted) -> Iterator[None]:
-    """Put every row of these files under its key, unless its time is over; yield behind each.
+def take_rows(files: Sequence[Path], bucket: Bucket, adopted: Adopted) -> Iterator[Phase]:
+    """Put every row of these files under its key, unless its time is over.
+
+    Say behind each how far it is.
 
     Raises:
         BlobError: the store refuses more than one of them; an import may be repeated.
     """
     intake = _Intake(bucket, adopted)
-    for found in blobnom.scan(files):
+    total = blobnom.count_rows(files)
+    for number, found in enumerate(blobnom.scan(files), 1):
         if isinstance(found, blobnom.Broken):
             adopted.refuse(found.path.name, found.what)
         else:
             intake.take(found)
-        yield
+        yield Phase(IMPORTING, number, total, "rows")
     intake.settle()
 
 

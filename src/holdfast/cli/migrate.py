@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from holdfast.cli.amounts import NONE, Amount
-from holdfast.cli.output import bar, emit, examples, human_size, opening_bar
+from holdfast.cli.output import emit, examples, human_size, opening_bar
+from holdfast.cli.pace import phase_bar
 from holdfast.cli.store import check_there
 from holdfast.config.stack import Located, check_writable, locate
 from holdfast.config.target import bounds_of, is_server
@@ -68,12 +69,10 @@ def migrate(ctx: click.Context, /, **_: object) -> None:
         source = _opened(stack, old, as_it_is=True)
         target = _target(stack, new, dry_run=manner.dry_run)
         migration = Migration(source, target, manner)
-        with bar("moving", None) as move:
-            done_bytes = 0
+        with phase_bar() as show:
             try:
-                for size_bytes in migration.run():
-                    done_bytes += size_bytes
-                    move(done_bytes)
+                for phase in migration.run():
+                    show(phase)
             except FullError as error:
                 raise FullError(f"{new.folder}: {error.message}") from error
     if wanted["as_json"]:

@@ -16,6 +16,9 @@ from holdfast.core.events import FIELDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn
+
     from holdfast.core.entry import Entry
     from holdfast.core.progress import Progress
 
@@ -102,7 +105,6 @@ def bar(label: str, total: int | None) -> Iterator["Callable[[int], None]"]:
         yield lambda _: None
         return
     from rich import progress  # noqa: PLC0415 - slow to import, and only for terminals
-    from rich.console import Console  # noqa: PLC0415
 
     columns = (
         progress.TextColumn("{task.description}"),
@@ -111,15 +113,23 @@ def bar(label: str, total: int | None) -> Iterator["Callable[[int], None]"]:
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(
+    with display(*columns) as bars:
+        task = bars.add_task(shown(label), total=total)
+        yield lambda done: bars.update(task, completed=done)
+
+
+def display(*columns: "ProgressColumn") -> "Bars":
+    """Show bars on stderr, of these columns, until they are done."""
+    from rich import progress  # noqa: PLC0415 - slow to import, and only for terminals
+    from rich.console import Console  # noqa: PLC0415
+
+    return progress.Progress(
         *columns,
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,  # it would move the results to stderr
         redirect_stderr=False,
-    ) as display:
-        task = display.add_task(shown(label), total=total)
-        yield lambda done: display.update(task, completed=done)
+    )
 
 
 @contextmanager

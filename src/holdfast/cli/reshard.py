@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from holdfast.cli.output import bar, emit, examples, human_size
+from holdfast.cli.output import emit, examples, human_size
+from holdfast.cli.pace import phase_bar
 from holdfast.cli.store import existing
 from holdfast.config.sharding import Sharding
 from holdfast.config.stack import Located, check_writable, locate, options_of
@@ -59,9 +60,9 @@ def reshard(ctx: click.Context, /, **_: object) -> None:
     check_writable(new.folder, "NEW")
     shape = _shape(options["shards"], options["hash_name"], new.sharding)
     work = Reshard(old, new.folder, shape, verify=options["verify"])
-    with bar("copying", None) as move:
-        for done in work.run():
-            move(done)
+    with phase_bar() as show:
+        for phase in work.run():
+            show(phase)
     if options["as_json"]:
         emit(msgspec.json.encode(work.copied))
         return

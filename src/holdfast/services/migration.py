@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdfast.core import limits
-from holdfast.core.digest import BlobRef
-from holdfast.core.errors import ConflictError, CorruptError
+from holdfast.core.digest import DIGEST_BYTES, BlobRef, Digest
+from holdfast.core.errors import BlobError, ConflictError, CorruptError
 from holdfast.core.kv import Put, Unchanged
-from holdfast.core.many import paged
+from holdfast.core.many import outcome, paged
+from holdfast.core.progress import Phase
 from holdfast.core.seams import SystemClock
 from holdfast.core.verify import verify_many
 from holdfast.depot import catalog
@@ -37,9 +38,8 @@ from holdfast.services.mirror import AHEAD, PAGE, pairs, settle
 from holdfast.services.resettling import begin_behind, standing_moved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from holdfast.core.digest import Digest
     from holdfast.core.kv import Committed, Conflict, Item
     from holdfast.core.pending import Pending
     from holdfast.core.seams import Clock
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 EXAMPLES_MAX = 10
 HELD = (catalog.REFERENCE,)
 APART = (*HELD, *catalog.NAMES, STANDING)
+ROWS = "rows"
 
 
 @dataclass(slots=True)
@@ -88,10 +89,18 @@ class Migration:
         self._manner = manner
         self._began_s = manner.clock.monotonic_s()
         self._copying = Copying(source.engine.store, target.engine.store, self._note)
+        self._last = Digest(bytes(DIGEST_BYTES))
+        self._held_bytes = 0
+        """Of all that the old store holds, as its references say."""
+        self._spared_bytes = 0
+        """Of what the new store had."""
+        self._rows_put = 0
         self.moved = Moved()
 
-    def run(self) -> Iterator[int]:
-        """Do it in steps; yield how many bytes of blobs each moved.
+    def run(self) -> Generator[Phase]:
+        """Do it in steps; say behind each how far it is.
+
+        How many bytes of blobs there are is known when the rows were compared.
 
         Raises:
             ConflictError: the new store has something that the old one has not, or has otherwise;
@@ -116,8 +125,8 @@ class Migration:
 
     # Rows.
 
-    def _compare(self) -> Iterator[int]:
-        """Read both catalogs side by side.
+    def _compare(self) -> Iterator[Phase]:
+        """Read both catalogs side by side, and add up what is held.
 
         Raises:
             ConflictError: they cannot become one.
@@ -125,6 +134,8 @@ class Migration:
         wrong: dict[str, None] = {}
         count = 0
         for number, (old, new) in enumerate(pairs(self._from.engine.kv, self._to.engine.kv)):
+            if old is not None and old.key.startswith(catalog.REFERENCE):
+                self._measure(old)
             if new is None:
                 self.moved.rows += 1
             elif old is not None and _is_same(old, new):
@@ -134,14 +145,22 @@ class Migration:
                 if len(wrong) < EXAMPLES_MAX:
                     wrong[_shown(new.key)] = None
             if number % PAGE == 0:
-                yield 0
+                yield Phase("comparing", number, unit=ROWS)
         if count:
             raise ConflictError(
                 f"{count} rows of the new store are not in the old one, or differ: "
                 f"{', '.join(wrong)}; begin with an empty one"
             )
 
-    def _move_rows(self, tables: Sequence[bytes] | None) -> Iterator[int]:
+    def _measure(self, reference: Item) -> None:
+        """Count a blob when the first of its references comes by; they stand together."""
+        digest = catalog.referenced_digest(reference.key)
+        if digest != self._last:
+            self._last = digest
+            held = outcome(catalog.decode_held, reference.value)  # a damaged one moves as it is
+            self._held_bytes += 0 if isinstance(held, BlobError) else held.size_bytes
+
+    def _move_rows(self, tables: Sequence[bytes] | None) -> Iterator[Phase]:
         """Write the rows of some tables that are missing; None are all but those apart."""
         waiting: deque[Pending[Committed | Conflict]] = deque()
         rows: list[Item] = []
@@ -153,7 +172,7 @@ class Migration:
             if len(rows) == limits.WRITES_MAX:
                 waiting.append(self._put(rows))
                 rows = []
-                yield 0
+                yield Phase("naming", self._rows_put, self.moved.rows, ROWS)
             if len(waiting) == AHEAD:
                 settle(waiting.popleft())
         if rows:
@@ -168,6 +187,7 @@ class Migration:
             begin_behind(old, new)
 
     def _put(self, rows: Sequence[Item]) -> Pending[Committed | Conflict]:
+        self._rows_put += len(rows)
         kv = self._to.engine.kv
         compares = [Unchanged(row.key, 0) for row in rows]
         return kv.commit(compares, [Put(row.key, self._value(row)) for row in rows])
@@ -181,24 +201,30 @@ class Migration:
 
     # Blobs.
 
-    def _move_blobs(self) -> Iterator[int]:
+    def _move_blobs(self) -> Iterator[Phase]:
         """Store all that is held and missing."""
         for page in paged(self._from.content.digests()):
             for at in range(0, len(page), PAGE):
                 yield from self._move_page(page[at : at + PAGE])
 
-    def _move_page(self, digests: Sequence[Digest]) -> Iterator[int]:
+    def _move_page(self, digests: Sequence[Digest]) -> Iterator[Phase]:
         lack = self._copying.lack(digests)
         self.moved.blobs_there += len(lack.there)
+        self._spared_bytes += sum(lack.there.values())
         if self._manner.dry_run:
             self.moved.blobs += len(lack.sizes)
             self.moved.blob_bytes += sum(lack.sizes.values())
-            yield 0
-            return
-        for size_bytes in self._copying.copy(lack):
-            self._keep_pace(size_bytes)
-            yield size_bytes
-        self.moved.blobs = self._copying.blobs
+        else:
+            for size_bytes in self._copying.copy(lack):
+                self._keep_pace(size_bytes)
+                yield self._far("moving")
+            self.moved.blobs = self._copying.blobs
+        yield self._far("counting" if self._manner.dry_run else "moving")
+
+    def _far(self, name: str) -> Phase:
+        spared_bytes = self._spared_bytes
+        done_bytes = spared_bytes + self.moved.blob_bytes
+        return Phase(name, done_bytes, self._held_bytes, spared=spared_bytes)
 
     def _note(self, digest: Digest) -> None:
         self.moved.damaged_count += 1
@@ -216,16 +242,23 @@ class Migration:
 
     # Afterwards.
 
-    def _verify(self) -> Iterator[int]:
+    def _verify(self) -> Iterator[Phase]:
         """Read the new store: the same rows, the same blobs, each with its digest.
 
         Raises:
             CorruptError: it is not what the old one is.
         """
-        for old, new in pairs(self._from.engine.kv, self._to.engine.kv):
+        row_count = self.moved.rows + self.moved.rows_there
+        for number, (old, new) in enumerate(pairs(self._from.engine.kv, self._to.engine.kv)):
             if old is None or new is None or not _is_same(old, new):
                 shown = _shown((old or new).key)  # type: ignore[union-attr]  # one of them is there
                 raise CorruptError(f"the new store differs: {shown}")
+            if number % PAGE == 0:
+                yield Phase("comparing again", number, row_count, ROWS)
+        yield from self._verify_blobs()
+
+    def _verify_blobs(self) -> Iterator[Phase]:
+        done_bytes = 0
         held = zip(
             paged(self._from.content.digests()), paged(self._to.content.digests()), strict=True
         )
@@ -236,7 +269,8 @@ class Migration:
                 if found != BlobRef(digest, sizes.get(digest, -1)):
                     raise CorruptError(f"the new store has {digest} damaged", digest=str(digest))
                 self.moved.verified += 1
-                yield 0
+                done_bytes += found.size_bytes
+                yield Phase("verifying", done_bytes, self._held_bytes)
 
 
 def _belongs(key: bytes, tables: Sequence[bytes] | None) -> bool:

@@ -11,29 +11,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from holdfast.core import limits
 from holdfast.core.errors import ConflictError, CorruptError, UnsupportedError
 from holdfast.core.many import cut, paged
-from holdfast.core.marker import UNFINISHED, check_apart, replace_file
+from holdfast.core.marker import NAME, UNFINISHED, check_apart, replace_file
+from holdfast.core.progress import Phase
 from holdfast.core.seams import Disk
 from holdfast.depot.dictionaries import DICTIONARIES
 from holdfast.depot.large import COLD, place_of
 from holdfast.depot.moving import check_open
 from holdfast.depot.sharded import LAYOUT
 from holdfast.shards.folder import Shape
+from holdfast.shards.rows import read_blob
 from holdfast.shards.shards import Options, Shards
 from holdfast.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from holdfast.core.digest import BlobRef
     from holdfast.core.store import Source
     from holdfast.shards.epoch import Epoch
     from holdfast.shards.rows import Change, Row
+
+T = TypeVar("T", bound=bytes)
 
 LAST = b"\xff" * (limits.KV_KEY_BYTES_MAX + 1)
 WINDOW_REVISIONS = 1000
@@ -63,16 +67,17 @@ class Reshard:
         self._shape = shape._replace(layout=LAYOUT)
         self._verify = verify
         self._disk = Disk()
+        self._total_bytes = 0
         self.copied = Copied()
 
-    def run(self) -> Iterator[int]:
-        """Copy, and verify if that is wanted; yield how many bytes of blobs were read so far.
+    def run(self) -> Generator[Phase]:
+        """Copy, and verify if that is wanted; say behind each step how far it is.
 
         Raises:
             UnsupportedError: some of its blobs lie elsewhere.
             InvalidError: both folders are the same, or one is in the other.
-            ConflictError: the new one has another store, or this one already; or the old one was
-                moved.
+            ConflictError: the new one has another store, or this one already, or was begun with
+                other shards; or the old one was moved, or went back in time.
             CorruptError: something of the old store is damaged, or the copy differs from it.
             UnavailableError: a store is in use, or the disk refuses.
         """
@@ -82,10 +87,12 @@ class Reshard:
         with Shards(self._old, options=Options(Shape(layout=LAYOUT))) as old:
             check_open(self._old)
             self._begin(old)
-            with Shards(self._new, options=Options(self._shape)) as new:
+            with Shards(self._new, options=Options(self._new_shape())) as new:
+                self._check_begun(old, new)
                 self.copied.shards = new.routing.count
                 yield from self._copy_blobs(old, new)
-                self._copy_keys(old, new)
+                _forget(old, new)
+                yield from self._copy_keys(old, new)
                 self._copy_history(old, new)
                 self._end(old, new)
                 if self._verify:
@@ -99,12 +106,42 @@ class Reshard:
         marker = self._new / UNFINISHED
         if not marker.exists():
             if {path.name for path in self._new.iterdir()} - {f"{UNFINISHED}.new"}:
-                raise ConflictError(f"{self._new} is not empty")
+                raise ConflictError(
+                    f"{self._new} is not empty, and nothing in it is written over: name a folder"
+                    " that is not there"
+                )
             self._write(marker, old.id.encode())
-        elif marker.read_text() != old.id:
-            raise ConflictError(f"{self._new} is going to be a copy of another store")
+        elif marker.read_bytes() != old.id.encode():
+            raise ConflictError(
+                f"{self._new} is the unfinished copy of another store: finish that, or remove"
+                f" {self._new} to give it up"
+            )
         for path in (path for name in BESIDE for path in self._old.glob(name)):
             self._write(self._new / path.relative_to(self._old), path.read_bytes())
+
+    def _new_shape(self) -> Shape:
+        """What is asked for, unless an earlier try has made the shards."""
+        return Shape(layout=LAYOUT) if (self._new / NAME).exists() else self._shape
+
+    def _check_begun(self, old: Shards, new: Shards) -> None:
+        """Hold the copy that an earlier try has begun to what is asked now.
+
+        Raises:
+            ConflictError: it has other shards, or more commits than the old store.
+        """
+        begun = Shape(new.routing.count, new.routing.hash_name)
+        asked = Shape(self._shape.shards or begun.shards, self._shape.hash_name or begun.hash_name)
+        if begun != asked:
+            raise ConflictError(
+                f"{self._new} is an unfinished copy in {_files(begun)}, and {_files(asked)} were"
+                f" asked for: finish it with `holdfast reshard {self._old} {self._new} --shards"
+                f" {begun.shards} --hash {begun.hash_name}`, or remove {self._new} to begin anew"
+            )
+        if new.revision > old.revision:
+            raise ConflictError(
+                f"{self._new} is an unfinished copy of a newer state of {self._old}, which was put"
+                f" back from a backup since: remove {self._new} to begin anew"
+            )
 
     def _finish(self) -> None:
         """Let everybody open the new store."""
@@ -115,18 +152,21 @@ class Reshard:
         self._disk.make_directory(path.parent)
         replace_file(path, content, self._disk)
 
-    def _copy_blobs(self, old: Shards, new: Shards) -> Iterator[int]:
-        _check_rows(old)
+    def _copy_blobs(self, old: Shards, new: Shards) -> Iterator[Phase]:
+        self._total_bytes = _measure(old)
         source, target = SqliteStore(old), SqliteStore(new)
+        spared_bytes = 0
         for page in paged(source.scan()):
             there = target.stat([ref.digest for ref in page])
             self.copied.found += len(there)
+            spared_bytes += sum(there.values())
             for ref in page:
                 if ref.digest not in there:
                     self._copy_blob(source, target, ref)
                 self.copied.blobs += 1
                 self.copied.blob_bytes += ref.size_bytes
-                yield self.copied.blob_bytes
+                done = self.copied.blob_bytes
+                yield Phase("copying", done, self._total_bytes, spared=spared_bytes)
 
     def _copy_blob(self, source: SqliteStore, target: SqliteStore, ref: BlobRef) -> None:
         with _whole(source, ref) as opened, target.sink() as sink:
@@ -135,12 +175,12 @@ class Reshard:
                     sink.write(part)
             sink.commit(ref).result()
 
-    def _copy_keys(self, old: Shards, new: Shards) -> None:
-        start = b""
-        while page := old.reading.keys(start, LAST, limits.BATCH_REFS_MAX, reverse=False):
+    def _copy_keys(self, old: Shards, new: Shards) -> Iterator[Phase]:
+        total = sum(shard.state.keys for shard in old.shards)
+        for page in _pages(old):
             new.submit(partial(_restore, page, ()), 0).result()
             self.copied.keys += len(page)
-            start = page[-1][0] + b"\x00"
+            yield Phase("naming", self.copied.keys, total, "rows")
 
     def _copy_history(self, old: Shards, new: Shards) -> None:
         for first in range(old.planner.oldest, old.revision + 1, WINDOW_REVISIONS):
@@ -152,7 +192,7 @@ class Reshard:
         if new.revision < revision:
             new.submit(lambda epoch: epoch.adopt(revision, oldest), 0).result()
 
-    def _compare(self, old: Shards, new: Shards) -> Iterator[int]:
+    def _compare(self, old: Shards, new: Shards) -> Iterator[Phase]:
         """Read both stores and hold the copy to the original.
 
         Raises:
@@ -173,15 +213,20 @@ class Reshard:
                 raise CorruptError("the copy has other blobs", blob=str(one or other))
             _compare_bytes(_whole(source, one), _whole(target, one), one)
             done += one.size_bytes
-            yield done
+            yield Phase("verifying", done, self._total_bytes)
 
 
-def _check_rows(shards: Shards) -> None:
-    """See to it that no blob is left out because nobody can read where it is.
+def _files(shape: Shape) -> str:
+    return f"{shape.shards} files by {shape.hash_name}"
+
+
+def _measure(shards: Shards) -> int:
+    """Add up the bytes of all blobs; none is left out because nobody can read where it is.
 
     Raises:
         CorruptError: the row of one is damaged.
     """
+    size_bytes = 0
     for shard in shards.shards:
         after = b""
         while page := shards.reading.blobs(shard.number, after):
@@ -192,10 +237,47 @@ def _check_rows(shards: Shards) -> None:
                         " --repair` mends it, or names it",
                         digest=key.hex(),
                     )
+                size_bytes += read_blob(row.value).size_bytes
             after = page[-1][0]
+    return size_bytes
 
 
-def _restore(rows: Sequence[tuple[bytes, Row]], changes: Sequence[Change], epoch: Epoch) -> None:
+def _forget(old: Shards, new: Shards) -> None:
+    """Remove what an earlier try has copied, and the old store has lost since."""
+    keys = _only_in(_keys(new), _keys(old))
+    for page in paged(keys):
+        new.submit(partial(_restore, [(key, None) for key in page], ()), 0).result()
+    source, target = SqliteStore(old), SqliteStore(new)
+    blobs = _only_in((ref.digest for ref in target.scan()), (ref.digest for ref in source.scan()))
+    for digests in paged(blobs):
+        target.remove(digests)
+
+
+def _only_in(some: Iterator[T], others: Iterator[T]) -> Iterator[T]:
+    """What is in one iterator and not in the other; both are in order."""
+    other = next(others, None)
+    for one in some:
+        while other is not None and other < one:
+            other = next(others, None)
+        if other != one:
+            yield one
+
+
+def _keys(shards: Shards) -> Iterator[bytes]:
+    return (key for page in _pages(shards) for key, _ in page)
+
+
+def _pages(shards: Shards) -> Iterator[list[tuple[bytes, Row]]]:
+    """All keys and their rows, in order."""
+    start = b""
+    while page := shards.reading.keys(start, LAST, limits.BATCH_REFS_MAX, reverse=False):
+        yield page
+        start = page[-1][0] + b"\x00"
+
+
+def _restore(
+    rows: Sequence[tuple[bytes, Row | None]], changes: Sequence[Change], epoch: Epoch
+) -> None:
     epoch.restore(rows, changes)
 
 

@@ -136,8 +136,11 @@ class Epoch:
             self._new.changes.append((number, Change(revision, key, value)))
         return revision
 
-    def restore(self, rows: Sequence[tuple[bytes, Row]], changes: Sequence[Change]) -> None:
-        """Put keys of another store here as they were, with their revisions and their history."""
+    def restore(self, rows: Sequence[tuple[bytes, Row | None]], changes: Sequence[Change]) -> None:
+        """Let keys be here as in another store, with their revisions and their history.
+
+        Those without a row go.
+        """
         for key, row in rows:
             self._set((self._routing.key(key), KEY + key), row)
         for change in changes:

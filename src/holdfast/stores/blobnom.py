@@ -91,6 +91,21 @@ def shards(folder: Path) -> list[Path]:
     return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
 
 
+def count_rows(files: Sequence[Path]) -> int | None:
+    """Count the rows of all `shards`, from their indexes; None where one cannot be read."""
+    total = 0
+    with ExitStack() as stack:
+        try:
+            for path in files:
+                shard = _open(path, 0, stack)
+                for table in shard.tables:
+                    statement = f"SELECT count(*) FROM {table}"  # noqa: S608 - see TABLE
+                    total += shard.database.execute(statement).fetchone()[0]
+        except sqlite3.Error:
+            return None
+    return total
+
+
 def scan(files: Sequence[Path]) -> Iterator[Blob | Broken]:
     """Yield every row of all `shards`; a Blob may be read until the next one is asked for.
 

@@ -27,10 +27,19 @@ class ContinuedSource(Closing):
     """A span of a blob in several copies, which it owns; all stay open until it is closed.
 
     So who has the file of one may use it that long. Each read, and each window that is verified, is
-    taken from any copy that has it sound.
+    taken from any copy that has it sound. A window that is sound only in parts, each in another
+    copy, is in no file: from then on this has none, and what is left is read.
     """
 
-    __slots__ = ("_at", "_copies", "_opened", "_own_turns", "_source", "size_bytes")
+    __slots__ = (
+        "_at",
+        "_copies",
+        "_is_parted",
+        "_opened",
+        "_own_turns",
+        "_source",
+        "size_bytes",
+    )
 
     def __init__(self, source: Source, copies: Iterator[Source | BlobError]) -> None:
         """Begin with `source`; `copies` opens the same span elsewhere, one more each time."""
@@ -39,6 +48,7 @@ class ContinuedSource(Closing):
         self._copies = copies
         self._at = 0
         self._own_turns = 0
+        self._is_parted = False
         self.size_bytes = source.size_bytes
 
     @property
@@ -61,20 +71,38 @@ class ContinuedSource(Closing):
         self._at = offset
 
     def file(self) -> NativeFile | None:
-        """The file of the copy that is read now."""
-        return self._source.file()
+        """The file of the copy that is read now, unless none has all that was verified."""
+        return None if self._is_parted else self._source.file()
 
     def verify(self, window: Span, *, wait: bool = True) -> bool:
         """Find a copy that has the window sound; no other is looked at without waiting."""
         try:
             return self._source.verify(window, wait=wait)
         except LOST as error:
-            return wait and self._elsewhere(error, lambda other: other.verify(window))
+            return wait and self._verify_elsewhere(error, window)
 
     def close(self) -> None:
         """Let go of all copies."""
         for source in self._opened:
             source.close()
+
+    def _verify_elsewhere(self, error: BlobError, window: Span) -> bool:
+        try:
+            return self._elsewhere(error, lambda other: other.verify(window))
+        except LOST:
+            self._read_through(window)
+        return True
+
+    def _read_through(self, window: Span) -> None:
+        """See that each part of a window is sound in some copy, though none has all of it."""
+        self._is_parted = True
+        at, end = self._at, window.offset + window.size_bytes
+        self.seek(window.offset)
+        try:
+            while self._at < end and self.read(end - self._at):
+                pass
+        finally:
+            self.seek(at)
 
     def _elsewhere(self, error: BlobError, ask: Callable[[Source], T]) -> T:
         """Get from another copy what this one cannot give, and stay there."""
@@ -97,9 +125,11 @@ class ContinuedSource(Closing):
         for source in self._copies:
             if isinstance(source, BlobError):
                 continue
+            if source.size_bytes != self.size_bytes:
+                source.close()
+                continue
             self._opened.append(source)
-            if source.size_bytes == self.size_bytes:
-                yield source
+            yield source
 
 
 def instead(source: Source | None, error: BlobError) -> Source | None:
