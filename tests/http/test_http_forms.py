@@ -23,6 +23,7 @@ from holdfast.stores.compressed import train
 
 MASTER = bytes(range(32))
 TEXT = b"".join(b"this is line %d of a text\n" % number for number in range(80))
+LONG = TEXT * 300  # of several frames, and in the log all the same where it is compressed
 NOISE = SystemEntropy().random_bytes(2 * KIB)
 SAMPLES = [TEXT[:200] + b"%d" % number for number in range(900)]
 STACKS = {
@@ -63,6 +64,14 @@ def test_a_spot_decodes_what_is_stored(depot: Depot) -> None:
     for data in (TEXT, NOISE, b""):
         assert read(depot, data) == data
     assert depot.engine.spot(Digest.of(b"nowhere")) is None
+
+
+def test_a_spot_decodes_every_frame(depot: Depot, name: str) -> None:
+    depot.put("long", LONG)
+    if name == "encrypted":
+        assert depot.engine.spot(Digest.of(LONG)) is None
+    else:
+        assert read(depot, LONG) == LONG
 
 
 def test_a_spot_gives_what_is_stored_to_who_can_decode_it(depot: Depot, name: str) -> None:

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.core.many import read_all
-from holdfast.stores.through import Codecs, in_memory
+from holdfast.stores.through import decoded, in_memory
 
 if TYPE_CHECKING:
     from holdfast.core.digest import Digest
+    from holdfast.core.seams import Buffer
     from holdfast.log.spot import Spot
+    from holdfast.stores.through import Codecs
 
 
 class CodedSpot:
     """One blob under codecs; used by one thread at a time."""
 
-    __slots__ = ("_codecs", "_coding", "_digest", "_is_as_stored", "_name", "_spot", "record_bytes")
+    __slots__ = ("_coding", "_is_as_stored", "_spot", "_steps", "record_bytes")
 
     def __init__(self, spot: Spot, codecs: Codecs, digest: Digest, coding: str) -> None:
         """Read the blob, or what it is in the coding of the outermost codec."""
         self._spot = spot
-        self._codecs = codecs
-        self._digest = digest
-        self._name = codecs.hide(digest)
+        self._steps = codecs.steps(digest)
         self._coding = coding
         self._is_as_stored = False
         """What is read is what is wanted; the spot reads the same bytes each time, or none."""
@@ -41,19 +40,15 @@ class CodedSpot:
         stored = self._spot.read(room)
         if stored is None or self._is_as_stored:
             return stored
-        wanted = self._form(stored) if self._coding else self._blob(self._codecs, stored)
+        wanted = self._form(stored) if self._coding else decoded(stored, self._steps)
         if wanted is None:
             return None
-        self._is_as_stored = wanted == stored
+        self._is_as_stored = wanted is stored
         return memoryview(wanted)
 
-    def _blob(self, codecs: Codecs, stored: memoryview) -> bytes:
-        with codecs.open(in_memory(stored), self._name) as source:
-            return read_all(source)
-
-    def _form(self, stored: memoryview) -> bytes | None:
+    def _form(self, stored: memoryview) -> Buffer | None:
         """What the other codecs make of it, if everybody who knows the coding can read that."""
-        first, *others = self._codecs.each
-        form = self._blob(Codecs(others), stored)
-        frames = first.frames(in_memory(form), self._digest)
+        *others, (first, digest) = self._steps
+        form = decoded(stored, others)
+        frames = first.frames(in_memory(form), digest)
         return form if frames is not None and frames.is_common else None

@@ -108,10 +108,12 @@ class Compression:
             CorruptError: it is neither this blob compressed nor as it is.
             UnsupportedError: a newer holdfast wrote it.
         """
-        layout = seekable.unpack(stored, digest)
+        found = seekable.marks(stored)
+        layout = seekable.unpack(stored, digest, found)
         if layout is not None:
             return CompressedFrames(self, layout)
-        if seekable.is_marked(stored) and not has_digest(stored, digest):
+        is_marked = found.has_start or found.name is not None
+        if is_marked and not has_digest(stored, digest):
             raise CorruptError("the stored bytes are those of another blob", digest=str(digest))
         return None
 
@@ -210,6 +212,8 @@ class CompressedEncoder:
 
 class CompressedFrames:
     """A compressed blob by its end."""
+
+    __slots__ = ("_codec", "is_common", "layout", "size_bytes")
 
     def __init__(self, codec: Compression, layout: seekable.Layout) -> None:
         self._codec = codec

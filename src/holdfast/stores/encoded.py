@@ -221,6 +221,9 @@ class EncodedStore(Wrapper):
             frames = self._frames(stored, digest)
             if frames is not None:
                 return self._framed(stored, frames, digest, span)
+            if span is None:
+                stored.seek(0)
+                return stored
             return PartSource(stored, clamp(span, stored.size_bytes))
         except BaseException as error:
             stored.close()
@@ -240,12 +243,14 @@ class EncodedStore(Wrapper):
         """
         for _ in range(TURNS_MAX):
             turns = stored.turns
-            frames = outcome(self.codec.frames, stored, digest)
-            if stored.turns != turns:
-                continue
-            if isinstance(frames, BlobError):
-                raise frames
-            return frames
+            try:
+                frames = self.codec.frames(stored, digest)
+            except BlobError:
+                if stored.turns == turns:
+                    raise
+            else:
+                if stored.turns == turns:
+                    return frames
         raise CorruptError("no copy of the encoded bytes of a blob is sound", digest=str(digest))
 
     def _frames_again(self, stored: Source, digest: Digest) -> Frames:

@@ -140,6 +140,7 @@ class EncryptedEncoder:
 class EncryptedFrames:
     """An encrypted blob by its tail."""
 
+    __slots__ = ("_header", "_seal", "size_bytes")
     is_common = False
 
     def __init__(self, seal: Seal, header: bytes, size_bytes: int) -> None:

@@ -24,6 +24,8 @@ TURNS_MAX = 8  # while one frame is read
 class FramedSource(Closing):
     """A span of an encoded blob; holds one frame, and owns the source of the stored bytes."""
 
+    __slots__ = ("_again", "_at", "_frame", "_frames", "_number", "_span", "_stored", "_turns")
+
     def __init__(
         self,
         stored: Source,
@@ -126,6 +128,8 @@ class FramedSource(Closing):
 class PartSource(Closing):
     """A span of a source that was opened whole, and that this one owns."""
 
+    __slots__ = ("_left_bytes", "_span", "_whole")
+
     def __init__(self, whole: Source, span: Span) -> None:
         self._whole = whole
         self._span = span
@@ -178,6 +182,8 @@ class PartSource(Closing):
 class SteadySource(PartSource):
     """A source of bytes that are one copy's: what another has may not follow them."""
 
+    __slots__ = ("_turns",)
+
     def __init__(self, source: Source) -> None:
         super().__init__(source, Span(0, source.size_bytes))
         self._turns = source.turns
@@ -207,6 +213,8 @@ class SteadySource(PartSource):
 
 class UnfiledSource(PartSource):
     """A source that is only read, whatever file it comes from; it owns it."""
+
+    __slots__ = ()
 
     def __init__(self, source: Source) -> None:
         super().__init__(source, Span(0, source.size_bytes))

@@ -8,11 +8,12 @@ open every blob of it. Many names are turned at once.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from holdfast.core.digest import DIGEST_BYTES, Digest
 from holdfast.stores.sealing import KEY_BYTES as ROUND_KEY_BYTES
-from holdfast.stores.sealing import block_function
+from holdfast.stores.sealing import BlockFunctions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 ROUNDS = 4
 KEY_BYTES = ROUNDS * ROUND_KEY_BYTES
 HALF_BYTES = DIGEST_BYTES // 2
+HALVES = struct.Struct(f"{HALF_BYTES}s{HALF_BYTES}s")
 
 
 class HiddenNames:
@@ -28,29 +30,33 @@ class HiddenNames:
     def __init__(self, key: bytes) -> None:
         assert len(key) == KEY_BYTES
         starts = range(0, KEY_BYTES, ROUND_KEY_BYTES)
-        self._rounds = [block_function(key[at : at + ROUND_KEY_BYTES]) for at in starts]
+        self._rounds = BlockFunctions([key[at : at + ROUND_KEY_BYTES] for at in starts])
 
     def hide(self, digests: Sequence[Digest]) -> list[Digest]:
         """The names of blobs."""
         left, right = _halves(digests)
-        for apply in self._rounds:
+        for apply in self._rounds.each:
             left, right = right, _xor(left, apply(right))
         return _whole(left, right)
 
     def show(self, names: Sequence[Digest]) -> list[Digest]:
         """The blobs of names."""
         left, right = _halves(names)
-        for apply in reversed(self._rounds):
+        for apply in reversed(self._rounds.each):
             left, right = _xor(right, apply(left)), left
         return _whole(left, right)
 
 
 def _halves(wholes: Sequence[Digest]) -> tuple[bytes, bytes]:
-    left = b"".join(each[:HALF_BYTES] for each in wholes)
-    return left, b"".join(each[HALF_BYTES:] for each in wholes)
+    if len(wholes) == 1:
+        return HALVES.unpack(wholes[0])
+    halves = [HALVES.unpack(each) for each in wholes]
+    return b"".join([left for left, _ in halves]), b"".join([right for _, right in halves])
 
 
 def _whole(left: bytes, right: bytes) -> list[Digest]:
+    if len(left) == HALF_BYTES:
+        return [Digest(left + right)]
     starts = range(0, len(left), HALF_BYTES)
     return [Digest(left[at : at + HALF_BYTES] + right[at : at + HALF_BYTES]) for at in starts]
 

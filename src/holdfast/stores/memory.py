@@ -174,7 +174,7 @@ class MemorySource(Closing):
 
     turns = 0
 
-    def __init__(self, data: bytes, span: Span) -> None:
+    def __init__(self, data: Buffer, span: Span) -> None:
         self._span = memoryview(data)[span.offset : span.offset + span.size_bytes]
         self._size_bytes = span.size_bytes
         self._position = 0

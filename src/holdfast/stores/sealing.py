@@ -19,13 +19,14 @@ except ModuleNotFoundError as error:
     raise UnsupportedError("encryption needs pip install 'holdfast[encrypt]'") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from holdfast.core.seams import Buffer
 
 KEY_BYTES = 32
 TAG_BYTES = 16
 NONCE_BYTES = 12
+HASH = SHA256()
 
 
 class Seal:
@@ -56,21 +57,16 @@ class Seal:
 
 def derive(secret: bytes, salt: bytes, purpose: bytes, size_bytes: int = KEY_BYTES) -> bytes:
     """Make a key for one purpose out of another (RFC 5869)."""
-    return HKDF(SHA256(), size_bytes, salt, b"holdfast " + purpose).derive(secret)
+    return HKDF(HASH, size_bytes, salt, b"holdfast " + purpose).derive(secret)
 
 
-def block_function(key: bytes) -> Callable[[bytes], bytes]:
-    """AES-256 of each of many blocks of 16 bytes; a function for a larger whole, and no cipher."""
-    local = _Encryptors(key)
+class BlockFunctions(threading.local):
+    """AES-256 of each of many blocks of 16 bytes, by key; for a larger whole, and no cipher.
 
-    def apply(blocks: bytes) -> bytes:
-        return local.encryptor.update(blocks)
+    Each thread makes its own, for two may not use one at once, and making one takes longer than
+    what it does here.
+    """
 
-    return apply
-
-
-class _Encryptors(threading.local):
-    """One for each thread, for making one takes longer than what it does here."""
-
-    def __init__(self, key: bytes) -> None:
-        self.encryptor = Cipher(AES256(key), ECB()).encryptor()  # noqa: S305 - as said
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        ciphers = (Cipher(AES256(key), ECB()) for key in keys)  # noqa: S305 - as said
+        self.each: Sequence[Callable[[bytes], bytes]] = [one.encryptor().update for one in ciphers]

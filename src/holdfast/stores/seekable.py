@@ -50,6 +50,14 @@ START = HEAD.pack(START_MAGIC, len(TAG)) + TAG
 BEGINNING = HEAD.pack(NAME_MAGIC, NAME_BYTES - HEAD.size) + TAG
 
 
+class Marks(NamedTuple):
+    """What of these is there."""
+
+    has_start: bool
+    name: tuple[int, bytes] | None
+    """The frame with the name, and where it begins."""
+
+
 class Layout(NamedTuple):
     """A compressed blob, by its end."""
 
@@ -80,22 +88,21 @@ def is_likely(stored: Source) -> bool:
     return _has_start(stored) or end.startswith(BEGINNING) or end.endswith(SEEKABLE)
 
 
-def is_marked(stored: Source) -> bool:
-    """Whether there is a start, or a name where it should be: of this blob or of any other."""
-    return _has_start(stored) or _name(stored) is not None
+def marks(stored: Source) -> Marks:
+    """Look for a start, and for a name where it should be: of this blob or of any other."""
+    return Marks(_has_start(stored), _name(stored))
 
 
-def unpack(stored: Source, digest: Digest) -> Layout | None:
+def unpack(stored: Source, digest: Digest, found: Marks) -> Layout | None:
     """Read what is around the frames of a blob; None when it is not that of this blob.
 
     Raises:
         CorruptError: it is, and contradicts itself.
         UnsupportedError: a newer holdfast wrote it.
     """
-    found = _name(stored) if _has_start(stored) else None
-    if found is None:
+    if not found.has_start or found.name is None:
         return None
-    offset, name = found
+    offset, name = found.name
     fields = NAME.unpack(name)
     if fields[-1] != xxhash.xxh3_64_intdigest(name[:-CHECKSUM_BYTES]) or fields[-2] != digest:
         return None

@@ -18,6 +18,7 @@ from holdfast.core.errors import BlobError
 from holdfast.core.limits import CHUNK_BYTES
 from holdfast.core.store import Span
 from holdfast.core.verify import check_content
+from holdfast.stores.codec import frame_count, read_span
 from holdfast.stores.framed import FramedSource, UnfiledSource
 from holdfast.stores.memory import MemorySource
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from holdfast.core.seams import Buffer
     from holdfast.core.store import NativeFile, Source
     from holdfast.stores.codec import Codec
+
+    Steps = Sequence[tuple[Codec, Digest]]
+    """Codecs, the innermost first, each with the digest that it knows a blob by."""
 
 
 class Codecs:
@@ -49,6 +53,13 @@ class Codecs:
         for codec in reversed(self.each):
             name = codec.show((name,))[0]
         return name
+
+    def steps(self, digest: Digest) -> Steps:
+        """The way from what is stored back to a blob."""
+        names = [digest]
+        for codec in self.each[:-1]:
+            names.append(codec.hide(names[-1:])[0])
+        return [*zip(self.each, names, strict=True)][::-1]
 
     def open(self, stored: Source, name: Digest) -> Source:
         """Read what is stored under a name as the blob; closing it closes `stored`.
@@ -194,9 +205,25 @@ class SpooledSource(Closing):
         """Leave the file to its owner."""
 
 
+def decoded(stored: Buffer, steps: Steps) -> Buffer:
+    """Bring back a whole blob of few bytes; what is stored as it is comes back as it was given.
+
+    Raises:
+        CorruptError: it is no blob in this form.
+    """
+    for codec, digest in steps:
+        source = in_memory(stored)
+        frames = codec.frames(source, digest)
+        if frames is not None:
+            numbers = range(frame_count(frames.size_bytes))
+            spans = ((number, read_span(source, frames.place(number))) for number in numbers)
+            stored = b"".join([frames.decode(*each) for each in spans])
+    return stored
+
+
 def in_memory(data: Buffer) -> MemorySource:
-    """Bytes as a source."""
-    return MemorySource(bytes(data), Span(0, len(data)))
+    """Bytes as a source, which nobody may change while it is read."""
+    return MemorySource(data, Span(0, len(data)))
 
 
 def _chunks(source: Source) -> Iterator[Buffer]:
