@@ -273,9 +273,14 @@ def test_the_data_folder_may_be_a_url_that_says_how_it_is_kept(file: Path) -> No
     ("said", "wrong"),
     [
         ({"DATA": "segments:///x?compress=gzip"}, "compress (HOLDFAST_DATA): none or zstd"),
-        ({"DATA": "segments:///x?shards=2"}, "data (HOLDFAST_DATA): options: these are for sqlite"),
-        ({"DATA": "http://127.0.0.1:3000"}, "data (HOLDFAST_DATA): store: a folder"),
-        ({"DATA": "segments:///x?depth=2"}, "data (HOLDFAST_DATA): options: each at most once"),
+        (
+            {"DATA": "segments:///x?shards=2"},
+            "options of data (HOLDFAST_DATA): these are for sqlite",
+        ),
+        ({"DATA": "http://127.0.0.1:3000"}, "data (HOLDFAST_DATA): a folder"),
+        ({"MOVE_TO": "http://127.0.0.1:3000"}, "move_to (HOLDFAST_MOVE_TO): a folder"),
+        ({"MOVE_TO": "sqlite:///x?shards=0"}, "shards of move_to (HOLDFAST_MOVE_TO): a whole"),
+        ({"DATA": "segments:///x?depth=2"}, "options of data (HOLDFAST_DATA): each at most once"),
         (
             {"DATA": "segments:///x?compress=zstd", "COMPRESS": "none"},
             "said by HOLDFAST_COMPRESS, too",
@@ -283,7 +288,10 @@ def test_the_data_folder_may_be_a_url_that_says_how_it_is_kept(file: Path) -> No
     ],
 )
 def test_a_url_that_cannot_be_served_is_refused(said: dict[str, str], wrong: str) -> None:
-    assert wrong in refusal(env={f"HOLDFAST_{name}": text for name, text in said.items()})
+    message = refusal(env={f"HOLDFAST_{name}": text for name, text in said.items()})
+    assert wrong in message
+    assert "http" not in message.partition("got")[0]
+    assert message.count("; got") == 1
 
 
 @pytest.mark.parametrize(
@@ -296,6 +304,9 @@ def test_a_url_that_cannot_be_served_is_refused(said: dict[str, str], wrong: str
         {"MOVE_TO": f"segments://x?encrypt={MASTER}"},
         {"MOVE_TO": f"http://{MASTER}@127.0.0.1:3000"},
         {"ENCRYPT": f"env:{MASTER}"},
+        {"COLD": f"s3://key:{MASTER}@bucket/old"},
+        {"LARGE": f"s3://key:{MASTER}@bucket/large"},
+        {"LARGE": f"s3://bucket/large?secret={MASTER}"},
     ],
 )
 def test_a_key_in_the_place_of_its_name_is_not_shown(said: dict[str, str]) -> None:

@@ -470,7 +470,7 @@ def test_a_cold_store_serves_one_folder_in_one_way(world: World, tmp_path: Path)
         world.open(f"segments://{other}?cold=file://{world.bucket}")
     with pytest.raises(ConflictError, match="lie in file://"):
         world.open(f"segments://{world.folder}?cold=file://{tmp_path / 'elsewhere'}")
-    with pytest.raises(UnsupportedError, match="lies in a folder"):
+    with pytest.raises(UnsupportedError, match=r"cold blobs of .* lie in .*`large` does not"):
         world.open(f"segments://{world.folder}?large=file://{world.bucket}")
     with pytest.raises(InvalidError, match="large"):
         world.open(f"{world.target}&large=file://{world.bucket}")

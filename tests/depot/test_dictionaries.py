@@ -162,6 +162,14 @@ def test_what_is_none_is_refused(tmp_path: Path) -> None:
     check(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", b"no dictionary", FIRST[:4] + bytes(100)])
+def test_a_file_that_is_no_dictionary_makes_no_store(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "words").write_bytes(content)
+    with pytest.raises(InvalidError, match="dictionary"):
+        holdfast.open(url_of(tmp_path, "&dictionary={base}/words"))
+    assert [each.name for each in tmp_path.iterdir()] == ["words"]
+
+
 def test_older_versions_do_not_open_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "first", FIRST)
     fill(tmp_path, "&dictionary={base}/first")

@@ -26,10 +26,9 @@ from holdfast.config.settings import (
     read_value,
     shown,
 )
-from holdfast.config.stack import PLACES, check_writable, locate, spell
+from holdfast.config.stack import FOLDERS, PLACES, TARGETS, check_writable, locate, spell
 from holdfast.core.errors import InvalidError
 from holdfast.core.marker import SQLITE
-from holdfast.core.urls import shown_url
 
 ENVIRONMENT_PREFIX = "HOLDFAST_"
 OTHER_VARIABLES = frozenset({f"HOLDFAST_{name}" for name in ("CONFIG", "STORE", "BUCKET", "KEY")})
@@ -114,10 +113,18 @@ def _spelled(given: Given) -> Iterator[Given]:
     try:
         said = spell(given.raw)
     except InvalidError as error:
-        url = shown_url(given.raw)
-        raise InvalidError(f"data ({given.origin})", url, error.message) from None
+        raise _about(given.name, given.origin, error) from None
     for name, text in said.items():
         yield _given_text(name, text, given.origin)
+
+
+def _about(name: str, origin: str, error: InvalidError) -> InvalidError:
+    """Say where the URL stands that is wrong, and which of its options, if it is one of these."""
+    what, got, allowed = (error.facts[fact] for fact in ("what", "got", "allowed"))
+    option = "" if what == "store" else f"{what} of "
+    return InvalidError(
+        f"{option}{name} ({origin})", got, FOLDERS if allowed == TARGETS else str(allowed)
+    )
 
 
 def _translated(given: Given) -> Given:
@@ -221,7 +228,10 @@ def _check_together(loaded: Loaded) -> None:
     _check_places(loaded)
     _check_alone(loaded)
     if settings.move_to:
-        locate(settings.move_to, {})
+        try:
+            locate(settings.move_to, {})
+        except InvalidError as error:
+            raise _about("move_to", origins["move_to"], error) from None
     if settings.auth == "none" and not is_loopback(settings.host) and not settings.insecure:
         raise InvalidError(
             f"host ({origins['host']})",

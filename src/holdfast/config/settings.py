@@ -31,6 +31,7 @@ from holdfast.config.kinds import (
 from holdfast.core import limits
 from holdfast.core.errors import InvalidError
 from holdfast.core.marker import LOG, SQLITE
+from holdfast.core.urls import shown_url
 
 T = TypeVar("T")
 
@@ -51,6 +52,8 @@ ENCRYPT = Text(
     re.compile(r"(env:(?![0-9A-Fa-f]{64}$)[A-Za-z_][A-Za-z0-9_]*|file:[^\n]+)?"),
 )
 PLACE = Text("a folder, or the URL of an engine in a folder, or nothing", re.compile(r"[^\n\0]*"))
+URLS = {"data", "move_to", "large", "cold"}
+"""Settings in whose values somebody may have written a secret."""
 AUTO = "auto"
 CHECKSUMS, DIGEST = "checksums", "digest"
 COLD_ALLOWED = "without `large`: it is for blobs that lie in a folder"
@@ -331,6 +334,8 @@ def shown(name: str, raw: object) -> str | int | float:
     """A value as an error may show it."""
     if name == "encrypt":
         return "neither"  # it may be the key itself
+    if name in URLS:
+        return shown_url(str(raw))
     return raw if isinstance(raw, str | int | float) else str(raw)
 
 

@@ -38,11 +38,11 @@ from holdfast.core.marker import SQLITE
 from holdfast.core.urls import shown_url
 from holdfast.depot.stack import Place
 
-TARGETS = (
+FOLDERS = (
     "a folder, file:///folder, segments:///folder?compress=zstd&encrypt=env:NAME, "
-    "sqlite:///folder?shards=8, "
-    "http://host:port or https://host:port"
+    "sqlite:///folder?shards=8"
 )
+TARGETS = f"{FOLDERS}, http://host:port or https://host:port"
 SCHEMES = {"file", "holdfast", "segments", SQLITE}
 WRAPPERS = {
     "compress": "compress",
@@ -211,7 +211,8 @@ def _read_url(text: str) -> tuple[Path, str, dict[str, str]]:
         raise InvalidError("store", shown_url(text), TARGETS) from None
     is_folder = parts.scheme in SCHEMES and parts.netloc in {"", "localhost"}
     if not is_folder or not parts.path or parts.fragment:
-        raise InvalidError("store", shown_url(text), TARGETS)
+        allowed = FOLDERS if parts.scheme in {"http", "https"} else TARGETS
+        raise InvalidError("store", shown_url(text), allowed)
     return Path(unquote(parts.path)), parts.scheme, options_of(parts.query)
 
 
@@ -259,19 +260,24 @@ def _read_path(target: str | Path) -> Path:
 
 
 def read_dictionary(file: Path | None) -> bytes | None:
-    """Read the file of a dictionary; whether it is one, the codec says.
+    """Read the file of a dictionary.
 
     Raises:
-        InvalidError: it cannot be read.
+        InvalidError: it cannot be read, or is none.
+        UnsupportedError: what compresses is not installed.
     """
     if file is None:
         return None
     try:
         with file.open("rb") as opened:
-            return opened.read(limits.DICTIONARY_BYTES_MAX + 1)
+            data = opened.read(limits.DICTIONARY_BYTES_MAX + 1)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InvalidError("dictionary", str(file), f"a readable file ({reason})") from None
+    from holdfast.stores.compressed import Compression  # noqa: PLC0415 - an extra
+
+    Compression(dictionaries=[data])
+    return data
 
 
 def _wanted(options: Mapping[str, str], variables: Mapping[str, str]) -> Wanted:

@@ -115,8 +115,9 @@ def open_elsewhere(home: Home, stack: Stack, clock: Clock, entropy: Entropy) -> 
     folder = home.folder
     urls = {LARGE: _url(folder, LARGE, stack.large), COLD: _url(folder, COLD, stack.cold)}
     if all(urls.values()):
+        what, other = (LARGE, COLD) if place_of(folder) else (COLD, LARGE)
         raise UnsupportedError(
-            f"the large blobs of {folder} lie in {urls[LARGE]}: `cold` is for what lies in a folder"
+            f"the {what} blobs of {folder} lie in {urls[what]}: `{other}` does not go with that"
         )
     for what, url in urls.items():
         if url:

@@ -257,7 +257,7 @@ def _expire_s(request: Request) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < DIGITS_MAX):
-        raise InvalidError(wire.EXPIRE_IN, text[:100], "seconds")
+        raise InvalidError(wire.EXPIRE_IN, text[:100], "a whole number of seconds, at least 1")
     return int(text)
 
 
