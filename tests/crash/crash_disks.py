@@ -91,13 +91,27 @@ class Mount:
         if not self._is_mounted:
             return
         gc.collect()  # of ours, nobody has a file open any more
-        run("umount", self.place)
-        self._is_mounted = False
-        known = Path(f"/sys/fs/{self._type}/{Path(self._device).name}")
         end_s = time.monotonic() + GONE_WAIT_S
-        while known.exists():
+        while (known := self._let_go()) is not None:
             assert time.monotonic() < end_s, known
             time.sleep(0.002)
+
+    def _let_go(self) -> str | None:
+        """Take one step of unmounting; say what is in the way.
+
+        Whoever looks at all loop devices, as every losetup does, delays their detachment, and with
+        it the file system that a device's image is in.
+        """
+        if self._is_mounted:
+            try:
+                run("umount", self.place)
+            except OSError as error:
+                if "busy" not in str(error):
+                    raise
+                return str(error)
+            self._is_mounted = False
+        known = Path(f"/sys/fs/{self._type}/{Path(self._device).name}")
+        return str(known) if known.exists() else None
 
     def shut_down(self) -> None:
         """Forget what is not on the device, and refuse everything."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crash_boot import NO_BOOT
@@ -112,7 +112,8 @@ class Life:
 
     def end(self, allowed: set[int]) -> None:
         """Kill it, and enter the rest of what it said; it may have died of something else."""
-        self.signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
         while self._status is None:
             self._tell(self._program.wait())
         assert self._status in allowed, self._status
