@@ -5,7 +5,9 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -364,6 +366,29 @@ def test_small_blobs_gain_by_a_dictionary() -> None:
     assert read(without, large) == words(80 * KIB)
     with whole(without, digest) as source, pytest.raises(CorruptError, match="dictionary"):
         source.read(10)
+
+
+def test_threads_share_what_they_compress_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four at once need four compressors at most, however many threads there were."""
+    made: list[str] = []
+    for name in ("ZstdCompressor", "ZstdDecompressor"):
+        monkeypatch.setattr(zstandard, name, _counted(getattr(zstandard, name), name, made))
+    store = compressed(MemoryStore())
+    for turn in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            blobs = [words(20 * KIB, seed) for seed in range(10 * turn, 10 * turn + 10)]
+            digests = [ref.digest for ref in pool.map(partial(put, store), blobs)]
+            assert list(pool.map(partial(read, store), digests)) == blobs
+    assert made.count("ZstdCompressor") in range(1, 5)
+    assert made.count("ZstdDecompressor") in range(1, 5)
+
+
+def _counted(make: Callable[..., object], name: str, made: list[str]) -> Callable[..., object]:
+    def counted(**options: object) -> object:
+        made.append(name)
+        return make(**options)
+
+    return counted
 
 
 def test_what_is_no_dictionary_is_refused() -> None:

@@ -17,8 +17,8 @@ says: nothing can be made to unpack to more. Dictionaries must be kept as long a
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from holdfast.core import limits
 from holdfast.core.errors import CorruptError, InvalidError, UnsupportedError
@@ -32,7 +32,7 @@ except ModuleNotFoundError as error:
     raise UnsupportedError("compression needs pip install 'holdfast[compress]'") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from holdfast.core.digest import BlobRef, Digest
     from holdfast.core.seams import Buffer
@@ -51,6 +51,8 @@ PACKED = (
 BOXES = {b"ftyp": 4, b"WEBP": 8}
 """The same, with what stands where in them."""
 
+Tool = TypeVar("Tool")
+
 
 def compressed(
     inner: Store, *, level: int = limits.COMPRESS_LEVEL, dictionaries: Sequence[bytes] = ()
@@ -66,7 +68,7 @@ def compressed(
 
 
 class Compression:
-    """The codec; each thread has its own compressor, which cannot be shared."""
+    """The codec."""
 
     coding = "zstd"
     keeps_names = True
@@ -78,12 +80,20 @@ class Compression:
         """Compress with this level; see `compressed`."""
         if level not in LEVELS:
             raise InvalidError("level", level, f"{LEVELS[0]} to {LEVELS[-1]}")
-        self._level = level
-        self._dictionaries = [_dictionary(data) for data in dictionaries]
-        self._by_id = {each.dict_id(): each for each in self._dictionaries}
-        if len(self._by_id) < len(set(dictionaries)) or 0 in self._by_id:
+        known = [_dictionary(data) for data in dictionaries]
+        by_id = {each.dict_id(): each for each in known}
+        if len(by_id) < len(set(dictionaries)) or 0 in by_id:
             raise InvalidError("dictionary", "an id that another has", "each with an id of its own")
-        self._tools = _Tools()
+        self._has_dictionary = bool(known)
+        make = partial(
+            zstandard.ZstdCompressor, level=level, write_checksum=True, write_content_size=True
+        )
+        self._compressors = _Idle(make)
+        self._small_compressors = _Idle(partial(make, dict_data=known[0] if known else None))
+        self._decompressors = {0: _Idle(zstandard.ZstdDecompressor)} | {
+            number: _Idle(partial(zstandard.ZstdDecompressor, dict_data=each))
+            for number, each in by_id.items()
+        }
 
     def hide(self, digests: Sequence[Digest]) -> Sequence[Digest]:
         """Blobs keep their names."""
@@ -119,21 +129,15 @@ class Compression:
 
     def compress(self, data: Buffer, *, is_small: bool) -> bytes:
         """Make one frame; of a small blob, with the newest dictionary."""
-        dictionary = self._dictionaries[0] if is_small else None
-        compressor = self._tools.compressors.get(is_small)
-        if compressor is None:
-            compressor = zstandard.ZstdCompressor(
-                level=self._level,
-                dict_data=dictionary,
-                write_checksum=True,
-                write_content_size=True,
-            )
-            self._tools.compressors[is_small] = compressor
-        return compressor.compress(data)
+        idle = self._small_compressors if is_small else self._compressors
+        compressor = idle.take()
+        frame = compressor.compress(data)
+        idle.give(compressor)
+        return frame
 
     def uses_dictionary(self, size_bytes: int) -> bool:
         """Whether a blob of this size is compressed with a dictionary."""
-        return bool(self._dictionaries) and size_bytes <= limits.DICTIONARY_BLOB_BYTES_MAX
+        return self._has_dictionary and size_bytes <= limits.DICTIONARY_BLOB_BYTES_MAX
 
     def unpack(self, data: Buffer, size_bytes: int) -> bytes:
         """Bring a frame back that must have this size.
@@ -145,28 +149,39 @@ class Compression:
             says = zstandard.get_frame_parameters(data)
             if says.content_size != size_bytes or not says.has_checksum:
                 raise CorruptError("a compressed frame has not its size")
-            decompressor = self._decompressor(says.dict_id)
+            idle = self._decompressors.get(says.dict_id)
+            if idle is None:
+                raise CorruptError(f"the dictionary {says.dict_id} of a blob is missing")
+            decompressor = idle.take()
             plain = decompressor.decompress(data, allow_extra_data=False)
+            idle.give(decompressor)
         except zstandard.ZstdError as error:
             raise CorruptError(f"a compressed frame is damaged: {error}") from error
         assert len(plain) == size_bytes
         return plain
 
-    def _decompressor(self, dict_id: int) -> zstandard.ZstdDecompressor:
-        known = self._tools.decompressors
-        if dict_id not in known:
-            if dict_id and dict_id not in self._by_id:
-                raise CorruptError(f"the dictionary {dict_id} of a blob is missing")
-            known[dict_id] = zstandard.ZstdDecompressor(dict_data=self._by_id.get(dict_id))
-        return known[dict_id]
 
+class _Idle(Generic[Tool]):
+    """What one thread works with at a time, kept for the next one; safe from any thread.
 
-class _Tools(threading.local):
-    """What one thread compresses with, by whether the dictionary is used, and unpacks with."""
+    There come to be as many as ever worked at once, and the one that was used last, which the
+    caches of the processor may still have, is used first. One that failed does not come back.
+    """
 
-    def __init__(self) -> None:
-        self.compressors: dict[bool, zstandard.ZstdCompressor] = {}
-        self.decompressors: dict[int, zstandard.ZstdDecompressor] = {}
+    def __init__(self, make: Callable[[], Tool]) -> None:
+        self._make = make
+        self._tools: list[Tool] = []
+
+    def take(self) -> Tool:
+        """Have one for oneself."""
+        try:
+            return self._tools.pop()
+        except IndexError:
+            return self._make()
+
+    def give(self, tool: Tool) -> None:
+        """Leave it to others."""
+        self._tools.append(tool)
 
 
 class CompressedEncoder:
