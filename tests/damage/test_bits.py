@@ -106,7 +106,6 @@ def test_a_flipped_bit_is_found_or_harmless(prove: Prove) -> None:
 def test_a_flipped_bit_of_shards_is_found_or_harmless(prove: Prove) -> None:
     with prove("flipped bits of shards") as figures:
         flip_bits(QUICK_SHARD_STEPS, 1, figures, SHARDED)
-    assert figures["found by a check"] > 0
 
 
 @pytest.mark.slow
@@ -114,6 +113,7 @@ def test_a_flipped_bit_of_shards_is_found_or_harmless(prove: Prove) -> None:
 def test_very_many_flipped_bits_of_shards_are_found_or_harmless(prove: Prove) -> None:
     with prove("flipped bits of shards") as figures:
         flip_bits(SLOW_SHARD_STEPS, 2, figures, SHARDED)
+    assert figures["found by a check"] > 0
 
 
 @pytest.mark.parametrize("wrappers", ENCODED)
