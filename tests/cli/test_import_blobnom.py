@@ -1,9 +1,11 @@
 """`holdfast import blobnom` as a process on folders, as Blobnom's releases have left them."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import holdfast
@@ -54,6 +56,10 @@ def test_every_key_of_every_shard_is_taken_over(tmp_path: Path) -> None:
     write(source, SEED, ROWS)
     (source / "lost+found").mkdir()
     (source / "config.toml").write_text("num_shards = 4")
+    for name in ("shard_00.db", "shard_3.db.old", "shard_.db"):
+        shutil.copy(source / "shard_0.db", source / name)
+        with closing(sqlite3.connect(source / name)) as database, database:
+            database.execute("UPDATE blobs SET data = x'00'")
     before = {path.name: path.read_bytes() for path in source.glob("*.db*")}
     done = run(source, "-s", f"sqlite://{target}?shards={COUNT}")
     assert (done.returncode, done.stdout) == (0, "1506 blobs (2.9 MiB) stored, 0 places damaged\n")
@@ -95,6 +101,23 @@ def test_what_later_releases_know_is_kept(tmp_path: Path) -> None:
         assert entries["stays"].expires_us == 0
         for entry in (entries["goes"], photos.head("in ms")):
             assert abs(entry.expires_us / 1_000_000 - now - 1000) < 60
+
+
+def test_what_was_stored_since_is_kept_where_that_is_wanted(tmp_path: Path) -> None:
+    """Small and large ones."""
+    source, target = tmp_path / "blobnom", tmp_path / "store"
+    write(source, SEED, {"old": b"old", "small": b"old", "large": make(300_000)})
+    with holdfast.open(target) as bucket:
+        for key in ("small", "large"):
+            bucket.put(key, b"new")
+    done = run(source, "-s", target, "-n")
+    said = "1 blobs (3 B) stored, 2 kept as they were, 0 places damaged\n"
+    assert (done.returncode, done.stdout) == (0, said)
+    with holdfast.open(target) as bucket:
+        assert [bucket.get(key) for key in ("old", "small", "large")] == [b"old", b"new", b"new"]
+    assert json.loads(run(source, "-s", target, "--json").stdout)["blobs"] == 3
+    with holdfast.open(target) as bucket:
+        assert bucket.get("small") == b"old"
 
 
 def test_what_cannot_be_stored_is_said_and_the_rest_is(tmp_path: Path) -> None:
@@ -168,3 +191,9 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     holdfast.open(f"sqlite://{tmp_path}/own").close()
     assert run(tmp_path / "own", "-s", tmp_path / "store").returncode == 2
     assert not (tmp_path / "store").exists()
+    write(tmp_path / "blobnom", SEED, {"key": b"data"})
+    before = {path.name for path in (tmp_path / "blobnom").iterdir()}
+    (tmp_path / "link").symlink_to(tmp_path / "blobnom")
+    for inside in ("blobnom", "link", "blobnom/store", "."):
+        assert run(tmp_path / "blobnom", "-s", tmp_path / inside).returncode == 2
+    assert {path.name for path in (tmp_path / "blobnom").iterdir()} == before

@@ -151,6 +151,7 @@ def test_settings_that_do_not_fit_the_store_are_found_before_it_is_served(
     assert check(data=tmp_path / "secret", encrypt="env:BLOBS_KEY", engine="sqlite")[0] == 1
     assert check(data=secret, move_to=tmp_path / "secret" / "inside")[0] == 2
     assert check(data=secret, move_to=f"file://{tmp_path}/new?encrypt=env:NONE")[0] == 2
+    assert check(data=secret, move_to=file)[0] == 2
     assert check(data=secret, move_to=tmp_path / "new") == (0, "")
 
 

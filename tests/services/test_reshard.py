@@ -257,7 +257,8 @@ def test_the_command_says_what_it_copied_and_refuses_a_log(old: Path, tmp_path: 
     assert done.stdout.endswith(" in 8 files, verified\n")
     assert command(tmp_path / "absent", tmp_path / "x").returncode == 3
     open_depot(tmp_path / "log").close()
-    assert "no shards" in command(tmp_path / "log", tmp_path / "x").stderr
+    refused = command(tmp_path / "log", tmp_path / "x").stderr
+    assert "no shards: `holdfast migrate" in refused
 
 
 def test_the_new_folder_may_be_a_url_that_says_how_many_files(old: Path, tmp_path: Path) -> None:

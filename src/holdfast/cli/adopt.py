@@ -15,9 +15,11 @@ from holdfast.cli.exits import exit_code
 from holdfast.cli.intake import IMPORTING, take_rows
 from holdfast.cli.output import emit, examples
 from holdfast.cli.pace import phase_bar
-from holdfast.cli.store import Target, json_option, opened, store_options
+from holdfast.cli.store import Target, folder_in, json_option, opened, store_options
+from holdfast.core.bucket import CREATE_ONLY
 from holdfast.core.errors import CorruptError, InvalidError, NotFoundError
-from holdfast.core.marker import recorded_engine
+from holdfast.core.marker import check_apart, recorded_engine
+from holdfast.core.preconditions import NO_CONDITIONS, Conditions
 from holdfast.core.progress import Phase
 from holdfast.stores import blobnom
 from holdfast.stores.bloblog import Damage, Ref, Shard
@@ -42,6 +44,9 @@ Steps = Callable[["Bucket", Adopted], "Iterator[Phase]"]
 )
 @click.argument("kind", metavar="KIND", type=click.Choice(["ferricstore", "blobnom"]))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-n", "--create-only", is_flag=True, help="Keep what has a key already: replace nothing."
+)
 @store_options
 @json_option
 @click.pass_context
@@ -50,14 +55,19 @@ def adopt(ctx: click.Context, /, **_: object) -> None:
 
     KIND is ferricstore: every sound blob by its digest, which its refs hold, so that `holdfast get
     sha256:HEX` finds it. Or blobnom: every key in the bucket, those of its namespaces in buckets of
-    these names. DIR is only read, and must not be in use; an import may be repeated. Exit 5 if some
-    of it is damaged; the rest is stored all the same.
+    these names. DIR is only read, and must not be in use. An import may be repeated: a key gets the
+    value that it has in DIR again, unless --create-only. Exit 5 if some of it is damaged; the rest
+    is stored all the same.
     """
     options = ctx.params
-    way = {"ferricstore": _from_ferricstore, "blobnom": _from_blobnom}[options["kind"]]
-    steps = way(options["folder"])
+    source = options["folder"]
+    when = CREATE_ONLY if options["create_only"] else NO_CONDITIONS
+    is_blobnom = options["kind"] == "blobnom"
+    steps = _from_blobnom(source, when) if is_blobnom else _from_ferricstore(source)
     adopted = Adopted()
     target = Target(options["store"], options["bucket"])
+    if (folder := folder_in(target.store)) is not None:
+        check_apart(source, folder, "store")
     with opened(target, writing=True) as bucket, phase_bar() as show:
         for phase in steps(bucket, adopted):
             show(phase)
@@ -76,13 +86,13 @@ def _from_ferricstore(folder: Path) -> Steps:
     return partial(_take_records, list(map(Shard, shards)))
 
 
-def _from_blobnom(folder: Path) -> Steps:
+def _from_blobnom(folder: Path, when: Conditions) -> Steps:
     files = blobnom.shards(folder)
     if not files:
         raise NotFoundError(f"there is no shard_*.db in {folder}")
     if recorded_engine(folder):
         raise InvalidError("DIR", str(folder), "a folder of Blobnom's; this is one of holdfast's")
-    return partial(take_rows, files)
+    return partial(take_rows, files, when)
 
 
 def _take_records(shards: Sequence[Shard], bucket: Bucket, adopted: Adopted) -> Iterator[Phase]:

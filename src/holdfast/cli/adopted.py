@@ -27,6 +27,8 @@ class Adopted:
     """What could not be stored, and why."""
     expired: int = 0
     """Rows whose time was over."""
+    kept: int = 0
+    """Keys that were there and were to stay as they are."""
 
     def refuse(self, what: str, why: str) -> None:
         """Count what cannot be stored."""
@@ -59,6 +61,7 @@ def document(adopted: Adopted) -> dict[str, object]:
         "places": places,
         "refused": [{"what": what, "why": why} for what, why in adopted.refused],
         "expired": adopted.expired,
+        "kept": adopted.kept,
     }
 
 
@@ -70,4 +73,7 @@ def print_adopted(adopted: Adopted) -> None:
         click.echo(f"refused  {shown(what)}  {why}")
     size = human_size(adopted.size_bytes)
     expired = f", {adopted.expired} expired" if adopted.expired else ""
-    click.echo(f"{adopted.blobs} blobs ({size}) stored{expired}, {adopted.damaged} places damaged")
+    kept = f", {adopted.kept} kept as they were" if adopted.kept else ""
+    click.echo(
+        f"{adopted.blobs} blobs ({size}) stored{expired}{kept}, {adopted.damaged} places damaged"
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from holdfast.cli.adopted import REFUSED
 from holdfast.core import limits
 from holdfast.core.bucket import Description, Item
-from holdfast.core.errors import BlobError
+from holdfast.core.errors import BlobError, PreconditionError
 from holdfast.core.progress import Phase
 from holdfast.core.seams import SystemClock
 from holdfast.stores import blobnom
@@ -21,21 +21,24 @@ if TYPE_CHECKING:
 
     from holdfast.cli.adopted import Adopted
     from holdfast.core.bucket import Bucket
+    from holdfast.core.preconditions import Conditions
 
 IMPORTING = "importing"
 SECOND_US = 1_000_000
 EXPIRED = 0
 
 
-def take_rows(files: Sequence[Path], bucket: Bucket, adopted: Adopted) -> Iterator[Phase]:
-    """Put every row of these files under its key, unless its time is over.
+def take_rows(
+    files: Sequence[Path], when: Conditions, bucket: Bucket, adopted: Adopted
+) -> Iterator[Phase]:
+    """Put every row of these files under its key, unless its time is over, or not `when` it is so.
 
     Say behind each how far it is.
 
     Raises:
         BlobError: the store refuses more than one of them; an import may be repeated.
     """
-    intake = _Intake(bucket, adopted)
+    intake = _Intake(bucket, adopted, when)
     total = blobnom.count_rows(files)
     for number, found in enumerate(blobnom.scan(files), 1):
         if isinstance(found, blobnom.Broken):
@@ -49,9 +52,10 @@ def take_rows(files: Sequence[Path], bucket: Bucket, adopted: Adopted) -> Iterat
 class _Intake:
     """What waits to be stored together."""
 
-    def __init__(self, bucket: Bucket, adopted: Adopted) -> None:
+    def __init__(self, bucket: Bucket, adopted: Adopted, when: Conditions) -> None:
         self._bucket = bucket
         self._adopted = adopted
+        self._when = when
         self._waiting: dict[str, list[Item]] = {}
         self._count = self._size_bytes = 0
 
@@ -66,10 +70,14 @@ class _Intake:
             where = self._where(found.namespace)
             if found.size_bytes > limits.SMALL_BLOB_BYTES_MAX:
                 with closing(found.chunks()) as chunks:
-                    self._adopted.add(where.put(found.key, chunks, about=about).size_bytes)
+                    entry = where.put(found.key, chunks, about=about, when=self._when)
+                self._adopted.add(entry.size_bytes)
             else:
-                self._wait(found.namespace, Item(found.key, b"".join(found.chunks()), about))
+                data = b"".join(found.chunks())
+                self._wait(found.namespace, Item(found.key, data, about, self._when))
                 self._size_bytes += found.size_bytes
+        except PreconditionError:
+            self._adopted.kept += 1
         except REFUSED as error:
             self._adopted.refuse(found.key, error.message)
         except sqlite3.Error as error:
@@ -87,7 +95,9 @@ class _Intake:
         for namespace, items in waiting.items():
             outcomes = self._where(namespace).put_many(items)
             for item, outcome in zip(items, outcomes, strict=True):
-                if isinstance(outcome, REFUSED):
+                if isinstance(outcome, PreconditionError):
+                    self._adopted.kept += 1
+                elif isinstance(outcome, REFUSED):
                     self._adopted.refuse(item.key, outcome.message)
                 elif isinstance(outcome, BlobError):
                     raise outcome

@@ -11,7 +11,7 @@ from holdfast.cli.store import existing
 from holdfast.config.sharding import Sharding
 from holdfast.config.stack import Located, check_writable, locate, options_of
 from holdfast.core import limits
-from holdfast.core.errors import InvalidError, UnsupportedError
+from holdfast.core.errors import FullError, InvalidError, UnsupportedError
 from holdfast.core.marker import SQLITE, recorded_engine
 from holdfast.core.urls import shown_url
 from holdfast.services.reshard import Reshard
@@ -56,13 +56,19 @@ def reshard(ctx: click.Context, /, **_: object) -> None:
     options = ctx.params
     old, new = existing(options["old"]).folder, _located(options["new"])
     if (engine := recorded_engine(old)) != SQLITE:
-        raise UnsupportedError(f"{old} holds a store of the engine {engine}, which has no shards")
+        raise UnsupportedError(
+            f"{old} holds a store of the engine {engine}, which has no shards: `holdfast migrate"
+            f" {old} '{SQLITE}:///folder?shards=N'` makes a copy that has"
+        )
     check_writable(new.folder, "NEW")
     shape = _shape(options["shards"], options["hash_name"], new.sharding)
     work = Reshard(old, new.folder, shape, verify=options["verify"])
     with phase_bar() as show:
-        for phase in work.run():
-            show(phase)
+        try:
+            for phase in work.run():
+                show(phase)
+        except FullError as error:
+            raise FullError(f"{new.folder}: {error.message}") from error
     if options["as_json"]:
         emit(msgspec.json.encode(work.copied))
         return

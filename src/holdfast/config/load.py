@@ -57,12 +57,15 @@ class Loaded:
     origins: Mapping[str, str]
 
     def check_folders(self) -> None:
-        """Make sure that the data folder can be used; it need not exist yet.
+        """Make sure that the data folder, and that it is moved to, can be used, or made.
 
         Raises:
             InvalidError: it is no folder, or this user may not write there.
         """
         check_writable(self.settings.data, f"data ({self.origins['data']})")
+        if self.settings.move_to:
+            folder = locate(self.settings.move_to, {}).folder
+            check_writable(folder, f"move_to ({self.origins['move_to']})")
 
 
 def load(

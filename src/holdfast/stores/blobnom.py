@@ -21,7 +21,7 @@ from typing import NamedTuple
 from holdfast.core import limits
 from holdfast.shards.routing import fnv1a_64
 
-NAME = re.compile(r"shard_([0-9]+)\.db")
+NAME = re.compile(r"shard_(0|[1-9][0-9]*)\.db")
 TABLE = re.compile(r"blobs(?:_([A-Za-z0-9_]{1,100}))?")
 MILLI_S = 100_000_000_000
 """A time in seconds is smaller than this for some thousand years, one in milliseconds is not."""
