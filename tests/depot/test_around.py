@@ -1,13 +1,18 @@
 """Depots that are opened by a URL with a cache, or held to SHA-256: what is around their codecs."""
 
 import json
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 import holdfast
+from holdfast.config.stack import locate
+from holdfast.config.target import bounds_of
 from holdfast.core.digest import BlobRef, Digest
 from holdfast.core.errors import (
+    BlobError,
     ConflictError,
     CorruptError,
     InvalidError,
@@ -19,11 +24,13 @@ from holdfast.core.limits import KIB, MIB
 from holdfast.depot.depot import Depot
 from holdfast.depot.engine import Limits
 from holdfast.depot.local import hold_depot
+from holdfast.depot.local import open_depot as open_local
 from holdfast.depot.stack import Stack
 from holdfast.stores.cached import CachedStore
 from holdfast.stores.compressed import train
 from holdfast.stores.verified import VerifiedStore
 from holdfast.testing.blobs import make, read
+from holdfast.testing.faults import Fault, FaultyDisk
 
 SMALL, LARGE = make(2 * KIB), make(2 * MIB)
 TEXT = b"a line that is said again\n" * (64 * KIB)
@@ -203,3 +210,22 @@ def test_wrong_bytes_with_right_checksums_are_not_given_out(tmp_path: Path, engi
         assert depot.get("right") == SMALL
         with pytest.raises(CorruptError):
             depot.engine.store.open(Digest.of(b"wrong"))
+
+
+def test_a_disk_that_fails_at_the_opening_leaves_no_lock(tmp_path: Path) -> None:
+    """The same process opens the store again; what of the cache cannot be read is none."""
+    options = "cache=32MiB&cache_dir={base}/cache"
+    with open_depot(tmp_path, options) as depot:
+        depot.put("large", LARGE)
+        assert depot.get("large") == LARGE
+    located = locate(url_of(tmp_path, options))
+    for number in count(1):
+        disk = FaultyDisk(Fault(number, only=frozenset({"open", "pread"})))
+        with suppress(BlobError), open_local(located.folder, bounds_of(located), disk) as depot:
+            is_clean = not disk.struck
+            disk.arm(None)
+            assert depot.get("large") == LARGE
+            if is_clean:
+                break
+        with open_depot(tmp_path, options) as depot:
+            assert depot.get("large") == LARGE

@@ -46,7 +46,11 @@ def surround(store: Store, own: str, bounds: Limits, codecs: Codecs, seams: Seam
     cache: Store = MemoryStore(seams.clock)
     if stack.cache_dir is not None:
         cache = _in_folder(stack.cache_dir, own, codecs, seams)
-    return CachedStore(store, cache, stack.cache_bytes, bounds.small_blob_bytes_max + 1)
+    try:
+        return CachedStore(store, cache, stack.cache_bytes, bounds.small_blob_bytes_max + 1)
+    except BaseException:
+        cache.close()
+        raise
 
 
 def beneath(store: Store) -> Store:

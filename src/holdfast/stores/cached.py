@@ -62,8 +62,9 @@ class CachedStore(Wrapper):
         self._incoming_bytes = 0
         self._fills: dict[Digest, bool] = {}
         """Blobs on their way in, and whether they stay: those do not that are removed meanwhile."""
-        for ref in cache.scan():
-            self._count(ref.digest, ref.size_bytes + ENTRY_BYTES)
+        with suppress(BlobError):  # what cannot be listed is not used, and counted another time
+            for ref in cache.scan():
+                self._count(ref.digest, ref.size_bytes + ENTRY_BYTES)
         self._make_room()
 
     @property
