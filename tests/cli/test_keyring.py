@@ -131,3 +131,18 @@ def test_a_next_master_key_that_is_nowhere_changes_nothing(
     assert "env:NAME" in refused.err or "NOT_SET" in refused.err or "/none" in refused.err
     assert "5f5f" not in refused.err
     assert holdfast("keyring", "list", secret).out == before
+
+
+def test_what_a_store_is_not_is_not_drawn(tmp_path: Path, holdfast: Holdfast) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "text").write_bytes(TEXT)
+    store, old = tmp_path / "store", f"cold=file://{tmp_path}/old"
+    assert holdfast("put", tmp_path / "text", "-s", f"segments://{store}?{old}").code == 0
+    for url, why in (
+        (f"sqlite://{store}?shards=3", "engine log, not sqlite"),
+        (f"segments://{store}?cold=file://{tmp_path}/other", "lie in file://"),
+    ):
+        refused = holdfast("config", "explain", url)
+        assert refused.code != 0
+        assert why in refused.err
+    assert f"objects in file://{tmp_path}/old" in holdfast("config", "explain", store).out.decode()

@@ -88,8 +88,23 @@ def explain(store: str, file: Path | None) -> None:
     """
     settings = load(file).settings
     found = locate(store) if store else _served(settings)
+    _check_engine(found)
     for line in draw(found, settings.small_blob_bytes_max):
         click.echo(line)
+
+
+def _check_engine(located: Located) -> None:
+    """See that the store in a folder, if there is one, is of the engine that is asked for.
+
+    Raises:
+        BlobError: it is not, or it was moved or is not finished.
+    """
+    from holdfast.depot.engine import Limits  # noqa: PLC0415 - other commands need no engine
+    from holdfast.depot.local import engine_of  # noqa: PLC0415
+
+    sharding = located.sharding
+    bounds = Limits(engine=sharding.engine, shards=sharding.shards, is_moving=True)
+    engine_of(located.folder, bounds)
 
 
 def _check_store(settings: Settings) -> None:

@@ -7,7 +7,7 @@ from holdfast.config.stack import Located, Wanted
 from holdfast.core.errors import InvalidError
 from holdfast.core.limits import GIB, KIB, MIB
 from holdfast.core.marker import SQLITE, recorded_engine
-from holdfast.depot.large import COLD, place_of
+from holdfast.depot.large import COLD, LARGE, url_for
 from holdfast.depot.wrapped import Written, written
 
 
@@ -23,6 +23,7 @@ def explain(located: Located, small_bytes_max: int) -> Iterator[str]:
 
     Raises:
         InvalidError: it is a file.
+        ConflictError: its blobs lie elsewhere than is asked for.
         CorruptError, UnsupportedError: what the folder remembers cannot be read.
     """
     folder, wanted, sharding = located
@@ -34,7 +35,7 @@ def explain(located: Located, small_bytes_max: int) -> Iterator[str]:
         f"files of SQLite, {folder / 'shard_*.db'}" if is_sharded else f"the log, {folder / 'log'}"
     )
     bottom = Part(names) if is_sharded else _by_size(located, names, small_bytes_max)
-    if cold := wanted.cold or place_of(folder, COLD):
+    if cold := url_for(folder, COLD, wanted.cold):
         bottom = Part("by age", (bottom, Part(f"old: objects in {cold}")))
     wrapped = _surrounded(wanted, _wrapped(wanted, written(folder), bottom), small_bytes_max)
     return _drawn(Part(str(folder), (Part(f"names: {names}"), Part("bytes", (wrapped,)))))
@@ -45,7 +46,7 @@ def _by_size(located: Located, log: str, small_bytes_max: int) -> Part:
     files = f"a file each, {folder / 'files'}"
     if disks := _disks(located):
         files = f"a file each, spread over {disks}; older ones in {folder / 'files'}"
-    elsewhere = wanted.large or place_of(folder)
+    elsewhere = url_for(folder, LARGE, wanted.large)
     large = f"objects in {elsewhere}; older ones {files}" if elsewhere else files
     small = f"up to {_size(small_bytes_max)}: {log}"
     return Part("by size", (Part(small), Part(f"larger: {large}")))

@@ -113,7 +113,8 @@ def open_elsewhere(home: Home, stack: Stack, clock: Clock, entropy: Entropy) -> 
         CorruptError, UnsupportedError: what is there cannot be read, or large and cold are wanted.
     """
     folder = home.folder
-    urls = {LARGE: _url(folder, LARGE, stack.large), COLD: _url(folder, COLD, stack.cold)}
+    asked = {LARGE: stack.large, COLD: stack.cold}
+    urls = {what: url_for(folder, what, url) for what, url in asked.items()}
     if all(urls.values()):
         what, other = (LARGE, COLD) if place_of(folder) else (COLD, LARGE)
         raise UnsupportedError(
@@ -128,7 +129,13 @@ def open_elsewhere(home: Home, stack: Stack, clock: Clock, entropy: Entropy) -> 
     return None
 
 
-def _url(folder: Path, what: str, wanted: str) -> str:
+def url_for(folder: Path, what: str, wanted: str) -> str:
+    """Where the large or cold blobs of a folder lie, or are to; empty when in the folder.
+
+    Raises:
+        ConflictError: they lie elsewhere than wanted.
+        CorruptError, UnsupportedError: as `place_of` has it.
+    """
     known = place_of(folder, what)
     if wanted and known and wanted != known:
         raise ConflictError(f"the {what} blobs of {folder} lie in {known}, not in {wanted}")
