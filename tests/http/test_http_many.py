@@ -203,6 +203,7 @@ def test_a_long_body_is_refused_and_never_read_to_its_end(server: Server, path: 
         reply = connection.reply()
         assert (reply.status, reply.code) == (413, "too_large")
         assert reply.json()["error"]["limit"] == bound
+        assert reply.json()["error"]["what"] == "body"
     with server.connect() as connection:
         head = {"Transfer-Encoding": "chunked"}
         connection.send(spell("POST", path, b"", head))

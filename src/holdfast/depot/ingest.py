@@ -211,14 +211,14 @@ class Upload(Closing, Generic[Placed]):
         self._sink.close()
 
 
-def check_size(size_bytes: int, max_bytes: int) -> None:
-    """Hold a size to a limit; 0 means no limit.
+def check_size(size_bytes: int, max_bytes: int, what: str = "blob") -> None:
+    """Hold the size of something to a limit; 0 means no limit.
 
     Raises:
         TooLargeError: it is over.
     """
     if 0 < max_bytes < size_bytes:
-        raise TooLargeError("blob", max_bytes)
+        raise TooLargeError(what, max_bytes)
 
 
 def smaller(size_bytes: int, bound: int | None) -> int:

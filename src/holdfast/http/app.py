@@ -171,13 +171,13 @@ class Endpoint:
 
     async def _whole(self, request: Request, body: StarletteRequest, bound: int) -> bytes:
         """Read a body that is small."""
-        check_size(_length(request), bound)
+        check_size(_length(request), bound, "body")
         request.charge(_length(request))
         data = bytearray()
         async for chunk in self._timed(body.stream()):
             data += chunk
             self._received(request, len(chunk))
-            check_size(len(data), bound)
+            check_size(len(data), bound, "body")
         return bytes(data)
 
     async def _receive(
