@@ -227,14 +227,14 @@ def test_who_runs_the_store_gets_a_key_unless_there_is_one(tmp_path: Path) -> No
 
 
 READS = ("GET", "HEAD", "META", "VERSIONS")
-WRITES = ("PUT", "COPY", "UNDELETE", "RESTORE")
+WRITES = ("PUT", "MANY", "COPY", "UNDELETE", "RESTORE")
 
 
 @pytest.mark.parametrize(
     ("scopes", "allowed"),
     [
         (["read"], {"GET", "HEAD", "META", "VERSIONS"}),
-        (["write"], {"PUT"}),
+        (["write"], {"PUT", "MANY"}),
         (["delete"], {"DELETE"}),
         (["list"], {"LIST", "DELETED"}),
         (["admin"], {"POLICY"}),
@@ -252,11 +252,17 @@ def test_a_key_does_what_its_scopes_say(
         headers = {**bearer(token), header: f"b/{source}"}
         return lambda: guarded.server.ask("PUT", "/b/b/copied", headers=headers)
 
+    def bring() -> Reply:
+        headers = {**bearer(token), "Content-Type": "application/vnd.holdfast.many"}
+        body = b'{"name":"many","body_bytes":1}\nx'
+        return guarded.server.ask("POST", "/b/b", body, headers)
+
     verbs: dict[str, Callable[[], Reply]] = {
         "GET": lambda: guarded.ask("GET", "/b/b/k", token),
         "HEAD": lambda: guarded.ask("HEAD", "/b/b/k", token),
         "META": lambda: guarded.ask("GET", "/b/b/k/metadata", token),
         "PUT": lambda: guarded.ask("PUT", "/b/b/new", token, b"x"),
+        "MANY": bring,
         "LIST": lambda: guarded.ask("GET", "/b/b", token),
         "COPY": copy("Holdfast-Copy-From", "k"),
         "MOVE": copy("Holdfast-Move-From", "other"),

@@ -101,6 +101,29 @@ def test_it_works_as_the_original_says(tmp_path: Path) -> None:
     assert server.process.returncode == 0
 
 
+def test_many_keys_are_set_and_got_by_one_request_each(tmp_path: Path) -> None:
+    made = {f"user:{number}": make(100 * number, seed=number) for number in range(50)}
+    lines = [
+        json.dumps({"name": key, "body_bytes": len(data)}).encode() + b"\n" + data
+        for key, data in made.items()
+    ]
+    with blobnom(tmp_path / "served") as server:
+        head = {"Content-Type": "application/vnd.holdfast.many"}
+        with Connection(server.port) as connection:
+            reply = connection.ask("POST", "/blob", b"".join(lines), head)
+        assert reply.status == 200
+        stored = [json.loads(line) for line in reply.body.splitlines()]
+        assert [each["entry"]["key"] for each in stored] == list(made)
+        with Connection(server.port) as connection:
+            rest = connection.ask("POST", "/blob", json.dumps({"get": list(made)}).encode()).body
+        for key, data in made.items():
+            line, _, rest = rest.partition(b"\n")
+            assert json.loads(line)["name"] == key
+            assert rest.startswith(data)
+            rest = rest[len(data) :]
+        assert rest == b""
+
+
 def _metadata(server: Blobnom, key: str) -> bytes:
     with Connection(server.port) as connection:
         return connection.ask("GET", f"/blob/{quote(key)}/metadata").body

@@ -13,6 +13,7 @@ from rawhttp import Reply, chunked, spell
 from serving import Server, Servers, steady_descriptors, wait_until
 
 MIB = 1024 * 1024
+MANY_TYPE = "application/vnd.holdfast.many"
 PATHS = ["/blob", "/b/other", "/blobs", "/blobs/missing"]
 
 
@@ -41,11 +42,20 @@ def post(server: Server, path: str, doc: object) -> Reply:
 def ask(server: Server, path: str, verb: str, names: Sequence[str]) -> list[Item]:
     reply = post(server, path, {verb: names})
     assert reply.status == 200, reply
-    assert reply.headers["content-type"] == "application/vnd.holdfast.many"
+    assert reply.headers["content-type"] == MANY_TYPE
     assert reply.headers["transfer-encoding"] == "chunked"
     items = parse(reply.body)
     assert [item.line["name"] for item in items] == list(names)
     return items
+
+
+def spell_item(name: str, data: bytes, **more: object) -> bytes:
+    """A line of a request, and the bytes behind it; this is all that a client needs."""
+    return json.dumps({"name": name, "body_bytes": len(data), **more}).encode() + b"\n" + data
+
+
+def send(server: Server, path: str, body: bytes) -> Reply:
+    return server.ask("POST", path, body, headers={"Content-Type": MANY_TYPE})
 
 
 def digest(data: bytes) -> str:
@@ -165,6 +175,84 @@ def test_nothing_wanted_is_nothing_answered(server: Server, bucket: str) -> None
     assert post(server, "/blobs/missing", {"hashes": []}).json() == {"hashes": []}
 
 
+# What is brought.
+
+
+def test_many_are_stored_by_one_request(server: Server, bucket: str) -> None:
+    made = blobs(bucket)
+    body = b"".join(spell_item(*each) for each in made.items())
+    reply = send(server, f"/b/{bucket}", body)
+    assert (reply.status, reply.headers["content-type"]) == (200, MANY_TYPE)
+    items = parse(reply.body)
+    assert [item.line["name"] for item in items] == list(made)
+    for item, (name, data) in zip(items, made.items(), strict=True):
+        assert set(item.line) == {"name", "body_bytes", "entry"}
+        assert (item.line["entry"]["digest"], item.body) == (digest(data), b"")
+        assert item.line["entry"]["key"] == name
+    assert [item.body for item in ask(server, f"/b/{bucket}", "get", list(made))] == [
+        *made.values()
+    ]
+    assert send(server, f"/b/{bucket}", b"").body == b""
+
+
+def test_what_is_said_of_each_is_kept(server: Server, bucket: str) -> None:
+    about = {"content_type": "text/x", "metadata": {"by": "me"}, "expire_s": 1000}
+    body = spell_item("k", b"data", digest=digest(b"data"), **about) + spell_item("k.png", b"?")
+    head = {"Content-Type": MANY_TYPE.upper() + "; version=1"}
+    assert server.ask("POST", f"/b/{bucket}", body, headers=head).status == 200
+    entry = server.ask("GET", f"/b/{bucket}/k/metadata").json()
+    assert (entry["content_type"], entry["metadata"]) == ("text/x", {"by": "me"})
+    assert entry["expires_at"] is not None
+    assert server.ask("HEAD", f"/b/{bucket}/k.png").headers["content-type"] == "image/png"
+
+
+def test_each_of_many_is_refused_or_stored_by_itself(server: Server, bucket: str) -> None:
+    assert server.ask("PUT", f"/b/{bucket}/there", b"old").status == 201
+    body = b"".join(
+        [
+            spell_item("there", b"new", create_only=True),
+            spell_item("a\nb", b"x"),
+            spell_item("wrong", b"x", digest=digest(b"y")),
+            spell_item("long", b"x", metadata={"k": "v" * 100_000}),
+            spell_item("twice", b"first"),
+            spell_item("twice", b"second"),
+            spell_item("soon", b"x", expire_s=0),
+        ]
+    )
+    items = parse(send(server, f"/b/{bucket}", body).body)
+    codes = [item.line.get("error", {}).get("code") for item in items]
+    refused = ["precondition_failed", "invalid", "digest_mismatch", "invalid"]
+    assert codes == [*refused, None, None, "invalid"]
+    listed = server.ask("GET", f"/b/{bucket}").json()["entries"]
+    assert [entry["key"] for entry in listed] == ["there", "twice"]
+    found = ask(server, f"/b/{bucket}", "get", ["there", "twice"])
+    assert [item.body for item in found] == [b"old", b"second"]
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (spell_item("b", b"12345")[:-1], "4 bytes behind line 2"),
+        (b'{"name":"b","body_bytes":0}', "line 2 has no end"),
+        (b'{"name":"b","body_bytes":-1}\n', "line 2"),
+        (b'{"name":"b","body_bytes":true}\n', "line 2"),
+        (b'{"name":"b"}\n', "line 2"),
+        (b'{"name":"b","body_bytes":0,"content-type":"a/b"}\n', "content-type"),
+        (b'{"name":"b","body_bytes":0,"digest":"md5"}\n', "digest"),
+        (b'{"get":["a"]}\n', "line 2"),
+        (b"\n", "line 2"),
+        (spell_item("b", b"") * 1000, "1000"),
+    ],
+)
+def test_nothing_is_stored_of_what_cannot_be_read(
+    server: Server, bucket: str, end: bytes, says: str
+) -> None:
+    reply = send(server, f"/b/{bucket}", spell_item("a", b"whole") + end)
+    assert reply.status == (413 if says == "1000" else 400)
+    assert says in reply.json()["error"]["message"]
+    assert server.ask("GET", f"/b/{bucket}").json()["entries"] == []
+
+
 # What is refused.
 
 
@@ -222,6 +310,14 @@ def test_a_body_in_chunks_is_read_too(
         connection.send(spell("POST", f"/b/{bucket}", b"", {"Transfer-Encoding": "chunked"}) + body)
         (item,) = parse(connection.reply().body)
     assert item.body == filled["small"]
+
+
+def test_many_blobs_are_as_many_bytes_as_a_request_may_have(server: Server, bucket: str) -> None:
+    line = len(spell_item("a", bytes(4_000_000))) - 4_000_000
+    body = spell_item("a", bytes(4 * MIB - line))
+    assert len(body) == 4 * MIB
+    assert send(server, f"/b/{bucket}", body).status == 200
+    assert send(server, f"/b/{bucket}", body + b" ").status == 413
 
 
 def test_a_full_request_of_long_keys_fits(server: Server, bucket: str) -> None:

@@ -67,6 +67,17 @@ def test_who_reads_sees_all_that_was_answered(server: Server) -> None:
             assert len(reading.ask("GET", "/b/seen?limit=1000").json()["entries"]) == number + 1
 
 
+def test_what_many_bring_comes_behind_what_is_queued(server: Server) -> None:
+    head = {"Content-Type": "application/vnd.holdfast.many"}
+    with server.connect() as writing:
+        for number in range(20):
+            data = b"%d" % number
+            assert writing.ask("PUT", "/b/many/k", b"before").status == 202
+            body = b'{"name":"k","body_bytes":%d}\n%b' % (len(data), data)
+            assert server.ask("POST", "/b/many", body, head).status == 200
+            assert writing.ask("GET", "/b/many/k").body == data
+
+
 def test_conditions_are_answered_when_they_are_decided(server: Server) -> None:
     new = {"if-none-match": "*"}
     for body in (b"1", LARGE):

@@ -1,4 +1,4 @@
-"""Many things in one answer: lines of JSON, each with the bytes that it announces (docs/http.md).
+"""Many things in one request: lines of JSON, each with the bytes that it announces (docs/http.md).
 
 The body is made while it is sent. The first window of a blob is verified before its line, so that
 damage is mostly a line of its own; behind that, damage can only cut the connection.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from holdfast.http.route import Target
     from holdfast.wire import Found
 
-HEAD = b"content-type: application/vnd.holdfast.many\r\nx-content-type-options: nosniff\r\n"
+HEAD = f"content-type: {wire.MANY_TYPE}\r\nx-content-type-options: nosniff\r\n".encode()
 GATHER_BYTES = 256 * limits.KIB  # small frames travel together
 
 
@@ -48,7 +48,7 @@ class Doors(NamedTuple):
 
 
 def answer(doors: Doors, request: Request, target: Target, body: bytes) -> Answer:
-    """Answer a POST that is about many things; what is to be deleted is, when this returns.
+    """Answer a POST that is about many things; what it changes is durable when this returns.
 
     Raises:
         InvalidError, TooLargeError: the request is none.
@@ -60,6 +60,10 @@ def answer(doors: Doors, request: Request, target: Target, body: bytes) -> Answe
     if target.route == route.MISSING:
         missing = doors.content(Scope.READ).missing(wire.parse_hashes(body))
         return json_answer(200, wire.hashes_json(missing))
+    if target.route == route.LISTING and _brings_many(request):
+        items = wire.parse_items(body)
+        stored = doors.bucket(Scope.WRITE).put_many(items)
+        return _answer([item.key for item in items], stored)
     wanted = wire.parse_wanted(body)
     scope = Scope.DELETE if wanted.verb == wire.DELETE else Scope.READ
     found: Iterable[Found | Opened]
@@ -67,7 +71,17 @@ def answer(doors: Doors, request: Request, target: Target, body: bytes) -> Answe
         found = _of_content(doors.content(scope), wanted)
     else:
         found = _of_bucket(doors.bucket(scope), wanted)
-    return Answer(200, HEAD, length=-1, parts=_gathered(_frames(wanted.names, found)))
+    return _answer(wanted.names, found)
+
+
+def _brings_many(request: Request) -> bool:
+    """Whether the body is not about names, but is lines with blobs behind them."""
+    declared = request.headers.get(b"content-type", b"")
+    return declared.partition(b";")[0].strip().lower() == wire.MANY_TYPE.encode()
+
+
+def _answer(names: Sequence[str], found: Iterable[Found | Opened]) -> Answer:
+    return Answer(200, HEAD, length=-1, parts=_gathered(_frames(names, found)))
 
 
 def _of_bucket(bucket: Depot, wanted: Wanted) -> Iterable[Found | Opened]:

@@ -7,6 +7,7 @@ from functools import cache
 
 import msgspec
 
+from holdfast import wire
 from holdfast.core import limits
 from holdfast.http import route
 from holdfast.http.schemas import ADMIN, Operation, reference, schemas
@@ -170,10 +171,13 @@ def _operation(name: str, method: str, about: str) -> dict[str, object]:
 
 
 def _posted(name: str, about: str) -> dict[str, object]:
-    """A POST with a body of JSON."""
+    """A POST with a body of JSON; many names may come with their bytes, too."""
     answer, schema = POSTED[name]
     operation = _described(about, {"200": answer})
-    operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    content: dict[str, object] = {"application/json": {"schema": schema}}
+    if name == route.LISTING:
+        content[wire.MANY_TYPE] = {"schema": {"type": "string", "format": "binary"}}
+    operation["requestBody"] = {"content": content}
     return operation
 
 
