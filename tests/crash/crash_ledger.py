@@ -136,9 +136,8 @@ class Worker:
         """Take what was found after the end as what was acknowledged; tell what it means."""
         was_open = self.open is not None
         is_after = here == _digests(self.after())
-        if is_after:
-            self.settled = self.after()
-        self.open = None
+        self.settled = next(each for each in self.may_be() if _digests(each) == here)
+        self.open = self.since_mark = None
         if not was_open:
             return "settled"
         return "in flight and kept" if is_after else "in flight and gone"
@@ -148,6 +147,10 @@ class Worker:
         assert self.open is not None
         self.settled = self.after()
         self.open = None
+
+    def may_be(self) -> list[Changes]:
+        """What may be found after the end: since the mark, if there is one, nothing is sure."""
+        return self.since_mark or [self.settled, self.after()]
 
     def after(self) -> Changes:
         """What holds if the open request happened."""
@@ -208,7 +211,7 @@ class Ledger:
             self._shared[digest(op.value)] = True
 
     def mark(self) -> None:
-        """A copy of the store begins; what is acknowledged from now on need not be in it."""
+        """A copy of the store, or its end, begins; what is acknowledged from now on may be lost."""
         for worker in self.workers:
             worker.mark()
         self._marked = sum(self._shared.values())
@@ -228,8 +231,9 @@ class Ledger:
 
     def check_open(self, depot: Depot, folder: Path) -> None:
         """Do the same with a depot that is open, whose bytes lie in `folder`."""
+        is_marked = self.workers[0].since_mark is not None
         self._check_workers(self._check_depot(depot, folder), is_copy=False)
-        now = self._check_shared(depot, sum(self._shared.values()))
+        now = self._check_shared(depot, self._marked if is_marked else sum(self._shared.values()))
         self._shared_before = now[0] if now else None
         self._shared = {}
 
@@ -274,8 +278,7 @@ class Ledger:
         rest.pop((BUCKETS[0], SHARED), None)
         for number, worker in enumerate(self.workers):
             here = {name: rest.pop(name) for name in list(rest) if self._owns(number, name)}
-            may_be = (worker.since_mark or []) if is_copy else [worker.settled, worker.after()]
-            assert here in [_digests(each) for each in may_be], (number, worker, here)
+            assert here in [_digests(each) for each in worker.may_be()], (number, worker, here)
             if not is_copy:
                 self.figures[worker.take(here)] += 1
         assert rest == {}
